@@ -1,0 +1,119 @@
+"""Step 3: train the self-organizing map.
+
+A 20 x 15 map learns the 13-band spectra of the training table, scaled to [0, 1], one randomly drawn spectrum a step, for a
+million steps (paper, section 2.2, stage 1).
+
+    python SOM_training.py
+    python SOM_training.py --N_ITER 100000 --SEED 7
+
+reads   TRAINING_CSV  step 2's table
+        SCALER_FILE   step 2's scaler
+writes  SOM_FILE      a minisom.MiniSom (pickle): `pickle.load` and minisom are all it takes to use it elsewhere
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloudsom import model, stores, tables
+from cloudsom.bmu import find_bmus, quantization_error, topographic_error
+from cloudsom.errors import UserError
+from cloudsom.progress import progress
+from cloudsom.settings import existing, path, run, snapshot
+from cloudsom.training import TrainingLaw, train_som
+
+# --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
+# paths (relative to DATA_DIR)
+DATA_DIR = "data"  # folder everything is read from and written to
+TRAINING_CSV = "training_spectra.csv"  # step 2's table
+SCALER_FILE = "scaler.p"  # step 2's scaler
+SOM_FILE = "SOM_trained.p"  # the trained map
+
+# map (paper, section 2.2)
+N_ROWS = 20  # neurons from top to bottom
+N_COLUMNS = 15  # neurons from left to right
+
+# training law (paper, section 2.2)
+N_ITER = 1_000_000  # steps; each draws one spectrum at random, with replacement
+LEARNING_RATE_START = 0.5  # falls geometrically: start * (end / start) ** (t / T)
+LEARNING_RATE_END = 0.05  # share of the way to the spectrum that its BMU moves at the end
+RADIUS_START: float | None = None  # neurons; None: half the longer side of the map (10 for the paper's)
+RADIUS_END = 1.0  # neurons; the radius falls linearly: start + (end - start) * t / T
+SEED = 0  # of the start weights and the draws; the paper gives none, and every seed makes another layout
+
+# checks
+QUALITY_SAMPLE_SIZE = 100_000  # rows the quantization and topographic errors are measured on, drawn with a fixed seed
+
+# running
+TRAINER = "compiled"  # one of: compiled, minisom
+# both give the same weights to the bit; minisom is the library's own loop, some thirty times slower
+OVERWRITE = False  # train again although the map is finished
+# --- end of constants -------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    training_csv = existing(DATA_DIR, TRAINING_CSV, "run step 2 (data_preprocessing.py)")
+    scaler_file = existing(DATA_DIR, SCALER_FILE, "run step 2 (data_preprocessing.py)")
+    som_file = path(DATA_DIR, SOM_FILE)
+    law = training_law()
+    made_by = stores.recipe(snapshot(globals()), {"TRAINING_CSV": training_csv, "SCALER_FILE": scaler_file})
+    record = stores.finished(som_file, made_by, OVERWRITE)
+    if record:
+        print(f"{som_file}: is up to date; {record['results']['summary']}")
+        return
+    spectra, _ = tables.read_all_spectra(training_csv, dtype=np.float64)
+    scaled = model.scale(spectra, model.load_scaler(scaler_file))
+    with stores.product(som_file, made_by) as product:
+        with progress(N_ITER, "training", "steps") as bar:
+            som = train_som(scaled, law, trainer=TRAINER, progress=bar.update)
+        stores.dump_pickle(som, product.partial)
+        product.results |= quality(som, scaled)
+        product.results["summary"] = summary(product.results, len(scaled))
+    print(f"{som_file}: {product.results['summary']}")
+
+
+def training_law() -> TrainingLaw:
+    """The constants as a training law; UserError for values no map can be trained with."""
+    for name in ("N_ROWS", "N_COLUMNS", "N_ITER", "QUALITY_SAMPLE_SIZE"):
+        if globals()[name] < 1:
+            raise UserError(f"{name}: {globals()[name]} is too small; give 1 or more")
+    radius_start = max(N_ROWS, N_COLUMNS) / 2 if RADIUS_START is None else RADIUS_START
+    for name, value in (
+        ("LEARNING_RATE_START", LEARNING_RATE_START),
+        ("LEARNING_RATE_END", LEARNING_RATE_END),
+        ("RADIUS_START", radius_start),
+        ("RADIUS_END", RADIUS_END),
+    ):
+        if not value > 0:
+            raise UserError(f"{name}: {value} is not above 0; give a positive number")
+    if not 0 <= SEED < 2**32:
+        raise UserError(f"SEED: {SEED} is outside 0..{2**32 - 1}")
+    return TrainingLaw(
+        N_ROWS, N_COLUMNS, N_ITER, LEARNING_RATE_START, LEARNING_RATE_END, radius_start, RADIUS_END, SEED
+    )
+
+
+def quality(som: Any, scaled: NDArray[np.float64]) -> dict[str, float | int]:
+    """Quantization error (mean distance in scaled units) and topographic error (a share) on a fixed sample."""
+    size = min(QUALITY_SAMPLE_SIZE, len(scaled))
+    sample = scaled[np.sort(np.random.default_rng(0).choice(len(scaled), size, replace=False))]
+    bmus = find_bmus(sample, som.get_weights(), second=True, distance=True)
+    return {
+        "quantization_error": quantization_error(bmus),
+        "topographic_error": topographic_error(bmus, N_COLUMNS),
+        "sample_rows": size,
+    }
+
+
+def summary(results: dict[str, Any], n_rows: int) -> str:
+    """One line: steps, rows, map size and the two errors."""
+    return (
+        f"{N_ROWS} x {N_COLUMNS} neurons, {N_ITER:,} steps on {n_rows:,} rows; "
+        f"quantization error {results['quantization_error']:.5f}, topographic error {results['topographic_error']:.4f} "
+        f"({results['sample_rows']:,} rows)"
+    )
+
+
+if __name__ == "__main__":
+    run(main, globals())

@@ -1,0 +1,147 @@
+"""The trained model on disk: map, scaler, neuron labels, hit maps."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cloudsom import stores
+from cloudsom.bands import CLASSES, CLEAR, CLOUD, N_BANDS, NO_CLASS
+from cloudsom.errors import UserError
+from cloudsom.labels import CLASS_CODES, NeuronLabels
+
+#: Columns of hit_maps.csv after row and column, one a class.
+HIT_COLUMNS = tuple(name.replace(" ", "_") for name in CLASSES.values())
+
+LABEL_COLUMNS = ("row", "column", "class", "cloud", "share")
+
+
+def load_scaler(path: Path) -> Any:
+    """The fitted MinMaxScaler of step 2; UserError if the file holds anything else or another number of bands."""
+    scaler = stores.load_pickle(path, "scaler")
+    if type(scaler).__name__ != "MinMaxScaler":
+        raise UserError(f"{path}: holds a {type(scaler).__name__}, not a fitted MinMaxScaler; give the file of step 2")
+    size = np.asarray(getattr(scaler, "scale_", ())).shape
+    if size != (N_BANDS,) or np.asarray(getattr(scaler, "min_", ())).shape != size:
+        raise UserError(f"{path}: the scaler was fitted on {size[0] if size else 0} bands, {N_BANDS} are needed")
+    return scaler
+
+
+def scale(reflectance: NDArray[np.float64], scaler: Any) -> NDArray[np.float64]:
+    """(n, 13) reflectances -> the map's inputs, unclipped.
+
+    Bit for bit what `scaler.transform` computes (multiply, then add), without its checks of every value.
+    """
+    scaled = reflectance * scaler.scale_
+    scaled += scaler.min_
+    return scaled
+
+
+def load_som(path: Path) -> Any:
+    """The MiniSom of step 3; UserError if the file holds anything else, or a map of another number of bands."""
+    som = stores.load_pickle(path, "map")
+    weights = getattr(som, "_weights", None)
+    if type(som).__name__ != "MiniSom" or not isinstance(weights, np.ndarray):
+        raise UserError(f"{path}: holds a {type(som).__name__}, not a MiniSom; give the file of step 3")
+    if weights.ndim != 3 or weights.dtype.kind != "f" or weights.size == 0:
+        raise UserError(f"{path}: its weights have the shape {weights.shape}; rows x columns x bands are needed")
+    if weights.shape[2] != N_BANDS:
+        raise UserError(f"{path}: the map was trained on {weights.shape[2]} bands, {N_BANDS} are needed")
+    if not np.isfinite(weights).all():
+        raise UserError(f"{path}: its weights are not all finite; train the map again (step 3)")
+    return som
+
+
+# --- tables of neurons ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LabelledMap:
+    """Neuron labels as read from disk, row-major; shapes (rows * columns,)."""
+
+    rows: int
+    columns: int
+    classes: NDArray[np.uint8]
+    cloud: NDArray[np.uint8]
+    share: NDArray[np.float64]
+
+
+def _positions(rows: int, columns: int) -> dict[str, NDArray[np.intp]]:
+    row, column = np.divmod(np.arange(rows * columns), columns)
+    return {"row": row, "column": column}
+
+
+def hit_maps_table(counts: NDArray[np.int64], rows: int, columns: int) -> pd.DataFrame:
+    """Hit maps (neurons, 6) as a table: row, column (0-based), one count a class."""
+    return pd.DataFrame(_positions(rows, columns) | dict(zip(HIT_COLUMNS, counts.T, strict=True)))
+
+
+def neuron_labels_table(labels: NeuronLabels, rows: int, columns: int) -> pd.DataFrame:
+    """Neuron labels as a table: row, column (0-based), class, cloud, share of the winning class."""
+    values = {"class": labels.classes, "cloud": labels.cloud, "share": labels.share}
+    return pd.DataFrame(_positions(rows, columns) | values)
+
+
+def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    """A small CSV that must have these columns; UserError if it does not, or is empty or not a table."""
+    try:
+        table = pd.read_csv(path)
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError, ValueError) as problem:
+        raise UserError(f"{path}: not a readable table ({' '.join(str(problem).split())}); make it again") from None
+    missing = [name for name in columns if name not in table.columns]
+    if missing:
+        raise UserError(f"{path}: has no column {missing[0]!r}; needed: {', '.join(columns)}")
+    return table
+
+
+def _grid_of(path: Path, table: pd.DataFrame) -> tuple[int, int]:
+    """Rows and columns of a table of neurons; UserError unless every neuron is there once, in row-major order."""
+    try:
+        row, column = table["row"].to_numpy(np.int64), table["column"].to_numpy(np.int64)
+    except (ValueError, TypeError):
+        raise UserError(f"{path}: 'row' and 'column' are not all whole numbers; make the table again") from None
+    if len(table) == 0:
+        raise UserError(f"{path}: holds no neurons; make it again")
+    rows, columns = int(row.max()) + 1, int(column.max()) + 1
+    if rows * columns != len(table) or (row * columns + column != np.arange(len(table))).any():
+        raise UserError(f"{path}: does not list every neuron once, row by row; make it again (step 5)")
+    return rows, columns
+
+
+def read_neuron_labels(path: Path) -> LabelledMap:
+    """Neuron labels of step 5 (or fine-tuned ones); UserError for anything that is not such a table."""
+    table = read_table(path, LABEL_COLUMNS)
+    rows, columns = _grid_of(path, table)
+    try:
+        classes, cloud = table["class"].to_numpy(np.int64), table["cloud"].to_numpy(np.int64)
+        share = table["share"].to_numpy(np.float64)
+    except (ValueError, TypeError):
+        raise UserError(f"{path}: 'class', 'cloud' and 'share' are not all numbers; make the table again") from None
+    for name, values, allowed in (("class", classes, (NO_CLASS, *CLASS_CODES)), ("cloud", cloud, (CLEAR, CLOUD))):
+        wrong = values[~np.isin(values, allowed)]
+        if len(wrong):
+            raise UserError(f"{path}: {name} {wrong[0]} is not one of {', '.join(map(str, allowed))}; correct the table")
+    return LabelledMap(rows, columns, classes.astype(np.uint8), cloud.astype(np.uint8), share)
+
+
+def read_hit_maps(path: Path) -> tuple[NDArray[np.int64], int, int]:
+    """Hit maps of step 5 as (neurons, 6) counts, with the map's rows and columns."""
+    table = read_table(path, ("row", "column", *HIT_COLUMNS))
+    rows, columns = _grid_of(path, table)
+    try:
+        counts = table[list(HIT_COLUMNS)].to_numpy(np.int64)
+    except (ValueError, TypeError):
+        raise UserError(f"{path}: counts are not all whole numbers; make the table again (step 5)") from None
+    return counts, rows, columns
+
+
+def check_same_map(som_path: Path, shape: tuple[int, ...], table_path: Path, rows: int, columns: int) -> None:
+    """UserError unless a table of neurons has the map's size."""
+    if shape[:2] != (rows, columns):
+        raise UserError(
+            f"{table_path}: lists {rows} x {columns} neurons, the map in {som_path} has {shape[0]} x {shape[1]}; "
+            "give files of one run"
+        )

@@ -1,0 +1,76 @@
+"""Scores of a mask against a reference: counts, and the measures made of them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloudsom.bands import CLOUD, MASK_NODATA
+
+#: Codes of the reference masks (Baetens, Desjardins & Hagolle 2019).
+REFERENCE_CODES = {
+    0: "no data",
+    1: "not used",
+    2: "low clouds",
+    3: "high clouds",
+    4: "cloud shadows",
+    5: "land",
+    6: "water",
+    7: "snow",
+}
+
+#: The measures in the order of metrics.csv.
+MEASURES = ("accuracy", "precision", "recall", "f_score", "balanced_accuracy", "iou")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Pixels by what the reference and the mask call them; cloud is positive. `excluded` are in no other count."""
+
+    tp: int
+    fn: int
+    fp: int
+    tn: int
+    excluded: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+
+def count(
+    mask: NDArray[np.uint8], reference: NDArray[np.integer], cloud_codes: tuple[int, ...], left_out: tuple[int, ...]
+) -> Counts:
+    """Count the pixels of a mask (255, 0, nodata) against a reference class map of the same shape.
+
+    cloud_codes  reference codes that are cloud; every other one is clear
+    left_out     reference codes that are not scored; pixels without data in the mask are not scored either
+    """
+    scored = ~np.isin(reference, left_out) & (mask != MASK_NODATA)
+    truth, found = np.isin(reference, cloud_codes)[scored], (mask == CLOUD)[scored]
+    tp, fp = int((truth & found).sum()), int((~truth & found).sum())
+    fn = int(truth.sum()) - tp
+    return Counts(tp, fn, fp, int(scored.sum()) - tp - fn - fp, int(mask.size - scored.sum()))
+
+
+def measures(counts: Counts) -> dict[str, float]:
+    """The usual measures, by the names of `MEASURES`; NaN where a measure is not defined.
+
+    precision is the user's accuracy of the class cloud, TP / (TP + FP); recall its producer's accuracy, TP / (TP + FN).
+    A scene without cloud in the reference says nothing of how well clouds are found: all measures of the class cloud are
+    undefined there, its false alarms show in the accuracy. Precision is undefined without cloud in the mask, balanced
+    accuracy without clear pixels in the reference.
+    """
+    tp, fn, fp, tn = counts.tp, counts.fn, counts.fp, counts.tn
+    values = dict.fromkeys(MEASURES, float("nan"))
+    values["accuracy"] = _ratio(tp + tn, tp + fn + fp + tn)
+    if tp + fn:
+        values["precision"] = _ratio(tp, tp + fp)
+        values["recall"] = tp / (tp + fn)
+        values["f_score"] = 2 * tp / (2 * tp + fp + fn)
+        values["balanced_accuracy"] = (values["recall"] + _ratio(tn, tn + fp)) / 2
+        values["iou"] = tp / (tp + fp + fn)
+    return values
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else float("nan")

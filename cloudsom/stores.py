@@ -1,0 +1,309 @@
+"""Files on disk: whole or not there, with the settings that made them beside them, and pickles that cannot run code.
+
+A product `NAME` is written as `.NAME.partial`, and its settings file `NAME.json` records what made it: the script, its
+constants, the checksums of its inputs and of the product itself. That file answers three questions later:
+is the product finished and made by these settings (then it is not made again); was it changed or put there by someone
+else (then it is not overwritten unasked); do two files come from the same run (scaler and map, map and labels).
+"""
+
+import builtins
+import functools
+import hashlib
+import io
+import json
+import os
+import pickle
+import platform
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from cloudsom import __version__
+from cloudsom.errors import UserError
+from cloudsom.settings import Snapshot
+
+#: Packages whose version a settings file records: those that touch the numbers.
+RECORDED_PACKAGES = ("numpy", "pandas", "h5py", "MiniSom", "numba", "scikit-learn", "scipy", "GDAL")
+
+#: A model or scaler is some 40 kB; a pickle larger than this is not one. Bytes.
+MAX_PICKLE_BYTES = 64 * 1024 * 1024
+
+
+# --- whole files ------------------------------------------------------------------------------------------------------
+
+
+def partial_path(path: Path) -> Path:
+    """Where `path` is written until it is whole: beside it, hidden from the scripts' file patterns."""
+    return path.with_name(f".{path.name}.partial")
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Write a file beside `path` and rename it into place when it is whole.
+
+    Yields the path to write to. On any exception that file is removed and `path` stays as it was.
+    """
+    partial = partial_path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield partial
+        _to_disk(partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _to_disk(path: Path) -> None:
+    """Have the operating system write the file's bytes out; after a power cut a renamed file is whole too."""
+    with open(path, "rb") as handle:
+        os.fsync(handle.fileno())
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+# --- settings files ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What makes a product: script, constants with an effect, input files by role (name and checksum), and their lineage.
+
+    `lineage` carries the checksums of the inputs' own inputs by role, so that masks still know the scaler of the map
+    that made their labels.
+    """
+
+    script: str
+    constants: dict[str, Any]
+    inputs: dict[str, dict[str, str]]
+    lineage: dict[str, str] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """The part of a settings file that must be equal for a product to be up to date."""
+        plain = {
+            "script": self.script,
+            "cloudsom": __version__,
+            "constants": self.constants,
+            "inputs": self.inputs,
+            "lineage": self.lineage,
+        }
+        as_read: dict[str, Any] = json.loads(json.dumps(plain, sort_keys=True, default=str))
+        return as_read
+
+
+def recipe(settings: Snapshot, inputs: Mapping[str, Path]) -> Recipe:
+    """The recipe of what a script is about to write, from its settings and its input files by role.
+
+    Raises UserError when two inputs descend from different files of the same role: a map trained with another scaler
+    than the one given, labels of another map.
+    """
+    found = {role: {"name": place.name, "sha256": sha256(place)} for role, place in inputs.items()}
+    lineage: dict[str, str] = {}
+    seen_in: dict[str, Path] = {}
+    own = {role: entry["sha256"] for role, entry in found.items()}
+    for role, place in inputs.items():
+        for ancestor, checksum in _lineage_of(place, own[role]).items():
+            known = own.get(ancestor) or lineage.get(ancestor)
+            if known and known != checksum:
+                other = inputs.get(ancestor) or seen_in[ancestor]
+                raise UserError(
+                    f"{place}: was made with another {ancestor} than {other}; "
+                    "the files are from different runs: give those of one run, or run the steps between them again"
+                )
+            lineage[ancestor] = checksum
+            seen_in[ancestor] = place
+    return Recipe(settings.script, settings.constants, found, lineage | own)
+
+
+def _lineage_of(path: Path, checksum: str) -> dict[str, str]:
+    """The lineage a file's settings file records; empty for a file of unknown origin or changed since."""
+    record = read_record(path)
+    if not record or record.get("product", {}).get("sha256") != checksum:
+        return {}
+    return dict(record.get("lineage", {}))
+
+
+def record_path(path: Path) -> Path:
+    """The settings file of a product."""
+    return path.with_name(path.name + ".json")
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """A product's settings file as a dictionary; None where there is none or it cannot be read."""
+    try:
+        record = json.loads(record_path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def finished(path: Path, made_by: Recipe, overwrite: bool = False) -> dict[str, Any] | None:
+    """The settings file of a product that is finished and made by exactly this recipe; None if it is to be made.
+
+    Raises UserError if `path` holds something this pipeline did not make, or that was changed since: it may be
+    somebody's work, and only OVERWRITE replaces it.
+    """
+    _finish_interrupted(path)
+    if overwrite or not path.exists():
+        return None
+    record = read_record(path)
+    if record is None:
+        raise UserError(f"{path}: is there already and was not made by this script; move it away, or use --OVERWRITE")
+    if record.get("product", {}).get("sha256") != sha256(path):
+        raise UserError(f"{path}: was changed after it was made; move it away, or use --OVERWRITE to make it again")
+    wanted = made_by.as_json()
+    return record if {key: record.get(key) for key in wanted} == wanted else None
+
+
+def _finish_interrupted(path: Path) -> None:
+    """Rename a product whose run ended after its settings file was in place, but before the product was."""
+    partial, record = partial_path(path), read_record(path)
+    if record and partial.exists() and record.get("product", {}).get("sha256") == sha256(partial):
+        os.replace(partial, path)
+
+
+@dataclass
+class Product:
+    """A product being written: the path to write to, and the figures to keep in its settings file."""
+
+    partial: Path
+    results: dict[str, Any] = field(default_factory=dict)
+
+
+@contextmanager
+def product(path: Path, made_by: Recipe) -> Iterator[Product]:
+    """Write a product and its settings file; both appear when the block ends without an exception.
+
+    The settings file goes first: a run that ends between the two leaves a whole partial file with its settings, which
+    the next run renames (`finished`).
+    """
+    partial = partial_path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    item = Product(partial)
+    try:
+        yield item
+        _to_disk(partial)
+        summary = {
+            "product": {"bytes": partial.stat().st_size, "sha256": sha256(partial)},
+            "results": item.results,
+            "versions": versions(),
+        }
+        with atomic(record_path(path)) as record:
+            record.write_text(json.dumps(made_by.as_json() | summary, indent=1, default=_plain) + "\n", encoding="utf-8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _plain(value: Any) -> Any:
+    """numpy scalars and arrays as JSON."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that touch the numbers."""
+    found = {"python": platform.python_version()}
+    for package in RECORDED_PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+# --- pickles ----------------------------------------------------------------------------------------------------------
+
+# Everything a pickled MiniSom or MinMaxScaler consists of, and nothing that can act: constructors of numpy arrays and
+# of numpy's random state, the two classes themselves, and MiniSom's own methods by name (it keeps the chosen decay and
+# neighbourhood functions as bound methods, which pickle writes as getattr).
+_ALLOWED = {
+    ("minisom", "MiniSom"),
+    ("sklearn.preprocessing._data", "MinMaxScaler"),
+    ("numpy", "dtype"),
+    ("numpy", "ndarray"),
+    ("numpy.random._pickle", "__randomstate_ctor"),
+    ("numpy.random._pickle", "__bit_generator_ctor"),
+    ("numpy.random._mt19937", "MT19937"),
+    ("builtins", "set"),
+    ("builtins", "complex"),
+    ("copyreg", "_reconstructor"),
+    ("builtins", "object"),
+}
+_ALLOWED |= {
+    (f"numpy.{core}.{module}", name)
+    for core in ("core", "_core")
+    for module, name in (("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer"))
+}
+
+_MINISOM_METHODS = {
+    "_gaussian",
+    "_mexican_hat",
+    "_bubble",
+    "_triangle",
+    "_asymptotic_decay",
+    "_inverse_decay_to_zero",
+    "_linear_decay_to_zero",
+    "_inverse_decay_to_one",
+    "_linear_decay_to_one",
+    "_euclidean_distance",
+    "_cosine_distance",
+    "_manhattan_distance",
+    "_chebyshev_distance",
+}
+
+
+def _method_of_minisom(owner: Any, name: str) -> Any:
+    """`getattr`, for the one use a pickled MiniSom makes of it."""
+    from minisom import MiniSom
+
+    if type(owner) is not MiniSom or name not in _MINISOM_METHODS:
+        raise pickle.UnpicklingError(f"getattr(..., {name!r})")
+    return getattr(owner, name)
+
+
+class _AllowListUnpickler(pickle.Unpickler):
+    """Refuses, by name and before anything runs, every global that is not on the list."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in (("builtins", "getattr"), ("__builtin__", "getattr")):
+            return _method_of_minisom
+        if (module, name) in _ALLOWED:
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"{module}.{name}")
+
+
+def load_pickle(path: Path, what: str) -> Any:
+    """The object in a pickle that holds a MiniSom or a MinMaxScaler; anything else in it is refused before it runs.
+
+    `what` names the file's content for messages ("map", "scaler"). Raises UserError.
+    """
+    if path.stat().st_size > MAX_PICKLE_BYTES:
+        raise UserError(f"{path}: {path.stat().st_size:,} bytes is too large for a {what}; give the right file")
+    data = path.read_bytes()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # scikit-learn warns of a scaler pickled by another version
+            return _AllowListUnpickler(io.BytesIO(data)).load()
+    except pickle.UnpicklingError as problem:
+        raise UserError(
+            f"{path}: not a {what} this pipeline reads, or not safe to load: {problem} is refused; "
+            "give the file that the pipeline's own step wrote"
+        ) from None
+    except builtins.Exception as problem:  # a damaged pickle can raise nearly anything
+        raise UserError(
+            f"{path}: not a readable {what} ({type(problem).__name__}: {problem}); the file is damaged or of another kind"
+        ) from None
+
+
+def dump_pickle(obj: Any, path: Path) -> None:
+    """Pickle `obj` to `path`, in a protocol every supported Python reads."""
+    with open(path, "wb") as handle:
+        pickle.dump(obj, handle, protocol=4)

@@ -1,0 +1,78 @@
+"""Step 8: the spectrum of every pixel of an image, as a table.
+
+Digital numbers become top-of-atmosphere reflectance, (DN + RADIO_ADD_OFFSET) / QUANTIFICATION_VALUE, with both taken from
+the image's own metadata.
+
+    python convert_image_to_csv.py
+    python convert_image_to_csv.py --PRODUCTS S2A_MSIL1C_20170430T103021_N0205_R108_T32UPV_20170430T103024
+
+reads   TIFF_DIR/NAME.tif           step 7's 13-band images
+writes  CSV_DIR/NAME_converted.csv  one row a pixel, row by row from the top: reflectance in B1..B12, B8a after B8;
+                                    `nan` in every band of a pixel without data
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloudsom import stores, tables
+from cloudsom.bands import N_BANDS
+from cloudsom.jobs import Job, choose_products, raise_if_any_failed, results_or_errors, run_jobs
+from cloudsom.rasters import Scene, open_scene, reflectance
+from cloudsom.settings import Snapshot, path, run, snapshot
+
+# --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
+# paths (relative to DATA_DIR)
+DATA_DIR = "data"  # folder everything is read from and written to
+TIFF_DIR = "tiff"  # step 7's images
+CSV_DIR = "csv"  # one table an image
+PRODUCTS: list[str] = []  # names of the products to convert; none named: all in TIFF_DIR
+
+# running
+WORKERS = 0  # processes; 0: one a processor. A worker needs about 0.5 GB for a full tile at 60 m
+OVERWRITE = False  # make again what is finished
+# --- end of constants -------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    tiff_dir, csv_dir = path(DATA_DIR, TIFF_DIR), path(DATA_DIR, CSV_DIR)
+    tiffs = choose_products({f.stem: f for f in tiff_dir.glob("*.tif")}, PRODUCTS, tiff_dir, "run step 7")
+    settings = snapshot(globals())
+    jobs = [Job(name, (settings, tiff, csv_dir / f"{name}_converted.csv", OVERWRITE)) for name, tiff in tiffs.items()]
+    outcomes = run_jobs(convert, jobs, WORKERS, "converting")
+    for summary in results_or_errors(outcomes):
+        print(summary)
+    raise_if_any_failed(outcomes)
+
+
+def convert(settings: Snapshot, tiff: Path, csv_file: Path, overwrite: bool) -> str:
+    """Write one image's pixel table; returns a line of summary."""
+    made_by = stores.recipe(settings, {tiff.name: tiff})
+    record = stores.finished(csv_file, made_by, overwrite)
+    if record:
+        return f"{csv_file}: is up to date; {record['results']['summary']}"
+    counts = {"pixels": 0, "nodata": 0}
+    with open_scene(tiff) as scene, stores.product(csv_file, made_by) as product:
+        written = tables.write_pixels(product.partial, spectra_blocks(scene, counts))
+        product.results |= counts | {"rounded_values": written.rounded}
+        product.results["summary"] = (
+            f"{counts['pixels']:,} pixels; {counts['nodata'] / counts['pixels']:.2%} without data; "
+            f"offset {scene.info.tags['RADIO_ADD_OFFSET']}, quantification {scene.info.quantification:g}"
+        )
+    return f"{csv_file}: {product.results['summary']}"
+
+
+def spectra_blocks(scene: Scene, counts: dict[str, Any]) -> Iterator[NDArray[np.float64]]:
+    """Blocks (n, 13) of reflectance in row-major order of the image; `counts` grows with them."""
+    for _, dn in scene.blocks():
+        spectra = reflectance(dn, scene.info).reshape(-1, N_BANDS)
+        counts["pixels"] += len(spectra)
+        counts["nodata"] += int(np.isnan(spectra[:, 0]).sum())
+        yield spectra
+
+
+if __name__ == "__main__":
+    run(main, globals())

@@ -1,0 +1,225 @@
+"""Step 9: cloud masks.
+
+Every pixel's spectrum is scaled like the training spectra and falls on its best matching unit; the label of that neuron is
+the pixel's: cloud or clear (paper, section 2.2, stage 2: the masks called SOM1).
+
+    python create_cloudmasks.py
+    python create_cloudmasks.py --CLASS_MAPS --CONFIDENCE
+
+reads   CSV_DIR/NAME_converted.csv     step 8's tables (or, with PIXELS = "tiff", the images themselves)
+        TIFF_DIR/NAME.tif              step 7's images, for size and georeference
+        SCALER_FILE, SOM_FILE, NEURON_LABELS_CSV  steps 2, 3 and 5
+writes  MASK_DIR/NAME_mask.tif         uint8: 255 cloud, 0 clear, 1 nodata
+        MASK_DIR/NAME_classes.tif      optional, uint8: 10..60 as in the spectra database, 0 nodata or no class
+        MASK_DIR/NAME_confidence.tif   optional, float32, two bands: share of the winning class in the votes of the
+                                       pixel's neuron; distance of the spectrum to the neuron's weights (scaled units)
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloudsom import model, stores, tables
+from cloudsom.bands import CLASS_COLOURS, CLASSES, CLOUD, MASK_NODATA, N_BANDS, NO_CLASS
+from cloudsom.bmu import BMUSearch
+from cloudsom.errors import UserError
+from cloudsom.jobs import Job, choose_products, raise_if_any_failed, results_or_errors, run_jobs
+from cloudsom.rasters import open_scene, reflectance, write_layer, write_mask
+from cloudsom.settings import Snapshot, existing, path, run, snapshot
+
+# --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
+# paths (relative to DATA_DIR)
+DATA_DIR = "data"  # folder everything is read from and written to
+CSV_DIR = "csv"  # step 8's tables
+TIFF_DIR = "tiff"  # step 7's images
+SCALER_FILE = "scaler.p"  # step 2's scaler
+SOM_FILE = "SOM_trained.p"  # step 3's map
+NEURON_LABELS_CSV = "neuron_labels.csv"  # step 5's labels
+MASK_DIR = "masks"  # one mask an image
+PRODUCTS: list[str] = []  # names of the products to mask; none named: all in CSV_DIR (or TIFF_DIR)
+
+# source and layers
+PIXELS = "csv"  # one of: csv, tiff
+# tiff: take the spectra from the images; step 8 and its tables are not needed, the masks are the same
+
+# running
+CLASS_MAPS = False  # write NAME_classes.tif too
+CONFIDENCE = False  # write NAME_confidence.tif too
+WORKERS = 0  # processes; 0: one a processor. A worker needs about 0.5 GB for a full tile at 60 m
+OVERWRITE = False  # make again what is finished
+# --- end of constants -------------------------------------------------------------------------------------------------
+
+ROWS_AT_ONCE = 500_000  # pixels; 52 MB of float64 spectra
+
+
+@dataclass(frozen=True)
+class Model:
+    """Where the files of a trained and labelled map are."""
+
+    scaler_file: Path
+    som_file: Path
+    neuron_labels_csv: Path
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What is known of each pixel of an image, in row-major order; `index` is its BMU, -1 without data."""
+
+    index: NDArray[np.int32]
+    distance: NDArray[np.float64] | None
+
+
+def main() -> None:
+    trained = Model(
+        existing(DATA_DIR, SCALER_FILE, "run step 2 (data_preprocessing.py)"),
+        existing(DATA_DIR, SOM_FILE, "run step 3 (SOM_training.py)"),
+        existing(DATA_DIR, NEURON_LABELS_CSV, "run step 5 (labeling.py)"),
+    )
+    settings = snapshot(globals())
+    stores.recipe(settings, vars(trained))  # a mistake in the model is told once, not once a product
+    load_model(trained)
+    tiff_dir, mask_dir = path(DATA_DIR, TIFF_DIR), path(DATA_DIR, MASK_DIR)
+    jobs = [
+        Job(name, (settings, source, tiff_dir / f"{name}.tif", trained, mask_dir, CLASS_MAPS, CONFIDENCE, OVERWRITE))
+        for name, source in sources(tiff_dir).items()
+    ]
+    outcomes = run_jobs(create_masks, jobs, WORKERS, "masking")
+    for summary in results_or_errors(outcomes):
+        print(summary)
+    raise_if_any_failed(outcomes)
+
+
+def sources(tiff_dir: Path) -> dict[str, Path]:
+    """The file each product's spectra come from."""
+    if PIXELS == "tiff":
+        return choose_products({f.stem: f for f in tiff_dir.glob("*.tif")}, PRODUCTS, tiff_dir, "run step 7")
+    csv_dir = path(DATA_DIR, CSV_DIR)
+    csv_files = {f.name.removesuffix("_converted.csv"): f for f in csv_dir.glob("*_converted.csv")}
+    return choose_products(csv_files, PRODUCTS, csv_dir, "run step 8")
+
+
+def load_model(trained: Model) -> tuple[Any, NDArray[np.float64], model.LabelledMap]:
+    """Scaler, weights (rows, columns, 13) and neuron labels, checked to belong together."""
+    scaler = model.load_scaler(trained.scaler_file)
+    weights = model.load_som(trained.som_file).get_weights()
+    labels = model.read_neuron_labels(trained.neuron_labels_csv)
+    model.check_same_map(trained.som_file, weights.shape, trained.neuron_labels_csv, labels.rows, labels.columns)
+    return scaler, weights, labels
+
+
+def create_masks(
+    settings: Snapshot,
+    source: Path,
+    tiff: Path,
+    trained: Model,
+    mask_dir: Path,
+    class_maps: bool,
+    confidence: bool,
+    overwrite: bool,
+) -> str:
+    """Write one product's mask and optional layers; returns a line of summary."""
+    if not tiff.is_file():
+        raise UserError(f"{tiff}: no such file, but there is {source}; run step 7, or remove the table")
+    inputs = {
+        source.name: source,
+        tiff.name: tiff,
+        "SCALER_FILE": trained.scaler_file,
+        "SOM_FILE": trained.som_file,
+        "NEURON_LABELS_CSV": trained.neuron_labels_csv,
+    }
+    made_by = stores.recipe(settings, inputs)
+    name = tiff.stem
+    mask_file = mask_dir / f"{name}_mask.tif"
+    extra = [mask_dir / f"{name}_classes.tif"] * class_maps + [mask_dir / f"{name}_confidence.tif"] * confidence
+    records = [stores.finished(product, made_by, overwrite) for product in (mask_file, *extra)]
+    if all(records):
+        return f"{mask_file}: is up to date; {records[0]['results']['summary']}"  # type: ignore[index]
+    scaler, weights, labels = load_model(trained)
+    with open_scene(tiff) as scene:
+        grid = scene.info.grid
+    layers = find_layers(source, tiff, scaler, weights, confidence)
+    if len(layers.index) != grid.width * grid.height:
+        raise UserError(
+            f"{source}: holds {len(layers.index):,} pixels, {tiff} has {grid.width} x {grid.height}; run step 8 again"
+        )
+    shape = (grid.height, grid.width)
+    tags = {"PRODUCT": name, "METHOD": "SOM1"}
+    if class_maps:
+        with stores.product(mask_dir / f"{name}_classes.tif", made_by) as product:
+            classes = np.where(layers.index < 0, NO_CLASS, labels.classes[layers.index]).astype(np.uint8)
+            write_layer(
+                product.partial,
+                classes.reshape(shape),
+                grid,
+                nodata=NO_CLASS,
+                descriptions=["class"],
+                tags=tags | {"CODES": ", ".join(f"{code} {text}" for code, text in CLASSES.items())},
+                colours={code: hex_to_rgb(colour) for code, colour in CLASS_COLOURS.items()},
+            )
+    if confidence:
+        with stores.product(mask_dir / f"{name}_confidence.tif", made_by) as product:
+            values = confidence_layers(layers, labels).reshape(*shape, 2)
+            descriptions = ["share of the winning class in the neuron's votes", "distance to the BMU (scaled units)"]
+            write_layer(product.partial, values, grid, nodata=np.nan, descriptions=descriptions, tags=tags)
+    with stores.product(mask_file, made_by) as product:
+        mask = np.where(layers.index < 0, MASK_NODATA, labels.cloud[layers.index]).astype(np.uint8)
+        write_mask(product.partial, mask.reshape(shape), grid, tags=tags)
+        product.results |= shares(mask)
+        product.results["summary"] = (
+            f"{mask.size:,} pixels; cloud {product.results['cloud_share']:.2%} of those with data, "
+            f"{product.results['nodata_share']:.2%} without data"
+        )
+    return f"{mask_file}: {product.results['summary']}"
+
+
+def find_layers(
+    source: Path, tiff: Path, scaler: Any, weights: NDArray[np.float64], with_distance: bool
+) -> Layers:
+    """BMU of every pixel, and its distance where asked; a block of spectra in memory at a time."""
+    search = BMUSearch(weights)
+    found = [
+        search(model.scale(spectra, scaler), distance=with_distance) for spectra in spectra_blocks(source, tiff)
+    ]
+    distance = np.concatenate([bmus.distance for bmus in found]) if with_distance else None
+    return Layers(np.concatenate([bmus.index for bmus in found]), distance)
+
+
+def spectra_blocks(source: Path, tiff: Path) -> Iterator[NDArray[np.float64]]:
+    """Blocks (n, 13) of reflectance in row-major order, NaN where there is no data, from a table or an image."""
+    if source != tiff:
+        yield from tables.read_pixels(source, chunk_rows=ROWS_AT_ONCE, dtype=np.float64)
+        return
+    with open_scene(tiff) as scene:
+        for _, dn in scene.blocks():
+            yield reflectance(dn, scene.info).reshape(-1, N_BANDS)
+
+
+def confidence_layers(layers: Layers, labels: model.LabelledMap) -> NDArray[np.float32]:
+    """(pixels, 2): share of the winning class in the votes of each pixel's neuron, and distance to that neuron."""
+    values = np.full((len(layers.index), 2), np.nan, dtype=np.float32)
+    valid = layers.index >= 0
+    values[valid, 0] = labels.share[layers.index[valid]]
+    values[:, 1] = layers.distance
+    return values
+
+
+def shares(mask: NDArray[np.uint8]) -> dict[str, float]:
+    """Share of cloud among the pixels with data, and of pixels without."""
+    nodata = int((mask == MASK_NODATA).sum())
+    valid = mask.size - nodata
+    cloud = int((mask == CLOUD).sum())
+    return {"cloud_share": cloud / valid if valid else 0.0, "nodata_share": nodata / mask.size}
+
+
+def hex_to_rgb(colour: str) -> tuple[int, int, int]:
+    """'#0066CC' as three numbers."""
+    red, green, blue = bytes.fromhex(colour.lstrip("#"))
+    return red, green, blue
+
+
+if __name__ == "__main__":
+    run(main, globals())

@@ -1,0 +1,166 @@
+"""Step 10: how good the masks are, against reference masks.
+
+Each mask is compared pixel by pixel with the reference of the same product (paper, section 3). Pixels the reference calls
+"no data" or "not used", and pixels without data in the mask, are not scored.
+
+    python evaluation_metrics.py
+
+reads   MASK_DIR/NAME_mask.tif                                   step 9's masks
+        REFERENCE_DIR/NAME/Classification/classification_map.tif reference class maps (Baetens et al. 2019 codes)
+writes  RESULTS_DIR/confusion_matrix.csv  one row a product: TP, FN, FP, TN, excluded (pixels; cloud is positive)
+        RESULTS_DIR/metrics.csv           one row a product: accuracy, precision, recall, F-score, balanced accuracy, IoU;
+                                          then `mean` over products, and `pooled` over all their pixels.
+                                          A measure that is not defined is empty
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cloudsom import stores
+from cloudsom.errors import UserError
+from cloudsom.jobs import Job, choose_products, raise_if_any_failed, results_or_errors, run_jobs
+from cloudsom.rasters import read_layer, read_mask
+from cloudsom.scores import MEASURES, REFERENCE_CODES, Counts, count, measures
+from cloudsom.settings import path, run, snapshot
+
+# --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
+# paths (relative to DATA_DIR)
+DATA_DIR = "data"  # folder everything is read from and written to
+MASK_DIR = "masks"  # step 9's masks
+REFERENCE_DIR = "reference"  # reference class maps, one folder a product
+RESULTS_DIR = "results"  # the two tables
+
+# what is scored
+PRODUCTS: list[str] = []  # names of the products to score; none named: all in MASK_DIR
+CLOUD_CODES = [2, 3]  # reference codes that are cloud: low and high clouds (as CMIX maps them); the rest is clear
+LEFT_OUT_CODES = [0, 1]  # reference codes that are not scored: no data, not used
+
+# running
+UNPAIRED = "refuse"  # one of: refuse, skip
+# a mask without a reference, or a reference without a mask: refuse ends with an error that names it, once the others
+# are scored; skip names it and goes on
+WORKERS = 0  # processes; 0: one a processor. A worker needs about 0.1 GB for a full tile at 60 m
+OVERWRITE = False  # make again what is finished
+# --- end of constants -------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    pairs, unpaired = find_pairs()
+    results_dir = path(DATA_DIR, RESULTS_DIR)
+    files = [results_dir / "confusion_matrix.csv", results_dir / "metrics.csv"]
+    made_by = recipe_of(pairs)
+    records = [stores.finished(product, made_by, OVERWRITE) for product in files]
+    if all(records):
+        print(f"{files[1]}: is up to date; {records[1]['results']['summary']}")  # type: ignore[index]
+        tell_unpaired(unpaired)
+        return
+    jobs = [Job(name, (*pair, CLOUD_CODES, LEFT_OUT_CODES)) for name, pair in pairs.items()]
+    outcomes = run_jobs(score, jobs, WORKERS, "scoring")
+    scored = dict(zip([o.name for o in outcomes if not o.error], results_or_errors(outcomes), strict=True))
+    if scored:
+        write_tables(files, recipe_of({name: pairs[name] for name in scored}), scored)
+    raise_if_any_failed(outcomes)
+    tell_unpaired(unpaired)
+
+
+def recipe_of(pairs: dict[str, tuple[Path, Path]]) -> stores.Recipe:
+    """What the two tables are made of: every mask and every reference that is scored."""
+    inputs = {f"mask {name}": mask for name, (mask, _) in pairs.items()}
+    inputs |= {f"reference {name}": reference for name, (_, reference) in pairs.items()}
+    return stores.recipe(snapshot(globals()), inputs)
+
+
+def write_tables(files: list[Path], made_by: stores.Recipe, scored: dict[str, Counts]) -> None:
+    """Write the counts and the measures, and print the latter."""
+    table = metrics_table(scored)
+    with stores.product(files[0], made_by) as matrix, stores.product(files[1], made_by) as metrics:
+        confusion_table(scored).to_csv(matrix.partial, index=False)
+        table.to_csv(metrics.partial, index=False, float_format="%.6f")
+        metrics.results["summary"] = summary(table)
+    print(f"{files[1]}: {metrics.results['summary']}")
+    print(table.to_string(index=False, na_rep="", float_format=lambda value: f"{value:.4f}"))
+
+
+def find_pairs() -> tuple[dict[str, tuple[Path, Path]], list[str]]:
+    """Mask and reference of each product by name, and a line for each mask or reference that stands alone."""
+    mask_dir, reference_dir = path(DATA_DIR, MASK_DIR), path(DATA_DIR, REFERENCE_DIR)
+    masks = {f.name.removesuffix("_mask.tif"): f for f in mask_dir.glob("*_mask.tif")}
+    masks = choose_products(masks, PRODUCTS, mask_dir, "run step 9 (create_cloudmasks.py)")
+    references = find_references(reference_dir)
+    unpaired = [f"{masks[name]}: has no reference in {reference_dir}" for name in masks if name not in references]
+    if not PRODUCTS:
+        unpaired += [f"{references[name]}: has no mask in {mask_dir}" for name in sorted(references.keys() - masks)]
+    pairs = {name: (mask, references[name]) for name, mask in masks.items() if name in references}
+    if not pairs:
+        raise UserError(
+            f"no pair found: none of the {len(masks)} masks in {mask_dir} ({', '.join(list(masks)[:3])}...) has a "
+            f"reference of the same name among the {len(references)} in {reference_dir}; run step 6, or name the "
+            "reference folders as the products"
+        )
+    return pairs, unpaired
+
+
+def find_references(reference_dir: Path) -> dict[str, Path]:
+    """Reference class maps by product name; a product with two of them is an error."""
+    found: dict[str, Path] = {}
+    for place in sorted(reference_dir.glob("*/Classification/classification_map.tif")):
+        name = place.parent.parent.name.removesuffix(".SAFE")
+        if name in found:
+            raise UserError(f"{place}: product {name} has another reference, {found[name]}; remove one of them")
+        found[name] = place
+    return found
+
+
+def score(mask_file: Path, reference_file: Path, cloud_codes: list[int], left_out: list[int]) -> Counts:
+    """Count one product's pixels; UserError if the two do not cover the same pixels or hold unknown codes."""
+    mask, grid = read_mask(mask_file)
+    reference, reference_grid = read_layer(reference_file)
+    difference = grid.difference(reference_grid)
+    if difference:
+        raise UserError(f"{mask_file}: does not cover the pixels of {reference_file} ({difference}); give masks at 60 m")
+    unknown = set(np.unique(reference).tolist()) - set(REFERENCE_CODES)
+    if unknown:
+        raise UserError(f"{reference_file}: holds the code {min(unknown)}; known are 0 to 7 (Baetens et al. 2019)")
+    return count(mask, reference, tuple(cloud_codes), tuple(left_out))
+
+
+def confusion_table(scored: dict[str, Counts]) -> pd.DataFrame:
+    """One row of counts a product."""
+    return pd.DataFrame([{"product": name, **_upper(counts)} for name, counts in scored.items()])
+
+
+def _upper(counts: Counts) -> dict[str, int]:
+    return {"TP": counts.tp, "FN": counts.fn, "FP": counts.fp, "TN": counts.tn, "excluded": counts.excluded}
+
+
+def metrics_table(scored: dict[str, Counts]) -> pd.DataFrame:
+    """One row of measures a product, then their mean (undefined values left out), then those of all pixels pooled."""
+    table = pd.DataFrame([{"product": name, **measures(counts)} for name, counts in scored.items()])
+    mean = {"product": "mean", **table[list(MEASURES)].mean().to_dict()}
+    pooled = {"product": "pooled", **measures(sum(scored.values(), Counts(0, 0, 0, 0)))}
+    return pd.concat([table, pd.DataFrame([mean, pooled])], ignore_index=True)
+
+
+def summary(table: pd.DataFrame) -> str:
+    """One line: products scored, and the pooled measures."""
+    pooled = table.iloc[-1]
+    values = ", ".join(f"{name} {pooled[name]:.4f}" for name in MEASURES if pd.notna(pooled[name]))
+    return f"{len(table) - 2} products scored; pooled: {values}"
+
+
+def tell_unpaired(lines: list[str]) -> None:
+    """Name what stands alone; an error where UNPAIRED says so."""
+    for line in lines:
+        print(f"unpaired: {line}", file=sys.stderr)
+    if lines and UNPAIRED == "refuse":
+        raise UserError(
+            f"{len(lines)} masks or references stand alone (named above), the pairs are scored; add what is missing, "
+            "name the products to score with --PRODUCTS, or leave the others out with --UNPAIRED skip"
+        )
+
+
+if __name__ == "__main__":
+    run(main, globals())

@@ -1,0 +1,108 @@
+"""Step 5: hit maps, and a label for each neuron.
+
+The training spectra of each class are counted on their BMUs: one hit map a class. The class with most hits labels the
+neuron; cirrus and opaque cloud are cloud (255), the other four classes clear (0) (paper, section 2.2, stage 2).
+
+    python labeling.py
+
+reads   BMUS_CSV          step 4's table
+        TRAINING_CSV      step 2's table, for the labels
+        SOM_FILE          step 3's map
+writes  HIT_MAPS_CSV      one row a neuron: row, column, one count a class
+        NEURON_LABELS_CSV one row a neuron: row, column, class (10..60, 0: never hit), cloud (255 or 0),
+                          share of the winning class in the neuron's votes
+"""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloudsom import model, stores, tables
+from cloudsom.bands import CLASSES, CLOUD
+from cloudsom.errors import UserError
+from cloudsom.labels import CLASS_CODES, NeuronLabels, hit_maps, majority_vote
+from cloudsom.settings import existing, path, run, snapshot
+
+# --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
+# paths (relative to DATA_DIR)
+DATA_DIR = "data"  # folder everything is read from and written to
+TRAINING_CSV = "training_spectra.csv"  # step 2's table
+SOM_FILE = "SOM_trained.p"  # step 3's map
+BMUS_CSV = "BMUs.csv"  # step 4's table; the authors' own file is read too
+HIT_MAPS_CSV = "hit_maps.csv"  # counts a neuron and class
+NEURON_LABELS_CSV = "neuron_labels.csv"  # label of each neuron
+
+# rules (the paper gives none; these are ours)
+TIE_ORDER = [50, 40, 10, 20, 30, 60]  # of classes with equal votes the first in this list wins
+# clouds first: a cloud taken for land spoils every later product, land taken for cloud is only left out
+UNHIT_NEURONS = "nearest"  # one of: nearest, clear
+# a neuron no training spectrum fell on keeps the class 0; nearest: it is cloud if the hit neuron with the nearest
+# weights is; clear: it is clear, as in the published code
+
+# running
+OVERWRITE = False  # make again what is finished
+# --- end of constants -------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    if sorted(TIE_ORDER) != sorted(CLASSES):
+        raise UserError(f"TIE_ORDER: {TIE_ORDER} must name each of {sorted(CLASSES)} once")
+    inputs = {
+        "BMUS_CSV": existing(DATA_DIR, BMUS_CSV, "run step 4 (BMUs_detection.py)"),
+        "TRAINING_CSV": existing(DATA_DIR, TRAINING_CSV, "run step 2 (data_preprocessing.py)"),
+        "SOM_FILE": existing(DATA_DIR, SOM_FILE, "run step 3 (SOM_training.py)"),
+    }
+    hit_maps_csv, neuron_labels_csv = path(DATA_DIR, HIT_MAPS_CSV), path(DATA_DIR, NEURON_LABELS_CSV)
+    made_by = stores.recipe(snapshot(globals()), inputs)
+    records = [stores.finished(product, made_by, OVERWRITE) for product in (hit_maps_csv, neuron_labels_csv)]
+    if all(records):
+        print(f"{neuron_labels_csv}: is up to date; {records[1]['results']['summary']}")  # type: ignore[index]
+        return
+    weights = model.load_som(inputs["SOM_FILE"]).get_weights()
+    rows, columns, n_bands = weights.shape
+    index = read_bmus(inputs["BMUS_CSV"], rows, columns)
+    counts = count_hits(inputs["TRAINING_CSV"], inputs["BMUS_CSV"], index, rows * columns)
+    labels = majority_vote(counts, weights.reshape(-1, n_bands), tuple(TIE_ORDER), UNHIT_NEURONS)
+    with stores.product(hit_maps_csv, made_by) as maps, stores.product(neuron_labels_csv, made_by) as table:
+        model.hit_maps_table(counts, rows, columns).to_csv(maps.partial, index=False)
+        model.neuron_labels_table(labels, rows, columns).to_csv(table.partial, index=False)
+        table.results["summary"] = summary(labels, counts)
+    print(f"{neuron_labels_csv}: {table.results['summary']}")
+
+
+def read_bmus(bmus_csv: Path, rows: int, columns: int) -> NDArray[np.int32]:
+    """Flat neuron index of every row of a BMU table; UserError for a position outside the map."""
+    positions = tables.read_bmus(bmus_csv)
+    outside = (positions < 0).any(axis=1) | (positions >= (rows, columns)).any(axis=1)
+    if outside.any():
+        first = int(np.flatnonzero(outside)[0])
+        place = ", ".join(str(p) for p in positions[first])
+        raise UserError(f"{bmus_csv}: row {first} names the neuron ({place}), the map has {rows} x {columns}")
+    return positions[:, 0] * np.int32(columns) + positions[:, 1]
+
+
+def count_hits(training_csv: Path, bmus_csv: Path, index: NDArray[np.int32], n_neurons: int) -> NDArray[np.int64]:
+    """Hit maps (neurons, 6) from the labels of the training table and the BMU of each of its rows."""
+    labels = np.concatenate([block for _, block in tables.read_spectra(training_csv)])
+    if len(labels) != len(index):
+        raise UserError(
+            f"{bmus_csv}: holds {len(index):,} BMUs, {training_csv} has {len(labels):,} spectra; "
+            "run step 4 again on this training table"
+        )
+    return hit_maps(index, labels, n_neurons)
+
+
+def summary(labels: NeuronLabels, counts: NDArray[np.int64]) -> str:
+    """One line: neurons of each class, cloud neurons, ties, neurons never hit, agreement on the training spectra."""
+    neurons = ", ".join(f"{CLASSES[code]} {(labels.classes == code).sum()}" for code in CLASS_CODES)
+    voted_cloud = counts[:, [CLASS_CODES.index(40), CLASS_CODES.index(50)]].sum(axis=1)
+    right = np.where(labels.cloud == CLOUD, voted_cloud, counts.sum(axis=1) - voted_cloud).sum()
+    return (
+        f"{len(labels.classes)} neurons ({neurons}); {(labels.cloud == CLOUD).sum()} are cloud; {labels.tied.sum()} ties, "
+        f"{labels.unhit.sum()} never hit; {right / counts.sum():.4f} of the training spectra come out right as cloud or clear"
+    )
+
+
+if __name__ == "__main__":
+    run(main, globals())
