@@ -1,7 +1,7 @@
 """Step 4: the best matching unit (BMU) of every training spectrum.
 
-The BMU is the neuron whose weights are nearest to the scaled spectrum, the first one in row-major order where several are
-(paper, section 2.2, stage 2). The answer equals `MiniSom.winner` for every row.
+The BMU is the neuron whose weights are nearest to the scaled spectrum, the first one in row-major order where several
+are (paper, section 2.2, stage 2). The answer equals `MiniSom.winner` for every row.
 
     python BMUs_detection.py
 

@@ -1,7 +1,7 @@
 """Step 3: train the self-organizing map.
 
-A 20 x 15 map learns the 13-band spectra of the training table, scaled to [0, 1], one randomly drawn spectrum a step, for a
-million steps (paper, section 2.2, stage 1).
+A 20 x 15 map learns the 13-band spectra of the training table, scaled to [0, 1], one randomly drawn spectrum a step,
+for a million steps (paper, section 2.2, stage 1).
 
     python SOM_training.py
     python SOM_training.py --N_ITER 100000 --SEED 7

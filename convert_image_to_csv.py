@@ -1,7 +1,7 @@
 """Step 8: the spectrum of every pixel of an image, as a table.
 
-Digital numbers become top-of-atmosphere reflectance, (DN + RADIO_ADD_OFFSET) / QUANTIFICATION_VALUE, with both taken from
-the image's own metadata.
+Digital numbers become top-of-atmosphere reflectance, (DN + RADIO_ADD_OFFSET) / QUANTIFICATION_VALUE, with both taken
+from the image's own metadata.
 
     python convert_image_to_csv.py
     python convert_image_to_csv.py --PRODUCTS S2A_MSIL1C_20170430T103021_N0205_R108_T32UPV_20170430T103024

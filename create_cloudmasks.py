@@ -1,7 +1,7 @@
 """Step 9: cloud masks.
 
-Every pixel's spectrum is scaled like the training spectra and falls on its best matching unit; the label of that neuron is
-the pixel's: cloud or clear (paper, section 2.2, stage 2: the masks called SOM1).
+Every pixel's spectrum is scaled like the training spectra and falls on its best matching unit; the label of that neuron
+is the pixel's: cloud or clear (paper, section 2.2, stage 2: the masks called SOM1).
 
     python create_cloudmasks.py
     python create_cloudmasks.py --CLASS_MAPS --CONFIDENCE

@@ -1,7 +1,7 @@
 """Step 2: one training table of all spectra, and the scaler fitted on them.
 
-The tables of step 1 are put one after the other, and one min-max scaler to [0, 1] is fitted on all of their rows (paper,
-section 2.2). The same scaler, unclipped, later scales every image pixel.
+The tables of step 1 are put one after the other, and one min-max scaler to [0, 1] is fitted on all of their rows
+(paper, section 2.2). The same scaler, unclipped, later scales every image pixel.
 
     python data_preprocessing.py
     python data_preprocessing.py --SAMPLE_SIZE 500000
@@ -85,7 +85,8 @@ def main() -> None:
     with stores.product(training_csv, made_by) as table, stores.product(scaler_file, made_by) as scaler:
         stores.dump_pickle(survey.scaler, scaler.partial)
         tables.write_spectra(table.partial, chosen_blocks(csv_files, rows, survey.n_rows))
-        table.results["summary"] = summary(survey, len(rows) if rows is not None else survey.n_rows, repeated, ambiguous)
+        kept = survey.n_rows if rows is None else len(rows)
+        table.results["summary"] = summary(survey, kept, repeated, ambiguous)
         scaler.results |= {"minimum": survey.scaler.data_min_, "maximum": survey.scaler.data_max_}
     print(f"{training_csv}: {table.results['summary']}")
 
@@ -139,7 +140,9 @@ def chosen_blocks(csv_files: list[Path], rows: NDArray[np.int64] | None, n_rows:
         raise UserError(f"the spectra tables changed while they were read ({n_rows:,} rows, then {start:,}); run again")
 
 
-def row_hashes(spectra: NDArray[np.float64], labels: NDArray[np.integer]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+def row_hashes(
+    spectra: NDArray[np.float64], labels: NDArray[np.integer]
+) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """64-bit hashes of each spectrum, and of each spectrum with its label.
 
     Among 9 million rows two different ones share a hash with a probability of 2 in a million.

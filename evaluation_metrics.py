@@ -1,15 +1,15 @@
 """Step 10: how good the masks are, against reference masks.
 
-Each mask is compared pixel by pixel with the reference of the same product (paper, section 3). Pixels the reference calls
-"no data" or "not used", and pixels without data in the mask, are not scored.
+Each mask is compared pixel by pixel with the reference of the same product (paper, section 3). Pixels the reference
+calls "no data" or "not used", and pixels without data in the mask, are not scored.
 
     python evaluation_metrics.py
 
 reads   MASK_DIR/NAME_mask.tif                                   step 9's masks
         REFERENCE_DIR/NAME/Classification/classification_map.tif reference class maps (Baetens et al. 2019 codes)
 writes  RESULTS_DIR/confusion_matrix.csv  one row a product: TP, FN, FP, TN, excluded (pixels; cloud is positive)
-        RESULTS_DIR/metrics.csv           one row a product: accuracy, precision, recall, F-score, balanced accuracy, IoU;
-                                          then `mean` over products, and `pooled` over all their pixels.
+        RESULTS_DIR/metrics.csv           one row a product: accuracy, precision, recall, F-score, balanced accuracy and
+                                          IoU; then `mean` over products, and `pooled` over all their pixels.
                                           A measure that is not defined is empty
 """
 
@@ -120,7 +120,7 @@ def score(mask_file: Path, reference_file: Path, cloud_codes: list[int], left_ou
     reference, reference_grid = read_layer(reference_file)
     difference = grid.difference(reference_grid)
     if difference:
-        raise UserError(f"{mask_file}: does not cover the pixels of {reference_file} ({difference}); give masks at 60 m")
+        raise UserError(f"{mask_file}: does not cover {reference_file} ({difference}); give a mask at 60 m")
     unknown = set(np.unique(reference).tolist()) - set(REFERENCE_CODES)
     if unknown:
         raise UserError(f"{reference_file}: holds the code {min(unknown)}; known are 0 to 7 (Baetens et al. 2019)")

@@ -99,8 +99,9 @@ def summary(labels: NeuronLabels, counts: NDArray[np.int64]) -> str:
     voted_cloud = counts[:, [CLASS_CODES.index(40), CLASS_CODES.index(50)]].sum(axis=1)
     right = np.where(labels.cloud == CLOUD, voted_cloud, counts.sum(axis=1) - voted_cloud).sum()
     return (
-        f"{len(labels.classes)} neurons ({neurons}); {(labels.cloud == CLOUD).sum()} are cloud; {labels.tied.sum()} ties, "
-        f"{labels.unhit.sum()} never hit; {right / counts.sum():.4f} of the training spectra come out right as cloud or clear"
+        f"{len(labels.classes)} neurons ({neurons}); {(labels.cloud == CLOUD).sum()} are cloud; "
+        f"{labels.tied.sum()} ties, {labels.unhit.sum()} never hit; "
+        f"{right / counts.sum():.4f} of the training spectra come out right as cloud or clear"
     )
 
 

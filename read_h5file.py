@@ -1,7 +1,7 @@
 """Step 1: from the spectra database (HDF5) to spectra tables (CSV).
 
-The database holds labelled Sentinel-2 spectra (Hollstein et al. 2016, doi 10.3390/rs8080666): 13 reflectances and one of
-six classes a row. The paper trains on its 2016 and 2017 files (section 2.1).
+The database holds labelled Sentinel-2 spectra (Hollstein et al. 2016, doi 10.3390/rs8080666): 13 reflectances and one
+of six classes a row. The paper trains on its 2016 and 2017 files (section 2.1).
 
     python read_h5file.py
     python read_h5file.py --H5_FILES my_2016.h5 my_2017.h5 --DATA_DIR elsewhere

@@ -71,7 +71,7 @@ def _collect(pool: Executor, function: Callable[..., Any], jobs: Sequence[Job], 
                 try:
                     outcomes[i] = future.result()
                 except BrokenProcessPool:
-                    reason = "a worker process ended unexpectedly (killed, or out of memory); run again, or lower WORKERS"
+                    reason = "a worker process was killed, or ran out of memory; run again, or lower WORKERS"
                     outcomes[i] = Outcome(jobs[i].name, error=f"{jobs[i].name}: {reason}")
                 bar.update(1)
         except BaseException:

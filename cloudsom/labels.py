@@ -57,8 +57,8 @@ def majority_vote(
     counts      (neurons, 6) hit maps
     weights     (neurons, bands) the map's weights, row-major
     tie_order   class codes, the first of the tied ones wins
-    unhit_rule  "nearest": a neuron never hit is cloud if the hit neuron with the nearest weights is; "clear": it is clear.
-                Its class is 0 either way.
+    unhit_rule  "nearest": a neuron never hit is cloud if the hit neuron with the nearest weights is;
+                "clear": it is clear. Its class is 0 either way.
 
     The paper names neither rule.
     """

@@ -123,7 +123,7 @@ def read_neuron_labels(path: Path) -> LabelledMap:
     for name, values, allowed in (("class", classes, (NO_CLASS, *CLASS_CODES)), ("cloud", cloud, (CLEAR, CLOUD))):
         wrong = values[~np.isin(values, allowed)]
         if len(wrong):
-            raise UserError(f"{path}: {name} {wrong[0]} is not one of {', '.join(map(str, allowed))}; correct the table")
+            raise UserError(f"{path}: {name} {wrong[0]} is not one of {', '.join(map(str, allowed))}; correct it")
     return LabelledMap(rows, columns, classes.astype(np.uint8), cloud.astype(np.uint8), share)
 
 

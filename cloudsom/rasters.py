@@ -101,17 +101,18 @@ def gdal_errors(shown: object, advice: str) -> Iterator[None]:
         gdal.PopErrorHandler()
 
 
-def open_raster(path: Path, drivers: Sequence[str] = ("GTiff",)) -> gdal.Dataset:
+def open_raster(path: Path, drivers: Sequence[str] = ("GTiff",), shown: object = None) -> gdal.Dataset:
     """A local file opened for reading by one of `drivers` (by content, whatever it is called), and by no other.
 
-    Raises UserError if there is no such file, or it is of another format.
+    Raises UserError if there is no such file, or it is of another format; `shown` stands for the path in errors.
     """
+    shown = shown or path
     place = os.path.abspath(path)  # absolute: no prefix such as GTIFF_DIR: is taken for a command to the driver
     if place.startswith("/vsi"):
-        raise UserError(f"{path}: GDAL's virtual file systems are not read; give a file on disk")
+        raise UserError(f"{shown}: GDAL's virtual file systems are not read; give a file on disk")
     if not os.path.isfile(place):
-        raise UserError(f"{path}: no such file")
-    return open_by_name(place, path, drivers)
+        raise UserError(f"{shown}: no such file")
+    return open_by_name(place, shown, drivers)
 
 
 def open_by_name(name: str, shown: object, drivers: Sequence[str]) -> gdal.Dataset:
@@ -230,8 +231,8 @@ def _numbers(path: Path, tags: Mapping[str, str], tag: str, counts: tuple[int, .
     return values * counts[-1] if len(values) == 1 else values
 
 
-def nodata_pixels(dn: NDArray[np.uint16], info: ImageInfo) -> NDArray[np.bool_]:
-    """Which pixels have no spectrum: True where any band holds the nodata value. `dn` is (..., 13).
+def deciding_bands(offsets: Sequence[float], nodata: int) -> list[int]:
+    """Indices of the bands in which a nodata value means that the pixel has no spectrum: all, or all but B10.
 
     The 13 detectors' footprints end at different places, so along the swath's edge some bands are missing and what is
     left is no spectrum (one pixel in ten of a real swath edge). One zero is a measurement, though: B10 over a clear
@@ -239,10 +240,15 @@ def nodata_pixels(dn: NDArray[np.uint16], info: ImageInfo) -> NDArray[np.bool_]:
     0, 1, 2, 3...), and B10 lies in the middle of the focal plane, so it is never the only band missing. With an
     offset, dark pixels are stored above zero and no band is excepted.
     """
+    zero_is_dark = nodata == 0 and offsets[B10] == 0
+    return [i for i in range(N_BANDS) if not (zero_is_dark and i == B10)]
+
+
+def nodata_pixels(dn: NDArray[np.uint16], info: ImageInfo) -> NDArray[np.bool_]:
+    """Which pixels have no spectrum: True where any of `deciding_bands` holds the nodata value. `dn` is (..., 13)."""
     missing = dn == info.nodata
-    if info.nodata == 0 and info.offsets[B10] == 0:
-        return np.delete(missing, B10, axis=-1).any(axis=-1)
-    return missing.any(axis=-1)
+    bands = deciding_bands(info.offsets, info.nodata)
+    return missing.any(axis=-1) if len(bands) == N_BANDS else missing[..., bands].any(axis=-1)
 
 
 def reflectance(dn: NDArray[np.uint16], info: ImageInfo) -> NDArray[np.float64]:
@@ -382,7 +388,7 @@ def _creation_options(dtype: np.dtype[Any]) -> list[str]:
         f"BLOCKYSIZE={TILE}",
         "INTERLEAVE=BAND",
         "COMPRESS=DEFLATE",
-        "ZLEVEL=1" if dtype.itemsize > 1 else "ZLEVEL=6",  # spectra are noisy: level 6 costs five times the time for 2 %
+        "ZLEVEL=1" if dtype.itemsize > 1 else "ZLEVEL=6",  # level 6 gains 2 % on spectra, in five times the time
         f"PREDICTOR={predictor}",
         "BIGTIFF=IF_SAFER",
     ]

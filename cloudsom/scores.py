@@ -56,9 +56,9 @@ def measures(counts: Counts) -> dict[str, float]:
     """The usual measures, by the names of `MEASURES`; NaN where a measure is not defined.
 
     precision is the user's accuracy of the class cloud, TP / (TP + FP); recall its producer's accuracy, TP / (TP + FN).
-    A scene without cloud in the reference says nothing of how well clouds are found: all measures of the class cloud are
-    undefined there, its false alarms show in the accuracy. Precision is undefined without cloud in the mask, balanced
-    accuracy without clear pixels in the reference.
+    A scene without cloud in the reference says nothing of how well clouds are found: all measures of the class cloud
+    are undefined there, its false alarms show in the accuracy. Precision is undefined without cloud in the mask,
+    balanced accuracy without clear pixels in the reference.
     """
     tp, fn, fp, tn = counts.tp, counts.fn, counts.fp, counts.tn
     values = dict.fromkeys(MEASURES, float("nan"))

@@ -56,7 +56,7 @@ class Constant:
     @property
     def choices(self) -> list[str] | None:
         """The values its comment allows (`one of: a, b`), if it says so."""
-        found = re.search(r"one of: ([\w, -]+)", self.help)
+        found = re.search(r"one of: ([\w-]+(?:, [\w-]+)*)", self.help)
         return [word.strip() for word in found.group(1).split(",")] if found else None
 
 
@@ -204,7 +204,7 @@ def parse_command_line(script: str, doc: str, constants: list[Constant], words: 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A script's name and the values of its constants that change what it writes; small, and fit to send to a worker."""
+    """A script's name and the values of its constants that change what it writes; fit to send to a worker."""
 
     script: str
     constants: dict[str, Any]

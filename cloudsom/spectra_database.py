@@ -1,4 +1,4 @@
-"""The labelled spectra database's HDF5 files (Hollstein et al. 2016, doi 10.3390/rs8080666), checked as they are read."""
+"""The labelled spectra database's HDF5 files (Hollstein et al. 2016, doi 10.3390/rs8080666), checked as read."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,7 +41,7 @@ class SpectraFile:
         if len(shape) != 2 or shape[1] != N_BANDS:
             raise UserError(f"{self.path}: 'spectra' has the shape {shape}, {N_BANDS} bands a row are needed")
         if self.classes.shape != shape[:1]:
-            raise UserError(f"{self.path}: 'classes' has the shape {self.classes.shape}, 'spectra' has {shape[0]:,} rows")
+            raise UserError(f"{self.path}: 'classes' has the shape {self.classes.shape}, 'spectra' {shape[0]:,} rows")
         if shape[0] == 0:
             raise UserError(f"{self.path}: holds no spectra; give a file of the spectra database")
         for name, dataset, kinds in (("spectra", self.spectra, "f"), ("classes", self.classes, "iu")):
@@ -54,7 +54,7 @@ class SpectraFile:
             raise UserError(f"{self.path}: its bands are {', '.join(names)}; needed, in this order: {', '.join(BANDS)}")
 
     def _codes_by_id(self, class_ids: Any, class_names: Any) -> dict[int, int]:
-        """The file's class ids -> the pipeline's class codes, paired by position: the 2016 file stores them unsorted."""
+        """The file's class ids -> the pipeline's class codes, by position: the 2016 file stores them unsorted."""
         ids, names = [int(i) for i in np.ravel(class_ids[:])], _texts(class_names[:])
         if len(ids) != len(names):
             raise UserError(f"{self.path}: {len(ids)} 'class_ids' but {len(names)} 'class_names'; the file is damaged")

@@ -74,7 +74,7 @@ def sha256(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What makes a product: script, constants with an effect, input files by role (name and checksum), and their lineage.
+    """What makes a product: script, constants with an effect, input files by role (name, checksum), their lineage.
 
     `lineage` carries the checksums of the inputs' own inputs by role, so that masks still know the scaler of the map
     that made their labels.
@@ -196,7 +196,8 @@ def product(path: Path, made_by: Recipe) -> Iterator[Product]:
             "versions": versions(),
         }
         with atomic(record_path(path)) as record:
-            record.write_text(json.dumps(made_by.as_json() | summary, indent=1, default=_plain) + "\n", encoding="utf-8")
+            text = json.dumps(made_by.as_json() | summary, indent=1, default=_plain)
+            record.write_text(text + "\n", encoding="utf-8")
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
@@ -269,12 +270,21 @@ def _method_of_minisom(owner: Any, name: str) -> Any:
     return getattr(owner, name)
 
 
+def _latin1_bytes(text: Any, encoding: Any) -> bytes:
+    """`codecs.encode`, for the one use that old pickle protocols make of it: bytes written as text."""
+    if not isinstance(text, str) or encoding != "latin1":
+        raise pickle.UnpicklingError(f"_codecs.encode(..., {encoding!r})")
+    return text.encode("latin1")
+
+
 class _AllowListUnpickler(pickle.Unpickler):
     """Refuses, by name and before anything runs, every global that is not on the list."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in (("builtins", "getattr"), ("__builtin__", "getattr")):
             return _method_of_minisom
+        if (module, name) == ("_codecs", "encode"):
+            return _latin1_bytes
         if (module, name) in _ALLOWED:
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"{module}.{name}")
@@ -299,7 +309,7 @@ def load_pickle(path: Path, what: str) -> Any:
         ) from None
     except builtins.Exception as problem:  # a damaged pickle can raise nearly anything
         raise UserError(
-            f"{path}: not a readable {what} ({type(problem).__name__}: {problem}); the file is damaged or of another kind"
+            f"{path}: not a readable {what} ({type(problem).__name__}: {problem}); it is damaged or of another kind"
         ) from None
 
 

@@ -38,16 +38,14 @@ from cloudsom.bands import BANDS, CLASSES, N_BANDS, NO_CLASS, SAFE_BANDS
 from cloudsom.errors import UserError
 
 #: The header the original's np.savetxt wrote above the pixels (its own blanks, uneven as they are).
-PIXEL_HEADER = (
-    "#  #B1,  #B2,  #B3,  #B4, #B5, #B6, #B7, #B8, #B8a, #B9, #B10, #B11, #B12"
-)
+PIXEL_HEADER = "#  #B1,  #B2,  #B3,  #B4, #B5, #B6, #B7, #B8, #B8a, #B9, #B10, #B11, #B12"
 SPECTRA_HEADER = ",".join([*BANDS, "label"])
 BMU_COLUMNS = ("position1", "position2")
 BMU_HEADER = ",".join(BMU_COLUMNS)
 
 CHUNK_ROWS = 262_144  # rows in a block handed to the caller: 14 MB of float32 spectra
-PIECE_ROWS = 32_768  # rows one thread formats at a time: 5 MB of text
-PIECE_BYTES = 4 << 20  # text one thread parses at a time
+PIECE_ROWS = 8192  # rows one thread formats at a time: 1.2 MB of text
+PIECE_BYTES = 1 << 20  # text one thread parses at a time
 LONGEST_LINE = 1 << 16  # bytes; a row of 14 numbers has about 150
 
 Floats = NDArray[Any]  # float32 or float64
@@ -83,7 +81,10 @@ class TableWriter:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
@@ -101,7 +102,8 @@ class SpectraWriter(TableWriter):
 
     def write(self, spectra: ArrayLike, labels: ArrayLike) -> None:
         """Append reflectance (n, 13), float32 or float64, and labels (n,), integers 0..255."""
-        values, codes = _checked_spectra(spectra), _checked_integers(labels, (len(spectra),), 255)
+        values = _checked_spectra(spectra)
+        codes = _checked_integers(labels, (len(values),), 255)
 
         def encode(piece: slice) -> memoryview:
             return decimals.shortest_text(_native(values[piece]), codes[piece])
@@ -140,7 +142,7 @@ class BMUWriter(TableWriter):
 
     def write(self, positions: ArrayLike) -> None:
         """Append positions (n, 2): row and column, integers 0..65535."""
-        values = _checked_integers(positions, (len(positions), 2), 65_535)
+        values = _checked_integers(positions, (np.shape(positions)[0], 2), 65_535)
         self._write(len(values), lambda piece: decimals.integer_text(values[piece]))
 
 
@@ -190,7 +192,9 @@ def _checked_integers(integers: ArrayLike, shape: tuple[int, ...], top: int) -> 
     values = np.asarray(integers)
     if values.shape != shape:
         raise ValueError(f"integers have shape {values.shape}, expected {shape}")
-    if values.dtype.kind not in "iu" or (values.size and not 0 <= values.min() <= values.max() <= top):
+    if values.dtype.kind not in "iu" or (
+        values.size and not 0 <= values.min() <= values.max() <= top
+    ):
         raise ValueError(f"expected integers from 0 to {top}")
     return values.astype(np.int32)
 
@@ -207,7 +211,7 @@ def _native(values: Floats) -> Floats:
 def read_spectra(
     path: str | Path,
     *,
-    chunk_rows: int = CHUNK_ROWS,
+    chunk_rows: int | None = CHUNK_ROWS,
     dtype: DTypeLike = np.float32,
     classes: Collection[int] = tuple(CLASSES),
     label_required: bool = True,
@@ -216,10 +220,11 @@ def read_spectra(
 ) -> Iterator[tuple[Floats, Labels]]:
     """Blocks of a spectra table: reflectance (n, 13) of dtype and labels (n,).
 
-    Every block has `chunk_rows` rows but the last. Values are float(text), for float32 rounded once
-    more. A label outside `classes` is refused. With label_required=False a table may have no label
-    column: its labels are all 0 (NO_CLASS). NaN and infinite reflectance is refused, or kept for
-    the caller to count. Raises `UserError` naming file and line for anything that is not a table.
+    Every block has `chunk_rows` rows but the last; None: as they are parsed, some 10,000. Values
+    are float(text), for float32 rounded once more. A label outside `classes` is refused. With
+    label_required=False a table may have no label column: its labels are all 0 (NO_CLASS). NaN and
+    infinite reflectance is refused, or kept for the caller to count. Raises `UserError` naming
+    file and line for anything that is not such a table.
     """
     known = np.array(sorted(classes))
 
@@ -236,7 +241,7 @@ def read_spectra(
 
     layouts = [(*BANDS, "label")] + ([] if label_required else [BANDS])
     pieces = _read(Path(path), layouts, dtype, split, threads)
-    return _reblock(pieces, chunk_rows)
+    return ((spectra, labels) for spectra, labels in _reblock(pieces, chunk_rows))
 
 
 def read_all_spectra(
@@ -258,7 +263,7 @@ def read_all_spectra(
     start = 0
     for block in read_spectra(
         path,
-        chunk_rows=PIECE_ROWS,
+        chunk_rows=None,
         dtype=dtype,
         classes=classes,
         label_required=label_required,
@@ -274,14 +279,15 @@ def read_all_spectra(
 def read_pixels(
     path: str | Path,
     *,
-    chunk_rows: int = CHUNK_ROWS,
+    chunk_rows: int | None = CHUNK_ROWS,
     dtype: DTypeLike = np.float32,
     threads: int | None = None,
 ) -> Iterator[Floats]:
     """Blocks of a pixel table: reflectance (n, 13) of dtype, NaN in the rows of nodata pixels.
 
-    Every block has `chunk_rows` rows but the last. Values are float(text), for float32 rounded once
-    more. Raises `UserError` naming file and line for anything that is not such a table.
+    Every block has `chunk_rows` rows but the last; None: as they are parsed, some 10,000. Values
+    are float(text), for float32 rounded once more. Raises `UserError` naming file and line for
+    anything that is not such a table.
     """
     pieces = _read(Path(path), [BANDS], dtype, lambda table, names, source: (table,), threads)
     return (block for (block,) in _reblock(pieces, chunk_rows))
@@ -296,7 +302,7 @@ def read_all_pixels(
     """
     pixels = np.empty((count_rows(path, threads=threads), N_BANDS), dtype)
     start = 0
-    for block in read_pixels(path, chunk_rows=PIECE_ROWS, dtype=dtype, threads=threads):
+    for block in read_pixels(path, chunk_rows=None, dtype=dtype, threads=threads):
         pixels[start : start + len(block)] = block
         start += len(block)
     return pixels
@@ -321,7 +327,7 @@ def count_rows(path: str | Path, *, threads: int | None = None) -> int:
     """Rows of a table: the lines after the header that are not blank. Nothing is parsed."""
     threads = _default_threads(threads)
     with _open(Path(path)) as file, ThreadPoolExecutor(threads) as pool:
-        file.readline()
+        file.readline(LONGEST_LINE)
         count = decimals.count_lines
         return sum(_in_order(pool, threads, lambda p: count(p.text), _pieces(file, Path(path))))
 
@@ -331,20 +337,31 @@ class _Piece:
     """Whole lines of a file."""
 
     path: Path
-    first_line: int  # number of the first one, from 1
+    start: int  # byte of the file
     text: bytes
 
     def error(self, line: int, what: str) -> UserError:
         """The error to raise about a line of this piece, counted from 0."""
-        return UserError(f"{self.path}: line {self.first_line + line}: {what}")
+        with self.path.open("rb") as file:  # lines are counted only now, when someone asks
+            before = sum(part.count(b"\n") for part in _parts(file, self.start))
+        return UserError(f"{self.path}: line {before + line + 1}: {what}")
 
     def line_at(self, offset: int) -> int:
+        """The line that byte `offset` of this piece is on, counted from 0."""
         return self.text.count(b"\n", 0, offset)
 
     def line_of_row(self, row: int) -> int:
+        """The line that a row of this piece is on, both counted from 0."""
         lines = enumerate(self.text.split(b"\n"))
         filled = (number for number, line in lines if line.strip(b" \t\r"))
         return next(islice(filled, row, None))
+
+
+def _parts(file: BufferedReader, size: int) -> Iterator[bytes]:
+    """The next `size` bytes of a file, a piece at a time."""
+    while size and (part := file.read(min(size, PIECE_BYTES))):
+        size -= len(part)
+        yield part
 
 
 Split = Callable[[Floats, Sequence[str], _Piece], tuple[NDArray[Any], ...]]
@@ -384,13 +401,14 @@ def _open(path: Path) -> BufferedReader:
 
 def _pieces(file: BufferedReader, path: Path) -> Iterator[_Piece]:
     """The rest of the file, after its header, as pieces of whole lines."""
-    line = 2
+    start = file.tell()
     while text := file.read(PIECE_BYTES):
         text += file.readline(LONGEST_LINE)
-        piece = _Piece(path, line, text)
-        line += text.count(b"\n")
+        piece = _Piece(path, start, text)
+        start += len(text)
         if not text.endswith(b"\n") and file.peek(1):
-            raise UserError(f"{path}: line {line} has no end; this is not a table of numbers")
+            what = f"longer than {LONGEST_LINE:,} bytes; this is not a table of numbers"
+            raise piece.error(piece.line_at(len(text)), what)
         yield piece
 
 
@@ -398,7 +416,8 @@ def _parse(piece: _Piece, names: Sequence[str], dtype: DTypeLike) -> Floats:
     try:
         return decimals.parse_table(piece.text, len(names), dtype)
     except decimals.CellError as error:
-        what = f"{names[error.column]} is {_short(error.cell)!r}, not a number; mend or remove the line"
+        found = f"{_short(error.cell)!r}, not a number" if error.cell else "empty"
+        what = f"{names[error.column]} is {found}; mend or remove the line"
         raise piece.error(piece.line_at(error.offset), what) from None
     except decimals.RowError as error:
         number = piece.line_at(error.offset)
@@ -418,9 +437,12 @@ def _refuse(
 
 
 def _reblock(
-    pieces: Iterable[tuple[NDArray[Any], ...]], rows: int
+    pieces: Iterable[tuple[NDArray[Any], ...]], rows: int | None
 ) -> Iterator[tuple[NDArray[Any], ...]]:
-    """The same rows in blocks of `rows` rows; the last may have fewer."""
+    """The same rows in blocks of `rows` rows (the last may have fewer), or as they are for None."""
+    if rows is None:
+        yield from pieces
+        return
     held: list[tuple[NDArray[Any], ...]] = []
     n_held = 0
     for piece in pieces:
@@ -453,9 +475,10 @@ def _read_header(
         text = line.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = "\0"
-    if not text.strip().isprintable():
-        raise UserError(f"{path}: is not a text table; expected comma-separated numbers in UTF-8")
-    cells = [cell.strip(" \t\r\n#\"'") for cell in text.split(",")]
+    text = text.replace("\t", " ").strip()
+    if not text.isprintable():
+        raise UserError(f"{path}: does not start with a line of column names in plain UTF-8 text")
+    cells = [cell.strip(" #\"'") for cell in text.split(",")]
     names = tuple(_SPELLINGS.get(cell.upper(), cell) for cell in cells)
     for layout in layouts:
         if names == tuple(layout):

@@ -1,0 +1,221 @@
+"""Archives from elsewhere: what a name in them may be, how much may come out, and what a zipped product must hold.
+
+Everything in an archive or a listing was written by someone else. No name leaves the folder it belongs to, nothing but
+plain files and folders is made, and sizes are bounded before anything is written.
+"""
+
+import filecmp
+import gzip
+import os
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from cloudsom.bands import SAFE_BANDS
+from cloudsom.downloads.client import DownloadError
+from cloudsom.downloads.transfer import Corrupt, publish
+
+MAX_MEMBERS = 200_000  # the reference set has some thousand, a product some hundred
+MAX_PRODUCT_BYTES = 30_000_000_000  # unpacked; an old product of many tiles comes to some 8 GB
+MAX_HEADER_BYTES = 1_000_000  # of one tar header; a path takes some hundred
+COLLECTIONS = ("Reference_dataset", "Hollstein")  # folders of the reference set; the first wins for a scene in both
+MASK = PurePosixPath("Classification/classification_map.tif")
+
+
+class Unsafe(DownloadError):
+    """An archive or listing that tries what no honest one does."""
+
+
+def safe_path(name: str, where: str) -> PurePosixPath:
+    """A name from an archive or listing as a relative path that stays where it is put; raises Unsafe."""
+    parts = name.removeprefix("./").rstrip("/").split("/")
+    bad = any(part in ("", ".", "..") or len(part.encode("utf-8", "surrogateescape")) > 255 for part in parts)
+    if bad or "\\" in name or ":" in parts[0] or not name.isprintable():
+        raise Unsafe(f"{where}: holds the name {name[:100]!r}, which could leave its folder; nothing of it is used")
+    return PurePosixPath(*parts)
+
+
+# --- the reference masks ----------------------------------------------------------------------------------------------
+
+
+class _Bounded:
+    """A file that is read in small pieces only (tarfile reads a whole header at once), and no further than a limit."""
+
+    def __init__(self, handle: IO[bytes], limit: int, where: str) -> None:
+        self._handle, self._limit, self._where = handle, limit, where
+
+    def _check(self, size: int, end: int) -> None:
+        if size < 0 or size > max(MAX_HEADER_BYTES, tarfile.RECORDSIZE) or end > self._limit:
+            raise Unsafe(f"{self._where}: unpacks to more than {self._limit:,} bytes; it is not used")
+
+    def read(self, size: int = -1) -> bytes:
+        self._check(size, self._handle.tell())
+        return self._handle.read(size)
+
+    def seek(self, position: int, whence: int = os.SEEK_SET) -> int:
+        self._check(0, position)
+        return self._handle.seek(position, whence)
+
+    def tell(self) -> int:
+        return self._handle.tell()
+
+
+def unpack_reference(archive: Path, folder: Path, max_bytes: int, tell: Callable[[str], None]) -> dict[str, str]:
+    """Unpack the reference masks' archive (tar, gzip) into `folder/SCENE/...`; the collection of each scene by name.
+
+    Scenes appear whole. One that is there already and equal is left alone. A scene in both collections comes from
+    Reference_dataset. Raises Unsafe, or DownloadError for a damaged archive or one without masks.
+    """
+    partial = folder / ".unpacking.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        _unpack(archive, partial, max_bytes)
+        return _place_scenes(archive, partial, folder, tell)
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, ArithmeticError) as problem:
+        raise DownloadError(f"{archive}: damaged archive ({problem}); remove it and run again") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _unpack(archive: Path, partial: Path, max_bytes: int) -> None:
+    written = 0
+    with gzip.open(archive) as stream:
+        bounded = _Bounded(stream, max_bytes + 2 * MAX_MEMBERS * tarfile.BLOCKSIZE, str(archive))  # type: ignore[arg-type]
+        with tarfile.open(fileobj=bounded, mode="r:") as tar:  # type: ignore[call-overload]
+            for count, member in enumerate(tar):
+                written += member.size
+                if count >= MAX_MEMBERS or written > max_bytes:
+                    raise Unsafe(f"{archive}: unpacks to more than {max_bytes:,} bytes or {MAX_MEMBERS:,} files")
+                place = _destination(member, archive, partial)
+                if place:
+                    _write_member(tar, member, place)
+        while bounded.read(MAX_HEADER_BYTES):  # to the end, where gzip compares its own checksum
+            continue
+
+
+def _destination(member: tarfile.TarInfo, archive: Path, partial: Path) -> Path | None:
+    """Where an archive member goes, None for what is not of a scene; raises Unsafe for what is no plain file."""
+    path = safe_path(member.name, str(archive))
+    if member.isdir():
+        return None
+    if not member.isreg() or member.issparse():
+        raise Unsafe(f"{archive}: {member.name[:100]!r} is a link or device; nothing of the archive is used")
+    tarfile.data_filter(member, str(partial))  # the standard library's opinion as well
+    inside = next((i for i, part in enumerate(path.parts) if part in COLLECTIONS), None)
+    junk = any(part.startswith("._") or part == "__MACOSX" for part in path.parts)
+    if inside is None or junk or len(path.parts) < inside + 3 or path.parts[inside + 1].startswith("."):
+        return None
+    return partial.joinpath(*path.parts[inside:])
+
+
+def _write_member(tar: tarfile.TarFile, member: tarfile.TarInfo, place: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    source = tar.extractfile(member)
+    if source is None:
+        raise Unsafe(f"{place.name}: not a plain file")
+    with source, open(place, "xb") as out:
+        shutil.copyfileobj(source, out, MAX_HEADER_BYTES // 4)
+
+
+def _place_scenes(archive: Path, partial: Path, folder: Path, tell: Callable[[str], None]) -> dict[str, str]:
+    scenes: dict[str, str] = {}
+    for collection in COLLECTIONS:
+        for scene in sorted((partial / collection).glob("*")):
+            if not (scene / MASK).is_file():
+                tell(f"{archive.name}: {collection}/{scene.name} has no {MASK}; left out")
+            elif scene.name in scenes:
+                same = filecmp.cmp(folder / scene.name / MASK, scene / MASK, shallow=False)
+                tell(
+                    f"{scene.name}: is in {scenes[scene.name]} and in {collection}, with "
+                    f"{'equal' if same else 'different'} masks; taken from {scenes[scene.name]}"
+                )
+            else:
+                _place(scene, folder / scene.name)
+                scenes[scene.name] = collection
+    if not scenes:
+        raise DownloadError(f"{archive}: holds no folder {COLLECTIONS[0]}/SCENE/{MASK}; it is another archive")
+    return scenes
+
+
+def _place(scene: Path, target: Path) -> None:
+    """Move an unpacked scene to its name, in place of one that differs."""
+    files = sizes(scene)
+    if target.exists():
+        if all(_equal(scene / name, target / name) for name in files):
+            return
+        old = target.with_name(f".{target.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        target.rename(old)
+        publish(scene, target)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        publish(scene, target)
+
+
+def _equal(one: Path, other: Path) -> bool:
+    return other.is_file() and filecmp.cmp(one, other, shallow=False)
+
+
+def sizes(folder: Path) -> dict[str, int]:
+    """The size in bytes of every file in a folder, by its path in it."""
+    return {p.relative_to(folder).as_posix(): p.stat().st_size for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+# --- zipped products --------------------------------------------------------------------------------------------------
+
+
+def lacking(names: Iterable[str]) -> list[str]:
+    """What a product's files lack of the 13 bands and the two metadata files, from their paths; empty if nothing."""
+    files = [PurePosixPath(name) for name in names]
+    images = [f.stem for f in files if f.suffix == ".jp2" and f.parent.name == "IMG_DATA"]
+    missing = [band for band in SAFE_BANDS if not any(stem.endswith(f"_{band}") for stem in images)]
+    missing += [] if any(is_product_metadata(f) for f in files) else ["MTD_MSIL1C.xml"]
+    return missing + ([] if any(is_tile_metadata(f) for f in files) else ["MTD_TL.xml"])
+
+
+def is_product_metadata(path: PurePosixPath) -> bool:
+    """Whether this is a product's own metadata file, by its new or old name."""
+    return path.name == "MTD_MSIL1C.xml" or ("_MTD_SAFL1C_" in path.name and path.suffix == ".xml")
+
+
+def is_tile_metadata(path: PurePosixPath) -> bool:
+    """Whether this is a granule's metadata file, by its new or old name."""
+    return path.name == "MTD_TL.xml" or ("_MTD_L1C_TL_" in path.name and path.suffix == ".xml")
+
+
+def check_product_zip(path: Path, name: str, test_contents: bool) -> None:
+    """Raise Corrupt for a zip that is not whole, Unsafe or DownloadError for one that is not the product `name`.
+
+    `test_contents` reads every member and compares its CRC: for zips without a published checksum.
+    """
+    try:
+        with zipfile.ZipFile(path) as product:
+            members = product.infolist()
+            _check_members(members, path.name)
+            roots = {PurePosixPath(m.filename).parts[0] for m in members} - {"__MACOSX"}
+            if roots != {f"{name}.SAFE"}:
+                raise DownloadError(f"{path.name}: holds {', '.join(sorted(roots)[:3])} and not {name}.SAFE")
+            missing = lacking(m.filename for m in members)
+            if missing:
+                raise DownloadError(f"{name}: the zip lacks {', '.join(missing)}")
+            broken = product.testzip() if test_contents else None
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as problem:
+        raise Corrupt(f"not a whole zip file ({problem})") from None
+    if broken:
+        raise Corrupt(f"its member {broken} is damaged")
+
+
+def _check_members(members: list[zipfile.ZipInfo], where: str) -> None:
+    if len(members) > MAX_MEMBERS or sum(m.file_size for m in members) > MAX_PRODUCT_BYTES:
+        raise Unsafe(f"{where}: unpacks to more than {MAX_PRODUCT_BYTES:,} bytes or {MAX_MEMBERS:,} files")
+    for member in members:
+        safe_path(member.filename, where)
+        kind = stat.S_IFMT(member.external_attr >> 16)
+        if kind not in (0, stat.S_IFREG, stat.S_IFDIR) or member.flag_bits & 1:
+            raise Unsafe(f"{where}: {member.filename[:100]!r} is a link, a device or encrypted")

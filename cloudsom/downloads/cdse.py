@@ -1,0 +1,196 @@
+"""The Copernicus Data Space Ecosystem: every product as a zip, for users with an account.
+
+A catalogue without login says what there is (OData); the download host wants a token from Keycloak and may redirect to
+other hosts of the same service. The token goes to hosts on the list `hosts` and to no other.
+"""
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from cloudsom.downloads.client import Client, DownloadError
+from cloudsom.downloads.credentials import Credentials
+from cloudsom.downloads.engine import Plan
+from cloudsom.downloads.names import Product
+from cloudsom.downloads.transfer import Remote
+from cloudsom.errors import UserError
+
+NAMES_AT_ONCE = 20  # in one bulk look-up; the catalogue's own default page
+UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+EARLY = 30  # seconds before its end that a token is taken as used up
+
+
+class Token:
+    """An access token for all threads: 10 minutes long, renewed by its refresh token, and by the password after that.
+
+    Every login counts as a session there, and sessions are limited: hence one token for all, refreshed.
+    """
+
+    def __init__(self, client: Client, url: str, hosts: list[str], credentials: Credentials) -> None:
+        self._client, self._url, self._hosts, self._credentials = client, url, hosts, credentials
+        self._lock = threading.Lock()
+        self._access = self._refresh = ""
+        self._access_until = self._refresh_until = 0.0
+        client.keep_secret(credentials.user, credentials.password, credentials.totp)
+
+    def may_see(self, url: str) -> bool:
+        """Whether the host of a URL is on the list: as it is, or under a `.suffix`."""
+        host = urlsplit(url).hostname or ""
+        return any(host.endswith(entry) if entry.startswith(".") else host == entry for entry in self._hosts)
+
+    def headers(self, url: str) -> dict[str, str]:
+        """The token for a host that may see it."""
+        if not self.may_see(url):
+            return {}
+        with self._lock:
+            if time.monotonic() >= self._access_until:
+                self._renew()
+            return {"Authorization": f"Bearer {self._access}"}
+
+    def renew(self, refused: dict[str, str]) -> None:
+        """Get another token, unless another thread has done so meanwhile."""
+        with self._lock:
+            if refused.get("Authorization") == f"Bearer {self._access}":
+                self._renew()
+
+    def _renew(self) -> None:
+        if self._refresh and time.monotonic() < self._refresh_until:
+            refresh, self._refresh = self._refresh, ""
+            try:
+                self._ask({"grant_type": "refresh_token", "refresh_token": refresh})
+                return
+            except DownloadError:  # the session has ended there: log in again
+                pass
+        secret = {"username": self._credentials.user, "password": self._credentials.password}
+        if self._credentials.totp:
+            secret["totp"] = self._credentials.totp
+        try:
+            self._ask({"grant_type": "password", **secret})
+        except DownloadError as problem:
+            used = "; the code in CDSE_TOTP holds for one login: give a new one" if self._credentials.totp else ""
+            raise UserError(f"login refused, {problem}; check CDSE_USERNAME, CDSE_PASSWORD or ~/.netrc{used}") from None
+
+    def _ask(self, form: dict[str, str]) -> None:
+        answer = self._client.json("POST", self._url, data={"client_id": "cdse-public", **form})
+        try:
+            access, refresh = str(answer["access_token"]), str(answer.get("refresh_token") or "")
+            now = time.monotonic()
+            until = now + max(1.0, float(answer.get("expires_in", 600)) - EARLY)
+            refresh_until = now + float(answer.get("refresh_expires_in", 3600)) - EARLY
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise DownloadError(f"{urlsplit(self._url).hostname}: its answer holds no token") from None
+        self._client.keep_secret(access, refresh)
+        self._access, self._refresh = access, refresh
+        self._access_until, self._refresh_until = until, refresh_until
+
+
+@dataclass
+class DataSpace:
+    """The catalogue at `catalogue`, files at `download`; `allow_reprocessed` takes a newer baseline for a lost one."""
+
+    client: Client
+    catalogue: str
+    download: str
+    token: Token
+    allow_reprocessed: bool = False
+    name: str = "cdse"
+    most_connections: int = 4  # its quota for one user
+
+    def look_up(self, products: list[Product]) -> Iterator[tuple[Product, Plan | DownloadError]]:
+        """The zip of each product."""
+        self.token.headers(self.download)  # a wrong password is told before anything else is done
+        for first in range(0, len(products), NAMES_AT_ONCE):
+            group = products[first : first + NAMES_AT_ONCE]
+            names = [{"Name": f"{product.name}.SAFE"} for product in group]
+            answer = self.client.json(
+                "POST", f"{self._odata}/Products/OData.CSC.FilterList", json={"FilterProducts": names}
+            )
+            entries = _entries(answer)
+            for product in group:
+                yield product, self._plan(product, entries)
+
+    @property
+    def _odata(self) -> str:
+        return f"{self.catalogue.rstrip('/')}/odata/v1"
+
+    def _plan(self, product: Product, entries: list[dict[str, Any]]) -> Plan | DownloadError:
+        try:
+            found = [entry for entry in entries if entry.get("Name") == f"{product.name}.SAFE"]
+            if found:
+                return self._plan_of(product, _best(found), reprocessed=False)
+            if self.allow_reprocessed:
+                return self._reprocessed(product)
+            return self._why_missing(product)
+        except DownloadError as problem:
+            return problem
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return DownloadError("the catalogue's answer makes no sense")
+
+    def _plan_of(self, product: Product, entry: dict[str, Any], reprocessed: bool) -> Plan:
+        identity = str(entry["Id"])
+        if not UUID.fullmatch(identity):
+            raise DownloadError("the catalogue gives no proper product id")
+        if entry.get("Online") is False:
+            raise DownloadError("archived, not online: order it in the Copernicus Browser and try later", "offline")
+        url = f"{self.download.rstrip('/')}/odata/v1/Products({identity})/$value"
+        size = int(entry.get("ContentLength") or 0) or None  # 0 stands for "not known" there
+        remote = Remote(url, f"{product.name}.SAFE.zip", size, md5_of(entry.get("Checksum")))
+        delivered = str(entry["Name"]).removesuffix(".SAFE")
+        return Plan(product, self.name, [remote], True, delivered, url, self.token, reprocessed)
+
+    def _search(self, collection: str, condition: str) -> list[dict[str, Any]]:
+        url = f"{self._odata}/{collection}"
+        return _entries(self.client.json("GET", url, params={"$filter": condition, "$top": "100"}))
+
+    def _why_missing(self, product: Product) -> DownloadError:
+        """What the catalogue knows about a product that it no longer has."""
+        advice = "the same acquisition may be there reprocessed: ALLOW_REPROCESSED = True takes it"
+        try:
+            gone = self._search("DeletedProducts", f"Name eq '{product.name}.SAFE'")
+        except DownloadError:
+            gone = []
+        if not gone:
+            return DownloadError(f"not in the catalogue (old baselines are being deleted); {advice}", "missing")
+        when = self.client.clean(str(gone[0].get("DeletionDate", "")))[:10]
+        cause = self.client.clean(str(gone[0].get("DeletionCause") or "no cause given"))[:80]
+        return DownloadError(f"deleted there on {when} ({cause}); {advice}", "deleted")
+
+    def _reprocessed(self, product: Product) -> Plan:
+        """The same acquisition in its newest processing baseline."""
+        if not product.tile:
+            raise DownloadError("an old long name: give the tile after it, as in PRODUCTS 'NAME 31TFJ'", "missing")
+        start, place = f"{product.satellite}_MSIL1C_{product.sensing}_", f"_{product.orbit}_T{product.tile}_"
+        found = [
+            entry
+            for entry in self._search("Products", f"startswith(Name,'{start}') and contains(Name,'{place}')")
+            if re.fullmatch(rf"{start}N\d{{4}}{place}\d{{8}}T\d{{6}}\.SAFE", str(entry.get("Name")))
+        ]
+        if not found:
+            raise DownloadError("neither it nor its acquisition in another baseline is in the catalogue", "missing")
+        return self._plan_of(product, max(found, key=lambda entry: str(entry["Name"])), reprocessed=True)
+
+
+def _entries(answer: Any) -> list[dict[str, Any]]:
+    """The products in a catalogue's answer."""
+    value = answer.get("value") if isinstance(answer, dict) else None
+    if not isinstance(value, list):
+        raise DownloadError("the catalogue's answer makes no sense")
+    return [entry for entry in value if isinstance(entry, dict)]
+
+
+def _best(entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of several entries of one name, one that is online, and the one published last."""
+    return max(entries, key=lambda entry: (entry.get("Online") is not False, str(entry.get("PublicationDate"))))
+
+
+def md5_of(checksums: Any) -> str | None:
+    """The MD5 in a list of checksums, "md5:..."; None where there is none, as for many products."""
+    for checksum in checksums or []:
+        algorithm, value = str(checksum.get("Algorithm")).upper(), str(checksum.get("Value"))
+        if algorithm == "MD5" and re.fullmatch(r"[0-9a-fA-F]{32}", value):
+            return f"md5:{value.lower()}"
+    return None

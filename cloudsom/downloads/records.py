@@ -1,0 +1,92 @@
+"""What is on disk of a product, and the small JSON beside it that says where it came from.
+
+    products/NAME.SAFE/        or   products/NAME.SAFE.zip
+    products/NAME.SAFE.json         products/NAME.SAFE.zip.json
+
+A product has its final name only when it is whole, and its record holds the size, MD5 and time of change of each file.
+Files that still have the recorded size and time are taken as they are; others are compared with the recorded MD5. A
+product without a record (put there by hand) is looked through: its 13 bands and metadata, and a zip's CRCs.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cloudsom import stores
+from cloudsom.downloads.archives import check_product_zip, lacking, sizes
+from cloudsom.downloads.client import DownloadError
+from cloudsom.downloads.transfer import Corrupt, digest
+
+BY_HAND = "by hand"  # the source of a product this pipeline did not fetch
+
+
+@dataclass
+class OnDisk:
+    """A product's folder or zip: `path`, its record (empty if none), and what is wrong with it (None: nothing)."""
+
+    path: Path
+    record: dict[str, Any] = field(default_factory=dict)
+    fault: str | None = None
+
+    @property
+    def source(self) -> str:
+        """Where it came from."""
+        return str(self.record.get("source", BY_HAND))
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return sum(sizes(self.path).values()) if self.path.is_dir() else self.path.stat().st_size
+
+
+def find(folder: Path, name: str) -> OnDisk | None:
+    """The product `name` as it is on disk, looked through; None if it is not there."""
+    for path in (folder / f"{name}.SAFE", folder / f"{name}.SAFE.zip", folder / f"{name}.zip"):
+        if path.exists():
+            found = OnDisk(path, stores.read_record(path) or {})
+            found.fault = _fault(found, name)
+            return found
+    return None
+
+
+def _fault(found: OnDisk, name: str) -> str | None:
+    recorded = found.record.get("files")
+    if isinstance(recorded, dict):
+        changed = [file for file in recorded if not _unchanged(found.path, file, recorded[file])]
+        return f"{', '.join(sorted(changed)[:3])} missing or changed since it was checked" if changed else None
+    if found.path.is_dir():
+        missing = lacking(file for file, size in sizes(found.path).items() if size)
+        return f"lacks {', '.join(missing)}" if missing else None
+    try:
+        check_product_zip(found.path, name, test_contents=True)
+    except (Corrupt, DownloadError) as problem:
+        return str(problem)
+    write(found.path, {"product": name, "source": BY_HAND}, {})  # so that its CRCs are not computed again every time
+    return None
+
+
+def _unchanged(path: Path, file: str, recorded: Any) -> bool:
+    place = path / file if path.is_dir() else path
+    try:
+        status = place.stat()
+        if status.st_size != recorded["size"]:
+            return False
+        return status.st_mtime_ns == recorded["mtime_ns"] or digest(place, "md5") == recorded["md5"]
+    except (OSError, KeyError, TypeError):
+        return False
+
+
+def write(path: Path, facts: dict[str, Any], checksums: dict[str, str | None]) -> None:
+    """Write the record of a product that has just got its final name.
+
+    `checksums` ("md5:...") are those its files were verified against, by path in the product; others are computed.
+    """
+    entries = {}
+    for name in sizes(path) if path.is_dir() else [path.name]:
+        file = path / name if path.is_dir() else path
+        known = checksums.get(name) or ""
+        md5 = known.removeprefix("md5:") if known.startswith("md5:") else digest(file, "md5")
+        entries[name] = {"size": file.stat().st_size, "md5": md5.lower(), "mtime_ns": file.stat().st_mtime_ns}
+    with stores.atomic(stores.record_path(path)) as place:
+        place.write_text(json.dumps({**facts, "files": entries}, indent=1) + "\n", encoding="utf-8")

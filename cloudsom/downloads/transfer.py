@@ -1,0 +1,279 @@
+"""One file from a server to the disk: resumed where it stopped, checked, and under its name only when it is right.
+
+The bytes go to `.NAME.partial`, which is a true beginning of the file at any moment, so that a run may end anyhow and
+the next one goes on. Beside it, `.NAME.partial.json` holds what the bytes belong to (size, checksum, ETag): bytes of
+another version of the file are not continued.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
+
+import requests
+
+from cloudsom import stores
+from cloudsom.downloads.client import Auth, Client, DownloadError, Transient
+from cloudsom.errors import UserError
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+RANGE_REFUSED = (400, 416, 501)  # what servers answer that cannot go on from the middle
+
+
+class Corrupt(Exception):
+    """The bytes that came are not the file."""
+
+
+class DiskFull(UserError):
+    """No room left: nothing more can be written."""
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A file on a server: its URL, what it is called here, and what is promised about it.
+
+    `size` in bytes and `checksum` ("md5:..." or "sha256:...", hexadecimal) are None where the server promises nothing.
+    """
+
+    url: str
+    name: str
+    size: int | None = None
+    checksum: str | None = None
+
+
+def bytes_there(path: Path) -> int:
+    """How much of a file is on disk, finished or partial."""
+    for place in (path, stores.partial_path(path)):
+        try:
+            return place.stat().st_size
+        except OSError:
+            continue
+    return 0
+
+
+def digest(path: Path, algorithm: str) -> str:
+    """The file's checksum, hexadecimal."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, algorithm).hexdigest()
+
+
+def verify(path: Path, remote: Remote, check: Callable[[Path], None] | None = None) -> None:
+    """Raise Corrupt unless the file has the promised length and checksum and passes `check`."""
+    size = path.stat().st_size
+    if remote.size is not None and size != remote.size:
+        raise Corrupt(f"{size:,} bytes came where {remote.size:,} were promised")
+    if remote.checksum:
+        algorithm, _, promised = remote.checksum.partition(":")
+        found = digest(path, algorithm)
+        if found != promised.lower():
+            raise Corrupt(f"its {algorithm} is {found} where {promised} was promised")
+    if check:
+        check(path)
+
+
+def fetch(
+    client: Client,
+    remote: Remote,
+    path: Path,
+    auth: Auth | None = None,
+    check: Callable[[Path], None] | None = None,
+    at: Callable[[int], None] = lambda count: None,
+) -> None:
+    """Bring `remote` to `path`, which afterwards holds the right bytes or does not exist.
+
+    `check` is called with the finished partial file and raises Corrupt if the content is wrong; `at` is told the number
+    of bytes on disk. A wrong length, checksum or content costs one more try from the start. Raises DownloadError,
+    DiskFull, Stopped.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        try:
+            verify(path, remote, check)
+            at(path.stat().st_size)
+            return
+        except Corrupt:
+            path.unlink()
+    try:
+        _bring(client, remote, path, auth, check, at)
+    except OSError as problem:
+        if problem.errno in NO_SPACE:
+            raise DiskFull(
+                f"{path}: {os.strerror(problem.errno)}; make room and run the same command again: it goes on where it "
+                "stopped"
+            ) from None
+        raise
+
+
+def _bring(
+    client: Client,
+    remote: Remote,
+    path: Path,
+    auth: Auth | None,
+    check: Callable[[Path], None] | None,
+    at: Callable[[int], None],
+) -> None:
+    transfer = _Transfer(client, remote, stores.partial_path(path), auth, at)
+    for last_try in (False, True):
+        try:
+            client.persist(transfer.attempt, transfer.progressed)
+            verify(transfer.partial, remote, check)
+            break
+        except Corrupt as fault:
+            transfer.discard()
+            host = urlsplit(remote.url).hostname
+            if last_try:
+                raise DownloadError(client.clean(f"{remote.name}: {fault}, twice; nothing of it is kept")) from None
+            client.say(f"{host}: {remote.name}: {fault}; starting over")
+    publish(transfer.partial, path)
+    transfer.discard()
+
+
+def publish(partial: Path, path: Path) -> None:
+    """Give a finished file or folder its name; after a power cut it is whole or not there."""
+    if partial.is_file():
+        with open(partial, "rb") as handle:
+            os.fsync(handle.fileno())
+    os.replace(partial, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+class _Transfer:
+    """The partial file and the requests that fill it."""
+
+    def __init__(
+        self, client: Client, remote: Remote, partial: Path, auth: Auth | None, at: Callable[[int], None]
+    ) -> None:
+        self.client, self.remote, self.partial, self.auth, self.at = client, remote, partial, auth, at
+        self.note = stores.record_path(partial)
+        self.furthest = self._size()
+
+    def _size(self) -> int:
+        return self.partial.stat().st_size if self.partial.exists() else 0
+
+    def progressed(self) -> bool:
+        """Whether the last attempt brought as many new bytes as a server that is not stalled would."""
+        size = self._size()
+        worth_it = size - self.furthest >= self.client.limits.stall_rate * self.client.limits.stall_seconds
+        self.furthest = max(self.furthest, size)
+        return worth_it
+
+    def discard(self) -> None:
+        """Remove the partial file and its note."""
+        self.partial.unlink(missing_ok=True)
+        self.note.unlink(missing_ok=True)
+
+    def _promise(self) -> dict[str, Any]:
+        return {"size": self.remote.size, "checksum": self.remote.checksum}
+
+    def _note(self) -> dict[str, Any]:
+        """What the bytes on disk belong to; empty where that is not known or not the file that is wanted."""
+        try:
+            note = json.loads(self.note.read_text(encoding="utf-8"))
+            known = note["promise"] == self._promise() and any([*note["version"].values(), self.remote.checksum])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+        return dict(note["version"]) if known else {}
+
+    def _resume_at(self) -> tuple[int, dict[str, Any]]:
+        """Where to go on (0: from the start), and what the bytes there belong to.
+
+        Bytes of unknown origin, of another version, or more than promised are dropped.
+        """
+        size, version = self._size(), self._note()
+        if not size or not version or (self.remote.size is not None and size > self.remote.size):
+            self.discard()
+            return 0, {}
+        return size, version
+
+    def attempt(self) -> None:
+        """Ask for what is missing and append it. Raises Transient, Corrupt, DownloadError, Stopped."""
+        offset, version = self._resume_at()
+        self.at(offset)
+        if offset and offset == self.remote.size:
+            return
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        etag = version.get("etag") or ""
+        if etag.startswith('"'):  # a weak one does not stand for the same bytes
+            headers["If-Range"] = etag
+        response = self.client.send("GET", self.remote.url, self.auth, headers=headers)
+        with closing(response):
+            if offset and response.status_code in RANGE_REFUSED:
+                raise self._start_over("refuses to resume")
+            self.client.judge(response)
+            begin, total = self._extent(response, offset)
+            if begin and _differ(version, _version(response, total)):
+                raise self._start_over("has another version of the file now")
+            self._receive(response, begin, total)
+
+    def _start_over(self, why: str) -> Transient:
+        self.discard()
+        return Transient(f"{self._host()}: {self.remote.name}: {why}, starting over", wait=0)
+
+    def _host(self) -> str | None:
+        return urlsplit(self.remote.url).hostname
+
+    def _extent(self, response: requests.Response, offset: int) -> tuple[int, int | None]:
+        """Position of the response's first byte and length of the whole file, None if not said.
+
+        Raises unless the response is the part of the file that was asked for, of the promised length.
+        """
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            raise DownloadError(f"{self._host()}: {self.remote.name}: sent in an encoding that was not asked for")
+        length = response.headers.get("Content-Length", "")
+        begin, total = 0, int(length) if length.isdigit() else None
+        if response.status_code == 206:
+            part = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
+            if not part or int(part[1]) != offset:
+                raise self._start_over("sends another part than asked for")
+            begin, total = offset, int(part[2]) if part[2].isdigit() else None
+        if total is not None and self.remote.size is not None and total != self.remote.size:
+            raise Corrupt(f"{total:,} bytes are offered where {self.remote.size:,} were promised")
+        return begin, total
+
+    def _receive(self, response: requests.Response, begin: int, total: int | None) -> None:
+        """Write the body at `begin`: 0 replaces what is there, anything else is the end of what is there."""
+        total = total if self.remote.size is None else self.remote.size
+        if not begin:
+            self.discard()
+        with open(self.partial, "ab", buffering=0) as out:
+            if not begin:
+                with stores.atomic(self.note) as place:
+                    note = {"promise": self._promise(), "version": _version(response, total)}
+                    place.write_text(json.dumps(note), encoding="utf-8")
+            count = begin
+            for block in self.client.chunks(response):
+                _write_all(out, block)
+                count += len(block)
+                self.at(count)
+                if total is not None and count > total:
+                    raise Corrupt(f"more than the {total:,} bytes came that were promised")
+        if total is not None and count < total:
+            raise Transient(f"{self._host()}: {self.remote.name}: the connection was cut")
+
+
+def _version(response: requests.Response, total: int | None) -> dict[str, Any]:
+    """What tells one version of a file from another."""
+    return {"etag": response.headers.get("ETag"), "modified": response.headers.get("Last-Modified"), "total": total}
+
+
+def _differ(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two versions are told apart by anything that both of them say."""
+    return any(value and other.get(key) and value != other[key] for key, value in one.items())
+
+
+def _write_all(out: BinaryIO, block: bytes) -> None:
+    """Unbuffered, so that the file on disk is what was counted; a raw write may take less than it is given."""
+    view = memoryview(block)
+    while view:
+        view = view[out.write(view) :]

@@ -1,0 +1,100 @@
+"""The reference masks: one archive in a Zenodo record."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from cloudsom import stores
+from cloudsom.downloads.archives import sizes, unpack_reference
+from cloudsom.downloads.client import Client, DownloadError
+from cloudsom.downloads.display import Display
+from cloudsom.downloads.engine import Outcome, check_room
+from cloudsom.downloads.transfer import Remote, bytes_there, digest, fetch
+
+
+@dataclass
+class ReferenceMasks:
+    """The archive `archive` of record `record` at `url`, its pinned MD5, and the most it may unpack to in bytes."""
+
+    url: str
+    record: str
+    archive: Path
+    md5: str
+    max_bytes: int
+
+    def remote(self, client: Client) -> Remote:
+        """The archive as the record's API describes it; raises DownloadError if the record has another one now."""
+        base = self.url.rstrip("/")
+        answer = client.json("GET", f"{base}/api/records/{quote(self.record, safe='')}")
+        try:
+            entry = next(entry for entry in _files(answer) if self._key(entry) == self.archive.name)
+            checksum = str(entry["checksum"]).removeprefix("md5:").lower()
+            size = int(entry["size"] if "size" in entry else entry["filesize"])
+        except StopIteration:
+            raise DownloadError(f"record {self.record} has no file {self.archive.name}", "missing") from None
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise DownloadError(f"the description of record {self.record} makes no sense") from None
+        if checksum != self.md5.lower():
+            raise DownloadError(
+                f"{self.archive.name}: record {self.record} has an MD5 of {checksum} now, not {self.md5}; "
+                "if the new file is wanted, set REFERENCE_MD5"
+            )
+        links = entry.get("links") or {}
+        link = links.get("self") or links.get("content") or links.get("download")
+        direct = f"{base}/records/{quote(self.record, safe='')}/files/{quote(self.archive.name)}?download=1"
+        return Remote(str(link or direct), self.archive.name, size, f"md5:{self.md5}")
+
+    @staticmethod
+    def _key(entry: dict[str, Any]) -> Any:
+        return entry.get("key", entry.get("filename"))
+
+    def obtain(self, folder: Path, client: Client, display: Display, margin: int) -> Outcome:
+        """Bring the masks to `folder/SCENE/...`, unless all of them are there."""
+        note = stores.read_record(self.archive) or {}
+        if note.get("md5") == self.md5 and _complete(folder, note.get("scenes")):
+            scenes = note["scenes"]
+            return Outcome("reference masks", "there", "zenodo", _total(scenes), f"{len(scenes)} scenes")
+        try:
+            self._fetch(client, display, margin)
+            collections = unpack_reference(self.archive, folder, self.max_bytes, display.line)
+        except DownloadError as problem:
+            return Outcome("reference masks", problem.state, "zenodo", None, str(problem))
+        scenes = {name: {"collection": kind, "files": sizes(folder / name)} for name, kind in collections.items()}
+        with stores.atomic(stores.record_path(self.archive)) as place:
+            facts = {"record": self.record, "url": self.url, "md5": self.md5, "scenes": scenes}
+            place.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        return Outcome("reference masks", "fetched", "zenodo", _total(scenes), f"{len(scenes)} scenes")
+
+    def _fetch(self, client: Client, display: Display, margin: int) -> None:
+        """The archive; one that is there already needs no network, only the right checksum."""
+        if self.archive.exists() and digest(self.archive, "md5") == self.md5.lower():
+            return
+        remote = self.remote(client)
+        self.archive.parent.mkdir(parents=True, exist_ok=True)
+        size = remote.size or 0
+        check_room(self.archive.parent, 2 * size - bytes_there(self.archive), margin)  # the archive and its content
+        with display.counting(1, remote.size), display.file(remote.name, remote.size) as count:
+            fetch(client, remote, self.archive, at=count.at)
+
+
+def _files(answer: Any) -> list[dict[str, Any]]:
+    """The files of a record, in either form of the API: a list, or entries by name."""
+    files = answer["files"]
+    if isinstance(files, dict):
+        return [{"key": name, **entry} for name, entry in files["entries"].items()]
+    return [dict(entry) for entry in files]
+
+
+def _complete(folder: Path, scenes: Any) -> bool:
+    """Whether every file of every recorded scene is there in its recorded size."""
+    return bool(scenes) and all(
+        (folder / name / file).is_file() and (folder / name / file).stat().st_size == size
+        for name, scene in scenes.items()
+        for file, size in scene["files"].items()
+    )
+
+
+def _total(scenes: dict[str, Any]) -> int:
+    return sum(size for scene in scenes.values() for size in scene["files"].values())

@@ -1,0 +1,410 @@
+"""Step 7: one 13-band GeoTIFF a product (run by gdal_commands.sh).
+
+Brings the 13 bands of a Sentinel-2 L1C product, stored in pixels of 10, 20 and 60 m, to one grid: 60 m as in the paper.
+Reads SAFE folders and zipped SAFE as they are, new and old naming; an old product's granules become one image each.
+
+    bash gdal_commands.sh
+    bash gdal_commands.sh --RESAMPLING fast
+
+reads   PRODUCTS_DIR/NAME.SAFE, NAME.SAFE.zip, NAME.zip
+writes  TIFF_DIR/NAME.tif  uint16 digital numbers, bands B01..B12 with B8A after B08, named; nodata declared; offset,
+                           quantification and more from the metadata as tags (NAME_T31TFH.tif where a product has
+                           several granules)
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from osgeo import gdal, osr
+from scipy import ndimage
+
+from cloudsom import stores
+from cloudsom.bands import SAFE_BANDS
+from cloudsom.errors import UserError
+from cloudsom.jobs import Job, Outcome, choose_products, cores, raise_if_any_failed, results_or_errors, run_jobs
+from cloudsom.products import Granule, Metadata, find_products, tags_of
+from cloudsom.rasters import Grid, RasterWriter, deciding_bands, gdal_errors, grid_of
+from cloudsom.resampling import (
+    Estimate,
+    block_mean,
+    carry_details,
+    estimate_from_10m,
+    estimate_from_20m,
+    replicate,
+)
+from cloudsom.settings import Snapshot, path, run, snapshot
+
+# --- constants: edit in gdal_commands.sh, or set on its command line (--NAME value) -----------------------------------
+# paths (relative to DATA_DIR)
+DATA_DIR = "data"  # folder everything is read from and written to
+PRODUCTS_DIR = "products"  # SAFE folders and zipped SAFE
+TIFF_DIR = "tiff"  # one GeoTIFF a granule
+PRODUCTS: list[str] = []  # names of the products to convert; none named: all in PRODUCTS_DIR
+
+# grid
+PIXEL_SIZE = 60  # m: 60 as in the paper, 20 or 10; coarser bands are repeated, finer ones averaged
+RESAMPLING = "exact"  # one of: exact, fast, published
+# exact: mean of all native pixels with data. fast (60 m only): decodes at half the resolution and makes good what that
+# leaves out, in under a third of the time; 3 to 18 DN rms from exact, no shift. published: what the original's
+# gdal_translate commands did, nearest sample of a reduced level, which displaces 10 m bands by 15 m and 20 m bands by
+# 10 m to the lower right, is 150 to 250 DN rms off and mixes nodata into the swath's edge
+
+# running
+WORKERS = 0  # processors to use; 0: all. Up to 0.5 GB each at 60 m, 1 GB at 10 m
+OVERWRITE = False  # make again what is finished
+# --- end of constants -------------------------------------------------------------------------------------------------
+
+PIXEL_SIZES = (10, 20, 60)
+
+#: Native rows decoded at once: a row of the 10 m bands' JPEG 2000 tiles.
+STRIP_ROWS = 1024
+
+#: GDAL's cache of decoded tiles, bytes a thread: two rows of 1024 x 1024 tiles, so that none is decoded twice.
+CACHE_BYTES = 64 * 1024 * 1024
+
+#: Larger images are no Sentinel-2 granules (10980 pixels a side) but attacks on memory.
+MAX_SIDE = 32768
+
+#: What a 15-bit sample can hold; above is the saturation code, which must not be averaged.
+LARGEST_MEASURED = 32767
+
+
+def main() -> None:
+    if PIXEL_SIZE not in PIXEL_SIZES:
+        raise UserError(f"PIXEL_SIZE: {PIXEL_SIZE} m is not supported; {', '.join(map(str, PIXEL_SIZES))} are")
+    if RESAMPLING == "fast" and PIXEL_SIZE != 60:
+        raise UserError(f"RESAMPLING: fast makes 60 m pixels, not {PIXEL_SIZE} m; use exact")
+    granules, outcomes = find_granules(path(DATA_DIR, PRODUCTS_DIR))
+    processors = WORKERS or cores()
+    threads = max(1, processors // max(1, min(processors, len(granules))))
+    settings, tiff_dir = snapshot(globals()), path(DATA_DIR, TIFF_DIR)
+    jobs = [
+        Job(g.name, (settings, g, tiff_dir / f"{g.name}.tif", PIXEL_SIZE, RESAMPLING, threads, OVERWRITE))
+        for g in granules
+    ]
+    outcomes += run_jobs(convert, jobs, WORKERS, "converting")
+    for summary in results_or_errors(outcomes):
+        print(summary)
+    raise_if_any_failed(outcomes)
+
+
+def find_granules(folder: Path) -> tuple[list[Granule], list[Outcome]]:
+    """The granules of all products asked for, and an outcome for each product that cannot be read."""
+    found, errors = find_products(folder)
+    outcomes = [] if PRODUCTS else [Outcome(name, error=error) for name, error in errors.items()]
+    if found or not outcomes:
+        advice = "put SAFE folders or zipped SAFE there"
+        chosen = choose_products({name: p.path for name, p in found.items()}, PRODUCTS, folder, advice)
+        found = {name: found[name] for name in chosen}
+    granules: dict[str, Granule] = {}
+    for name, product in found.items():
+        try:
+            for granule in product.granules():
+                if granule.name in granules:
+                    raise UserError(f"{name}: another product has an output called {granule.name}.tif too; rename one")
+                granules[granule.name] = granule
+        except UserError as problem:
+            outcomes.append(Outcome(name, error=str(problem)))
+    return list(granules.values()), outcomes
+
+
+def convert(
+    settings: Snapshot,
+    granule: Granule,
+    tiff: Path,
+    pixel_size: int,
+    resampling: str,
+    threads: int,
+    overwrite: bool,
+) -> str:
+    """Write one granule's GeoTIFF; returns a line of summary."""
+    made_by = stores.recipe(settings, granule.input_files())
+    record = stores.finished(tiff, made_by, overwrite)
+    if record:
+        return f"{tiff}: is up to date; {record['results']['summary']}"
+    with stores.product(tiff, made_by) as product:
+        product.results |= convert_granule(granule, product.partial, pixel_size, resampling, threads)
+        product.results["summary"] = (
+            "{width} x {height} pixels of {pixel_size} m; {nodata_share:.2%} without data; offset {offset}, "
+            "quantification {quantification}, baseline {baseline}"
+        ).format(**product.results)
+    return f"{tiff}: {product.results['summary']}"
+
+
+# --- one granule ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Work:
+    """A granule on its way to a target grid; `stop` is set when the run ends early."""
+
+    granule: Granule
+    metadata: Metadata
+    grid: Grid
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    @contextmanager
+    def band(self, name: str) -> Iterator["BandImage"]:
+        """A band's image, checked to lie on the target grid. Errors name product and band."""
+        with self.granule.open_band(name) as dataset:
+            shown = f"{self.granule.name}: band {name}"
+            factor = pixels_per_target_pixel(shown, dataset, self.grid)
+            with gdal_errors(shown, "the image is damaged; get the product again"):
+                yield BandImage(dataset, factor, self)
+
+
+@dataclass(frozen=True)
+class BandImage:
+    """An open band. `factor`: its pixels along a target pixel (6, 3, 1), or 1/2, 1/3, 1/6 for a coarser band."""
+
+    dataset: gdal.Dataset
+    factor: float
+    work: Work
+
+    @property
+    def band(self) -> gdal.Band:
+        return self.dataset.GetRasterBand(1)
+
+    def strips(self, band: gdal.Band, rows: int, wanted: NDArray[np.bool_] | None = None) -> Iterator[Any]:
+        """(first row, first column, DN) of strips of `rows` rows, each from the first to the last wanted column."""
+        for row in range(0, band.YSize, rows):
+            if self.work.stop.is_set():
+                raise CancelledError
+            height, first, width = min(rows, band.YSize - row), 0, band.XSize
+            if wanted is not None:
+                columns = np.flatnonzero(wanted[row // rows])
+                if not len(columns):
+                    continue
+                first, width = int(columns[0]), int(columns[-1] - columns[0]) + 1
+            yield row, first, band.ReadAsArray(first, row, width, height)
+
+
+def convert_granule(
+    granule: Granule, target: Path, pixel_size: int, resampling: str, threads: int
+) -> dict[str, Any]:
+    """Write the 13 bands of a granule to `target`; returns what is worth knowing of them.
+
+    The result is the same for any number of `threads`. Raises UserError naming product and band.
+    """
+    gdal.SetConfigOption("GDAL_NUM_THREADS", "1")  # two bands at once beat two tiles at once, and errors stay in sight
+    gdal.SetCacheMax(CACHE_BYTES * (threads + 1))
+    work = Work(granule, granule.metadata(), target_grid(granule, pixel_size))
+    tags = tags_of(work.metadata) | {"RESAMPLING": resampling, "PRODUCT": granule.name}
+    layers = {"exact": exact_layers, "fast": fast_layers, "published": published_layers}[resampling]
+    missing = np.zeros((work.grid.height, work.grid.width), bool)
+    nodata = work.metadata.nodata
+    decide = deciding_bands(work.metadata.offsets, nodata)
+    with RasterWriter(
+        target, work.grid, np.uint16, len(SAFE_BANDS), nodata=nodata, descriptions=SAFE_BANDS, tags=tags
+    ) as writer:
+        for i, layer in enumerate(layers(work, threads)):
+            writer.write_band(i, layer)
+            if i in decide:
+                missing |= layer == nodata
+    return {
+        "width": work.grid.width,
+        "height": work.grid.height,
+        "pixel_size": pixel_size,
+        "nodata_share": float(missing.mean()),
+        "offset": tags["RADIO_ADD_OFFSET"],
+        "quantification": tags["QUANTIFICATION_VALUE"],
+        "baseline": tags["PROCESSING_BASELINE"],
+    }
+
+
+def target_grid(granule: Granule, pixel_size: int) -> Grid:
+    """The grid of B01, whose pixels are the largest, with pixels of `pixel_size` m."""
+    with granule.open_band("B01") as dataset:
+        native = grid_of(dataset)
+    shown = f"{granule.name}: band B01"
+    x, dx, skew_x, y, skew_y, dy = native.transform
+    if not native.projection or skew_x or skew_y or dx <= 0 or dy != -dx:
+        raise UserError(f"{shown}: has no north-up georeference with square pixels; get the product again")
+    width, height = native.width * dx / pixel_size, native.height * dx / pixel_size
+    if width != int(width) or height != int(height) or max(width, height) > MAX_SIDE:
+        size = f"{native.width} x {native.height} pixels of {dx:g} m"
+        raise UserError(f"{shown}: {size} cannot become pixels of {pixel_size} m; get the product again")
+    return Grid(int(width), int(height), (x, pixel_size, 0.0, y, 0.0, -pixel_size), native.projection)
+
+
+def pixels_per_target_pixel(shown: str, dataset: gdal.Dataset, grid: Grid) -> float:
+    """How many of an image's pixels lie along a target pixel, or the inverse of how often each is repeated.
+
+    Raises UserError unless the image covers the target grid's extent exactly, in the same projection.
+    """
+    native = grid_of(dataset)
+    if dataset.RasterCount != 1 or dataset.GetRasterBand(1).DataType != gdal.GDT_UInt16:
+        raise UserError(f"{shown}: is not one layer of 16-bit digital numbers; get the product again")
+    if max(native.width, native.height) > MAX_SIDE:
+        raise UserError(f"{shown}: {native.width} x {native.height} pixels is no Sentinel-2 image")
+    factor = native.width / grid.width
+    whole = factor if factor >= 1 else 1 / factor
+    pixel = grid.transform[1] / factor
+    expected = (grid.transform[0], pixel, 0.0, grid.transform[3], 0.0, -pixel)
+    fits = whole == int(whole) and native.height == grid.height * factor
+    if not fits or not np.allclose(native.transform, expected, rtol=0, atol=1e-3 * pixel):
+        raise UserError(
+            f"{shown}: {native.width} x {native.height} pixels at {native.transform} do not cover the extent of B01 "
+            f"({grid.width} x {grid.height} at {grid.transform}); the files are of different products"
+        )
+    if native.projection != grid.projection and not _same_projection(native.projection, grid.projection):
+        raise UserError(f"{shown}: is in another projection than B01; the files are of different products")
+    return factor
+
+
+def _same_projection(one: str, other: str) -> bool:
+    systems = [osr.SpatialReference(wkt) if wkt else osr.SpatialReference() for wkt in (one, other)]
+    return bool(systems[0].IsSame(systems[1]))
+
+
+def in_order(
+    work: Work, threads: int, function: Callable[[str], Any], bands: tuple[str, ...] = SAFE_BANDS
+) -> Iterator[Any]:
+    """`function` of each band, in band order, `threads` bands at a time and no more than that waiting."""
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            waiting = [pool.submit(function, band) for band in bands[:threads]]
+            for i in range(len(bands)):
+                result = waiting.pop(0).result()
+                waiting += [pool.submit(function, band) for band in bands[i + threads : i + threads + 1]]
+                yield result
+        except BaseException:
+            work.stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+# --- exact and published ----------------------------------------------------------------------------------------------
+
+
+def exact_layers(work: Work, threads: int) -> Iterator[NDArray[np.uint16]]:
+    """Each band in order: the mean of the native pixels with data, or a coarser band's pixels repeated."""
+
+    def layer(name: str) -> NDArray[np.uint16]:
+        with work.band(name) as image:
+            return exact_layer(image)
+
+    return in_order(work, threads, layer)
+
+
+def exact_layer(image: BandImage, wanted: NDArray[np.bool_] | None = None) -> NDArray[np.uint16]:
+    """One band on the target grid (height, width); where `wanted` is given, only around the pixels it marks."""
+    grid, special = image.work.grid, (image.work.metadata.nodata, image.work.metadata.saturated)
+    if image.factor < 1:
+        return replicate(image.band.ReadAsArray(), round(1 / image.factor))
+    factor = int(image.factor)
+    out = np.full((grid.height, grid.width), special[0], np.uint16)
+    rows = max(1, STRIP_ROWS // factor)
+    in_strips = None
+    if wanted is not None:
+        starts = range(0, grid.height, rows)
+        in_strips = np.stack([wanted[row : row + rows].any(axis=0).repeat(factor) for row in starts])
+    for row, column, dn in image.strips(image.band, rows * factor, in_strips):
+        means = block_mean(dn, factor, *special)
+        y, x = row // factor, column // factor
+        out[y : y + means.shape[0], x : x + means.shape[1]] = means
+    return out
+
+
+def published_layers(work: Work, threads: int) -> Iterator[NDArray[np.uint16]]:
+    """Each band in order as `gdal_translate -outsize` gives it: the nearest sample of a reduced-resolution level.
+
+    The level's samples belong to the first pixel of each 2^n block of native pixels, but are taken to be at the block's
+    centre: a displacement of (2^n - 1) / 2 native pixels. Nodata takes part like any value.
+    """
+
+    def layer(name: str) -> NDArray[np.uint16]:
+        with work.band(name) as image:
+            result: NDArray[np.uint16] = image.band.ReadAsArray(buf_xsize=work.grid.width, buf_ysize=work.grid.height)
+            return result
+
+    return in_order(work, threads, layer)
+
+
+# --- fast -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class HalfRead:
+    """A band as far as half the resolution tells: an estimate with its gaps, or the exact layer where cheap."""
+
+    exact: NDArray[np.uint16] | None = None
+    estimate: Estimate | None = None
+    empty: NDArray[np.bool_] | None = None  # blocks without any data
+    mixed: NDArray[np.bool_] | None = None  # blocks in which the estimate mixes codes and measurements
+
+
+def fast_layers(work: Work, threads: int) -> Iterator[NDArray[np.uint16]]:
+    """Each band in order, estimated from half the resolution; exact along the edges of the area with data."""
+    half = dict(zip(SAFE_BANDS, in_order(work, threads, lambda name: half_read(work, name)), strict=True))
+    estimated = [h for h in half.values() if h.estimate is not None]
+    mixed = np.zeros((work.grid.height, work.grid.width), bool)
+    clean = ~mixed
+    for h in estimated:
+        mixed |= h.mixed
+        clean &= ~h.empty
+    mixed = ndimage.binary_dilation(mixed, np.ones((5, 5), bool))  # as far as the details reach
+    fine = [h.estimate for h in estimated if h.estimate is not None and h.estimate.details is not None]
+
+    def layer(name: str) -> NDArray[np.uint16]:
+        read = half[name]
+        if read.exact is not None:
+            return read.exact
+        assert read.estimate is not None and read.empty is not None
+        mean = read.estimate.mean
+        if read.estimate.details is None:
+            mean = carry_details(read.estimate, fine, clean & ~mixed)
+        out = np.clip(np.rint(mean), 1, LARGEST_MEASURED).astype(np.uint16)
+        out[read.empty] = work.metadata.nodata
+        if mixed.any():
+            with work.band(name) as image:
+                np.copyto(out, exact_layer(image, mixed), where=mixed)
+        return out
+
+    return in_order(work, threads, layer)
+
+
+def half_read(work: Work, name: str) -> HalfRead:
+    """Decode a band at half its resolution, where it has that and pixels of 10 or 20 m; else in full."""
+    with work.band(name) as image:
+        factor, grid = image.factor, work.grid
+        expected = (-(-grid.width * factor // 2), -(-grid.height * factor // 2))
+        level = image.band.GetOverview(0) if image.band.GetOverviewCount() else None
+        if factor not in (6, 3) or level is None or (level.XSize, level.YSize) != expected or work.metadata.nodata:
+            return HalfRead(exact=exact_layer(image))
+        samples = np.empty((level.YSize, level.XSize), np.uint16)
+        for row, _, dn in image.strips(level, STRIP_ROWS // 2):
+            samples[row : row + len(dn)] = dn
+    estimate = (estimate_from_10m if factor == 6 else estimate_from_20m)(samples, grid.height, grid.width)
+    with_data = samples != 0
+    empty = ~any_sample(with_data, grid)
+    doubtful = any_sample(~with_data | (samples > LARGEST_MEASURED), grid)
+    return HalfRead(estimate=estimate, empty=empty, mixed=doubtful & ~empty)
+
+
+def any_sample(marked: NDArray[np.bool_], grid: Grid) -> NDArray[np.bool_]:
+    """Target pixels with a marked sample in their block or at its far border; `marked` has 3 or 1.5 samples a pixel."""
+    rows = any_along(marked, grid.height)
+    return any_along(np.ascontiguousarray(rows.T), grid.width).T
+
+
+def any_along(marked: NDArray[np.bool_], blocks: int) -> NDArray[np.bool_]:
+    """(blocks, n): whether any row of `marked` that a block's mean is made from is marked."""
+    samples = len(marked)
+    first = np.arange(blocks) * samples // blocks
+    last = np.minimum(-(-np.arange(1, blocks + 1) * samples // blocks), samples - 1)
+    out = marked[first]
+    for offset in range(1, int((last - first).max()) + 1):
+        out |= marked[np.minimum(first + offset, last)]
+    return out
+
+
+if __name__ == "__main__":
+    run(main, globals())

@@ -1,0 +1,76 @@
+# Sourced by run_demo.sh and run_tests.sh: a Python environment in .venv with everything the pipeline needs, and in $PY
+# its interpreter. Quick when it is there already. Arguments: requirement files.
+#
+# Settings (environment variables):
+#   PYTHON  the Python to build the environment with (3.11 or later; default python3)
+#   VENV    where the environment goes (default .venv beside this file)
+
+ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+VENV=${VENV:-$ROOT/.venv}
+PYTHON=${PYTHON:-python3}
+PY=$VENV/bin/python
+
+fail() { printf 'set-up: %s\n' "$*" >&2; exit 1; }
+
+# Install Debian or Ubuntu packages, if this user may.
+install_packages() {
+    command -v apt-get >/dev/null || fail "needs the packages: $* - install them with your system's package manager"
+    local as_root=()
+    if [ "$(id -u)" -ne 0 ]; then
+        sudo -n true 2>/dev/null || fail "needs administrator rights once: sudo apt-get install $*"
+        as_root=(sudo -n)
+    fi
+    printf 'set-up: installing %s\n' "$*"
+    "${as_root[@]}" apt-get update -qq || fail "apt-get update failed; check the network"
+    DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "$@" >/dev/null ||
+        fail "apt-get install failed; try: sudo apt-get install $*"
+}
+
+system_packages() {
+    local missing=()
+    command -v gdal-config >/dev/null || missing+=(libgdal-dev)
+    command -v gdal_translate >/dev/null || missing+=(gdal-bin)
+    command -v g++ >/dev/null || missing+=(g++)
+    command -v "$PYTHON" >/dev/null || missing+=(python3)
+    [ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
+    "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+        fail "$("$PYTHON" --version) is too old; Python 3.11 or later is needed: PYTHON=python3.12 bash $0"
+    "$PYTHON" -c 'import ensurepip' 2>/dev/null || install_packages python3-venv
+    "$PYTHON" -c 'import os, sys, sysconfig
+sys.exit(not os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h")))' ||
+        install_packages python3-dev
+}
+
+# gdal's bindings: no wheels exist, so they are compiled here, with numpy's headers of this environment (hence no build
+# isolation), for exactly the library's version, and never from a wheel that was built without numpy (hence no cache).
+install_gdal() {
+    local version; version=$(gdal-config --version)
+    "$PY" -c "from osgeo import gdal, gdal_array; assert gdal.__version__ == '$version'" 2>/dev/null && return
+    printf 'set-up: compiling the bindings of GDAL %s (about a minute)\n' "$version"
+    "$PY" -m pip install -q numpy setuptools wheel || fail "pip could not install numpy; check the network"
+    CFLAGS="-I$("$PY" -c 'import numpy; print(numpy.get_include())')" \
+        "$PY" -m pip install -q --no-build-isolation --no-cache-dir --force-reinstall --no-deps "gdal[numpy]==$version.*" ||
+        fail "the bindings of GDAL $version did not compile; see the messages above"
+    "$PY" -c 'from osgeo import gdal, gdal_array' ||
+        fail "the compiled GDAL bindings lack numpy support; delete $VENV and run again"
+}
+
+setup_environment() {
+    system_packages
+    local stamp # of everything the environment depends on: what was once set up for it is not set up again
+    stamp=$({ "$PYTHON" --version; gdal-config --version; cat "$ROOT/setup_environment.sh" "$@"; } | sha256sum)
+    stamp=$VENV/.set-up-${stamp%% *}
+    if ! [ -e "$stamp" ]; then
+        printf 'set-up: Python environment in %s\n' "$VENV"
+        [ -x "$PY" ] || "$PYTHON" -m venv "$VENV" || fail "could not make $VENV; delete it and run again"
+        install_gdal
+        local files=(); for file in "$@"; do files+=(-r "$file"); done
+        "$PY" -m pip install -q --disable-pip-version-check "${files[@]}" "gdal==$(gdal-config --version).*" ||
+            fail "pip could not install the requirements; check the network and run again"
+        install_gdal # numpy may have been replaced: check once more
+        : >"$stamp"
+    fi
+}
+
+setup_environment "$@"
+export VIRTUAL_ENV=$VENV PATH=$VENV/bin:$PATH

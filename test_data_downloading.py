@@ -1,0 +1,137 @@
+"""Step 6: download the test data: reference cloud masks and the Sentinel-2 products they were drawn on.
+
+The paper tests on the masks of Baetens et al. 2019 (Zenodo record 1460961) and the 37 L1C products they belong to. The
+hub the paper fetched them from has closed; the products are fetched from a public bucket instead, byte for byte the
+same ones. Interrupted at any moment, the same command goes on where it stopped.
+
+    python test_data_downloading.py                                  masks, then the product of every mask
+    python test_data_downloading.py --PRODUCTS NAME NAME             masks, then these products
+    python test_data_downloading.py --WHAT products --SOURCE cdse    from Copernicus Data Space, with an account
+    python test_data_downloading.py --SOURCE local                   no network: say what is there and what is missing
+
+reads   credentials for cdse from CDSE_USERNAME, CDSE_PASSWORD and, under two-factor login, CDSE_TOTP; for dhus from
+        DHUS_USER and DHUS_PASSWORD; or for either from ~/.netrc
+writes  REFERENCE_DIR/NAME/Classification/classification_map.tif ...
+        PRODUCTS_DIR/NAME.SAFE/ or NAME.SAFE.zip, and beside it a JSON that says where it came from
+Exit status 0 means that everything is there.
+"""
+
+from pathlib import Path
+
+from cloudsom.downloads.cdse import DataSpace, Token
+from cloudsom.downloads.client import Client, Limits
+from cloudsom.downloads.credentials import find_credentials
+from cloudsom.downloads.dhus import Hub
+from cloudsom.downloads.display import Display
+from cloudsom.downloads.engine import THERE, Order, Outcome, Source, obtain, table
+from cloudsom.downloads.gcs import Bucket
+from cloudsom.downloads.names import Product, wanted
+from cloudsom.downloads.zenodo import ReferenceMasks
+from cloudsom.errors import UserError
+from cloudsom.settings import existing, path, run
+
+# --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
+# paths (relative to DATA_DIR)
+DATA_DIR = "data"  # folder everything is read from and written to
+REFERENCE_DIR = "reference"  # the masks, one folder a scene
+PRODUCTS_DIR = "products"  # the products, as NAME.SAFE folders or NAME.SAFE.zip
+REFERENCE_ARCHIVE = "SENTINEL_2_reference_cloud_masks_Baetens_Hagolle.tgz"  # kept, so that it comes only once
+
+# what
+WHAT = "all"  # one of: all, reference, products
+SOURCE = "gcs"  # one of: gcs, cdse, dhus, local;
+# gcs: public bucket, no account; cdse: Copernicus Data Space; dhus: a DHuS hub; local: no network, only look
+PRODUCTS: list[str] = []  # product names; empty: the name of every folder in REFERENCE_DIR
+# an old long name (before December 2016) may be followed by its tile: "NAME 31TFJ"
+PRODUCTS_FILE: str | None = None  # a text file of such names, one a line
+WHOLE_PRODUCT = False  # gcs: take every file of a product, not just the 13 bands and the metadata
+ALLOW_REPROCESSED = False  # cdse: for a deleted product, take the same acquisition in its newest baseline
+# its radiometric offset and geometry differ from the paper's; the table and the JSON beside it say so
+
+# servers
+ZENODO_URL = "https://zenodo.org"
+ZENODO_RECORD = "1460961"  # the reference masks
+REFERENCE_MD5 = "ee035e0d22a441086cfaabcface3cf24"  # of REFERENCE_ARCHIVE, as published
+REFERENCE_MAX_GB = 10.0  # the archive is refused if it unpacks to more
+GCS_URL = "https://storage.googleapis.com"
+GCS_BUCKET = "gcp-public-data-sentinel-2"
+CDSE_CATALOGUE_URL = "https://catalogue.dataspace.copernicus.eu"
+CDSE_DOWNLOAD_URL = "https://download.dataspace.copernicus.eu"
+CDSE_TOKEN_URL = "https://identity.dataspace.copernicus.eu/auth/realms/CDSE/protocol/openid-connect/token"
+CDSE_HOSTS = [".dataspace.copernicus.eu"]  # hosts (or .suffixes of hosts) that may see the access token
+DHUS_URL: str | None = None  # a DHuS hub, for SOURCE dhus; SciHub itself closed in October 2023
+
+# running
+CONNECTIONS = 4  # files at once; no more than the source allows (cdse 4, dhus 2)
+CONNECT_TIMEOUT = 20.0  # seconds
+READ_TIMEOUT = 60.0  # seconds without a byte
+STALL_SECONDS = 60.0  # a transfer slower than STALL_RATE for so long is given up and resumed
+STALL_RATE = 1000.0  # bytes a second
+RETRIES = 6  # tries after the first that brought nothing
+BACKOFF = 1.0  # seconds before the first retry at most; doubles each time, and a random part of it is waited
+BACKOFF_MAX = 60.0  # seconds
+WAIT_MAX = 600.0  # seconds; a server that asks for a longer wait (Retry-After) is not waited for
+DISK_MARGIN_GB = 1.0  # to stay free on the disk
+# --- end of constants -------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    limits = Limits(CONNECT_TIMEOUT, READ_TIMEOUT, STALL_SECONDS, STALL_RATE, RETRIES, BACKOFF, BACKOFF_MAX, WAIT_MAX)
+    client, display = Client(limits, CONNECTIONS), Display()
+    client.tell = display.line
+    outcomes: list[Outcome] = []
+    if WHAT != "products" and SOURCE != "local":
+        outcomes.append(reference_masks(client, display))
+    if WHAT != "reference":
+        order = Order(
+            products_wanted(), path(DATA_DIR, PRODUCTS_DIR), WHOLE_PRODUCT, ALLOW_REPROCESSED, int(DISK_MARGIN_GB * 1e9)
+        )
+        outcomes += obtain(order, source(client), client, display, CONNECTIONS)
+    print(table(outcomes))
+    missing = [outcome for outcome in outcomes if outcome.state not in THERE]
+    if missing:
+        raise UserError(f"{len(missing)} of {len(outcomes)} are not there; the table says why")
+
+
+def reference_masks(client: Client, display: Display) -> Outcome:
+    """Fetch and unpack the reference masks, unless they are there."""
+    archive, folder = path(DATA_DIR, REFERENCE_ARCHIVE), path(DATA_DIR, REFERENCE_DIR)
+    masks = ReferenceMasks(ZENODO_URL, ZENODO_RECORD, archive, REFERENCE_MD5, int(REFERENCE_MAX_GB * 1e9))
+    return masks.obtain(folder, client, display, int(DISK_MARGIN_GB * 1e9))
+
+
+def products_wanted() -> list[Product]:
+    """The products named by PRODUCTS and PRODUCTS_FILE, or else those of the reference masks."""
+    reference_dir = path(DATA_DIR, REFERENCE_DIR)
+    entries = list(PRODUCTS)
+    if PRODUCTS_FILE:
+        names_file = existing(DATA_DIR, PRODUCTS_FILE, "a text file with one product name a line is needed")
+        entries += names_file.read_text(encoding="utf-8").splitlines()
+    if not entries:
+        entries = sorted(place.name for place in visible_folders(reference_dir))
+    if not entries:
+        raise UserError(f"{reference_dir}: no masks there and no PRODUCTS named; name some, or fetch the masks")
+    return wanted(entries, reference_dir)
+
+
+def visible_folders(folder: Path) -> list[Path]:
+    """The folders in a folder, without hidden ones."""
+    return [place for place in folder.glob("*") if place.is_dir() and not place.name.startswith(".")]
+
+
+def source(client: Client) -> Source | None:
+    """Where products come from; None for `local`."""
+    if SOURCE == "gcs":
+        return Bucket(client, GCS_URL, GCS_BUCKET, WHOLE_PRODUCT, CONNECTIONS)
+    if SOURCE == "cdse":
+        token = Token(client, CDSE_TOKEN_URL, CDSE_HOSTS, find_credentials("CDSE", "USERNAME", CDSE_TOKEN_URL))
+        return DataSpace(client, CDSE_CATALOGUE_URL, CDSE_DOWNLOAD_URL, token, ALLOW_REPROCESSED)
+    if SOURCE == "dhus":
+        if not DHUS_URL:
+            raise UserError("SOURCE dhus needs DHUS_URL: the address of a DHuS hub you have an account on")
+        return Hub(client, DHUS_URL, find_credentials("DHUS", "USER", DHUS_URL))
+    return None
+
+
+if __name__ == "__main__":
+    run(main, globals())

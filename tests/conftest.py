@@ -1,0 +1,139 @@
+"""What many tests need: running a script as a user does, made data, and the kit of real data where it is there."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from cloudsom.bands import SAFE_BANDS
+
+ROOT = Path(__file__).resolve().parents[1]
+KIT = ROOT.parent / "shared" / "data"
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def run_script(script: str, *words: object, **kwargs: object) -> "subprocess.CompletedProcess[str]":
+    """Run a top-level script as a user does, with words for its command line."""
+    command = [sys.executable, str(ROOT / script), *map(str, words)]
+    env = {**os.environ, "PYTHONPATH": ""}
+    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=600, **kwargs)  # type: ignore[call-overload]
+
+
+@pytest.fixture
+def ok() -> Callable[..., str]:
+    """Run a script that must succeed; its stdout."""
+
+    def run(script: str, *words: object) -> str:
+        done = run_script(script, *words)
+        assert done.returncode == 0, f"{script} {words}:\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def refused() -> Callable[..., str]:
+    """Run a script that must end with exit status 1 or 2 and one line on stderr, no traceback; that line."""
+
+    def run(script: str, *words: object) -> str:
+        done = run_script(script, *words)
+        assert done.returncode in (1, 2), f"{script} {words}: status {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+        line = done.stderr.strip().splitlines()[-1]
+        assert line.startswith(f"{Path(script).name}: error: "), done.stderr
+        return line
+
+    return run
+
+
+@pytest.fixture
+def kit() -> Path:
+    """The folder of real sample data that may lie beside the checkout; skips where it does not."""
+    if not KIT.is_dir():
+        pytest.skip(f"the kit of real sample data is not there ({KIT.name} beside the checkout)")
+    return KIT
+
+
+def make_spectra(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """n made spectra (n, 13) float32 on the grid of DN/10000, and their labels: six classes of other brightness."""
+    draw = np.random.default_rng(seed)
+    labels = draw.choice([10, 20, 30, 40, 50, 60], n)
+    brightness = np.array([0.2, 0.05, 0.02, 0.35, 0.7, 0.9])[labels // 10 - 1]
+    shape = np.where((labels == 60)[:, None], np.linspace(1.0, 0.2, 13), np.linspace(1.0, 0.8, 13))
+    spectra = brightness[:, None] * shape * draw.normal(1, 0.05, (n, 13))
+    return np.round(np.clip(spectra, 0.0001, None), 4).astype(np.float32), labels
+
+
+def write_h5(path: Path, spectra: np.ndarray, labels: np.ndarray, /, **changes: object) -> Path:
+    """A file in the spectra database's schema, class ids unsorted as in 2016; `changes` replace datasets."""
+    datasets: dict[str, object] = {
+        "spectra": spectra,
+        "classes": labels.astype(np.int32),
+        "class_ids": np.array([10, 20, 60, 40, 50, 30], np.int32),
+        "class_names": np.array([b"Clear", b"Water", b"Snow", b"Cirrus", b"Cloud", b"Shadow"]),
+        "band": np.array([b"1", b"2", b"3", b"4", b"5", b"6", b"7", b"8", b"8a", b"9", b"10", b"11", b"12"]),
+    }
+    with h5py.File(path, "w") as handle:
+        for name, value in (datasets | changes).items():
+            if value is not None:
+                handle[name] = value
+    return path
+
+
+def write_scene(path: Path, dn: np.ndarray, names: tuple[str, ...] = SAFE_BANDS, offset: str = "0") -> Path:
+    """A 13-band GeoTIFF as step 7 writes it, from dn (height, width, bands) uint16."""
+    from cloudsom.rasters import Grid, write_layer
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    grid = Grid(dn.shape[1], dn.shape[0], (600000.0, 60.0, 0.0, 4900020.0, 0.0, -60.0), utm31())
+    tags = {"QUANTIFICATION_VALUE": "10000", "RADIO_ADD_OFFSET": offset}
+    write_layer(path, dn, grid, nodata=0, descriptions=names, tags=tags)
+    return path
+
+
+def write_reference(data_dir: Path, name: str, codes: np.ndarray) -> Path:
+    """A reference class map (height, width) uint8 in the published layout."""
+    from cloudsom.rasters import Grid, write_layer
+
+    path = data_dir / "reference" / name / "Classification" / "classification_map.tif"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    grid = Grid(codes.shape[1], codes.shape[0], (600000.0, 60.0, 0.0, 4900020.0, 0.0, -60.0), utm31())
+    write_layer(path, codes.astype(np.uint8), grid, nodata=0)
+    return path
+
+
+def utm31() -> str:
+    from osgeo import osr
+
+    reference = osr.SpatialReference()
+    reference.ImportFromEPSG(32631)
+    return str(reference.ExportToWkt())
+
+
+@pytest.fixture
+def spectra_h5(tmp_path: Path) -> Path:
+    """A data folder with one small spectra file, spectra.h5."""
+    return write_h5(tmp_path / "spectra.h5", *make_spectra(600))
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder in which steps 1 to 5 have run on made spectra with a small map. Tests copy what they change."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_h5(folder / "spectra.h5", *make_spectra(3000))
+    for script, *words in (
+        ("read_h5file.py", "--H5_FILES", "spectra.h5", "--SPECTRA_CSVS", "spectra.csv"),
+        ("data_preprocessing.py", "--SPECTRA_CSVS", "spectra.csv"),
+        ("SOM_training.py", "--N_ROWS", 6, "--N_COLUMNS", 5, "--N_ITER", 3000),
+        ("BMUs_detection.py",),
+        ("labeling.py",),
+    ):
+        done = run_script(script, "--DATA_DIR", folder, *words)
+        assert done.returncode == 0, done.stderr
+    return folder

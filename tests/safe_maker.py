@@ -1,0 +1,220 @@
+"""Sentinel-2 L1C products as the archives hand them out, of any size: SAFE folders and zips, new and old naming.
+
+What a product consists of here: the product's metadata, a granule's metadata, 13 lossless JPEG 2000 images with
+georeference (5/3 wavelet, 15 bits, 5 resolutions, tiles as in real products) and the other things a reader has to
+pass over (a true-colour image, quality masks, a manifest).
+"""
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from osgeo import gdal, osr
+
+from cloudsom.bands import SAFE_BANDS
+
+gdal.UseExceptions()
+
+Bands = Mapping[str, NDArray[np.uint16]]
+
+PIXEL_M = dict.fromkeys(("B02", "B03", "B04", "B08"), 10)
+PIXEL_M |= dict.fromkeys(("B05", "B06", "B07", "B8A", "B11", "B12"), 20)
+PIXEL_M |= dict.fromkeys(("B01", "B09", "B10"), 60)
+
+#: Side of the JPEG 2000 tiles and code blocks of real products, by pixel size.
+TILES = {10: (1024, 64), 20: (640, 8), 60: (192, 4)}
+
+ORIGIN = (600000, 4900020)
+EPSG = 32631
+NAME = "S2A_MSIL1C_20170430T103021_N0205_R108_T31TFH_20170430T103024"
+NAME_WITH_OFFSET = "S2A_MSIL1C_20170430T103021_N0500_R108_T31TFH_20230905T103024"
+OLD_NAME = "S2A_OPER_PRD_MSIL1C_PDMC_20160605T235059_R108_V20150813T102406_20150813T102406"
+
+
+def constant_bands(size: int, values: Sequence[int] = tuple(range(1000, 2300, 100))) -> dict[str, NDArray[np.uint16]]:
+    """13 bands at their native size for a granule of size x size pixels of 60 m, each of one value."""
+    sides = {band: size * 60 // PIXEL_M[band] for band in SAFE_BANDS}
+    return {b: np.full((sides[b], sides[b]), v, np.uint16) for b, v in zip(SAFE_BANDS, values, strict=True)}
+
+
+def textured_bands(size: int, seed: int = 0) -> dict[str, NDArray[np.uint16]]:
+    """13 bands of one imaginary landscape: rough at every scale, as real ones are, and alike in all bands."""
+    rng = np.random.default_rng(seed)
+    side = size * 6
+    common, own = _rough(rng, side), [_rough(rng, side) for _ in range(3)]
+    bands = {}
+    for i, band in enumerate(SAFE_BANDS):
+        scene = 1800 + 600 * common + 150 * np.tensordot(rng.uniform(-1, 1, 3), own, 1) + 40 * i
+        factor = PIXEL_M[band] // 10
+        mean = scene.reshape(side // factor, factor, side // factor, factor).mean(axis=(1, 3))
+        bands[band] = np.clip(np.rint(mean), 1, 32767).astype(np.uint16)
+    return bands
+
+
+def _rough(rng: np.random.Generator, side: int) -> NDArray[np.float64]:
+    """A field of standard deviation 1 whose amplitude falls with frequency f as f ** -1.5."""
+    frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None])
+    spectrum = rng.normal(size=frequency.shape) + 1j * rng.normal(size=frequency.shape)
+    spectrum *= np.maximum(frequency, 1 / side) ** -1.5
+    spectrum[0, 0] = 0
+    field = np.fft.irfft2(spectrum, s=(side, side))
+    return np.asarray(field / field.std())
+
+
+# --- products ---------------------------------------------------------------------------------------------------------
+
+
+def make_safe(
+    folder: Path,
+    bands: Bands,
+    *,
+    name: str = NAME,
+    offsets: Sequence[float] | None = None,
+    baseline: str | None = None,
+    quantification: str = "10000",
+) -> Path:
+    """A SAFE folder in the new naming, with one granule; returns its path. `bands` may lack some of the 13."""
+    tile, sensed = name.split("_")[5], name.split("_")[2]
+    baseline = baseline or f"{name.split('_')[3][1:3]}.{name.split('_')[3][3:5]}"
+    safe = folder / f"{name}.SAFE"
+    granule = f"L1C_{tile}_A009686_{sensed}"
+    write_granule(safe / "GRANULE" / granule, f"{tile}_{sensed}", bands, ORIGIN)
+    (safe / "GRANULE" / granule / "MTD_TL.xml").write_text(tile_xml(granule, bands), encoding="utf-8")
+    xml = product_xml(name, baseline, offsets, quantification)
+    (safe / "MTD_MSIL1C.xml").write_text(xml, encoding="utf-8")
+    write_extras(safe)
+    return safe
+
+
+def make_old_safe(folder: Path, granules: Mapping[str, Bands], *, name: str = OLD_NAME) -> Path:
+    """A SAFE folder in the naming before December 2016, with a granule for each tile (`T31TFH`)."""
+    safe = folder / f"{name}.SAFE"
+    for i, (tile, bands) in enumerate(granules.items()):
+        stem = f"S2A_OPER_MSI_L1C_TL_EPA__20160605T113933_A000734_{tile}"
+        place = safe / "GRANULE" / f"{stem}_N02.02"
+        write_granule(place, stem, bands, (ORIGIN[0] + 100_000 * i, ORIGIN[1]))
+        metadata = stem.replace("_MSI_", "_MTD_") + ".xml"
+        (place / metadata).write_text(tile_xml(stem, bands), encoding="utf-8")
+    metadata = name.replace("_PRD_MSIL1C_", "_MTD_SAFL1C_") + ".xml"
+    (safe / metadata).write_text(product_xml(name, "02.02", None, "10000"), encoding="utf-8")
+    write_extras(safe)
+    return safe
+
+
+def write_granule(place: Path, stem: str, bands: Bands, origin: tuple[int, int]) -> None:
+    """A granule's IMG_DATA with an image for each band, and QI_DATA."""
+    for band, dn in bands.items():
+        write_jp2(place / "IMG_DATA" / f"{stem}_{band}.jp2", dn, PIXEL_M[band], origin)
+    (place / "IMG_DATA").mkdir(parents=True, exist_ok=True)
+    (place / "IMG_DATA" / f"{stem}_TCI.jp2").write_bytes(b"a picture for people, not for reading\n")
+    (place / "QI_DATA").mkdir()
+    (place / "QI_DATA" / "MSK_CLOUDS_B00.gml").write_text("<Mask/>\n", encoding="utf-8")
+
+
+def write_jp2(path: Path, dn: NDArray[np.uint16], pixel: int, origin: tuple[int, int] = ORIGIN, bits: int = 15) -> None:
+    """A lossless, georeferenced JPEG 2000 image, encoded like those of real products."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tile, block = TILES[pixel]
+    options = ["CODEC=JP2", "REVERSIBLE=YES", "QUALITY=100", "RESOLUTIONS=5", f"NBITS={bits}"]
+    options += [f"BLOCKXSIZE={tile}", f"BLOCKYSIZE={tile}", f"CODEBLOCK_WIDTH={block}", f"CODEBLOCK_HEIGHT={block}"]
+    gdal.GetDriverByName("JP2OpenJPEG").CreateCopy(str(path), in_memory(dn, pixel, origin), options=options)
+
+
+def write_tiff(path: Path, dn: NDArray[np.uint16], pixel: int, origin: tuple[int, int] = ORIGIN) -> None:
+    """The same image as a GeoTIFF, whatever the file is called."""
+    gdal.GetDriverByName("GTiff").CreateCopy(str(path), in_memory(dn, pixel, origin))
+
+
+def in_memory(dn: NDArray[np.uint16], pixel: int, origin: tuple[int, int]) -> gdal.Dataset:
+    """An array as a georeferenced GDAL dataset."""
+    dataset = gdal.GetDriverByName("MEM").Create("", dn.shape[1], dn.shape[0], 1, gdal.GDT_UInt16)
+    system = osr.SpatialReference()
+    system.ImportFromEPSG(EPSG)
+    dataset.SetProjection(system.ExportToWkt())
+    dataset.SetGeoTransform((origin[0], pixel, 0, origin[1], 0, -pixel))
+    dataset.GetRasterBand(1).WriteArray(dn)
+    return dataset
+
+
+def write_extras(safe: Path) -> None:
+    """Files and folders every product has besides."""
+    (safe / "manifest.safe").write_text("<manifest/>\n", encoding="utf-8")
+    (safe / "HTML").mkdir()
+    (safe / "HTML" / "UserProduct_index.html").write_text("<html/>\n", encoding="utf-8")
+
+
+def zip_safe(safe: Path, archive: Path | None = None, *, macos: bool = False) -> Path:
+    """Zip a SAFE folder to NAME.SAFE.zip beside it (or to `archive`), with what macOS adds if `macos`."""
+    archive = archive or safe.with_name(safe.name + ".zip")
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as target:
+        for file in sorted(safe.rglob("*")):
+            inside = file.relative_to(safe.parent)
+            target.write(file, inside.as_posix())
+            if macos and file.is_file():
+                target.writestr(f"__MACOSX/{inside.parent.as_posix()}/._{file.name}", b"\0\5\26\7junk")
+    return archive
+
+
+# --- metadata ---------------------------------------------------------------------------------------------------------
+
+
+def product_xml(name: str, baseline: str, offsets: Sequence[float] | None, quantification: str) -> str:
+    """MTD_MSIL1C.xml, with the elements that readers look for."""
+    listed = ""
+    if offsets is not None:
+        entries = (f'<RADIO_ADD_OFFSET band_id="{i}">{value:g}</RADIO_ADD_OFFSET>' for i, value in enumerate(offsets))
+        listed = f"<Radiometric_Offset_List>{''.join(entries)}</Radiometric_Offset_List>"
+    return f"""<?xml version="1.0" encoding="UTF-8" standalone="no"?>
+<n1:Level-1C_User_Product xmlns:n1="https://psd-14.sentinel2.eo.esa.int/PSD/User_Product_Level-1C.xsd">
+  <n1:General_Info>
+    <Product_Info>
+      <PRODUCT_START_TIME>2017-04-30T10:30:21.026Z</PRODUCT_START_TIME>
+      <PRODUCT_URI>{name}.SAFE</PRODUCT_URI>
+      <PROCESSING_LEVEL>Level-1C</PROCESSING_LEVEL>
+      <PRODUCT_TYPE>S2MSI1C</PRODUCT_TYPE>
+      <PROCESSING_BASELINE>{baseline}</PROCESSING_BASELINE>
+      <Datatake datatakeIdentifier="GS2A_20170430T103021_009686_N02.05">
+        <SPACECRAFT_NAME>Sentinel-2A</SPACECRAFT_NAME>
+      </Datatake>
+    </Product_Info>
+    <Product_Image_Characteristics>
+      <Special_Values>
+        <SPECIAL_VALUE_TEXT>NODATA</SPECIAL_VALUE_TEXT>
+        <SPECIAL_VALUE_INDEX>0</SPECIAL_VALUE_INDEX>
+      </Special_Values>
+      <Special_Values>
+        <SPECIAL_VALUE_TEXT>SATURATED</SPECIAL_VALUE_TEXT>
+        <SPECIAL_VALUE_INDEX>65535</SPECIAL_VALUE_INDEX>
+      </Special_Values>
+      <QUANTIFICATION_VALUE unit="none">{quantification}</QUANTIFICATION_VALUE>
+      {listed}
+    </Product_Image_Characteristics>
+  </n1:General_Info>
+</n1:Level-1C_User_Product>
+"""
+
+
+def tile_xml(granule: str, bands: Bands) -> str:
+    """MTD_TL.xml: the granule's identity and geocoding."""
+    sizes = {PIXEL_M[band]: dn.shape for band, dn in bands.items()}
+    geocoding = "".join(
+        f'<Size resolution="{r}"><NROWS>{rows}</NROWS><NCOLS>{columns}</NCOLS></Size>'
+        f'<Geoposition resolution="{r}"><ULX>{ORIGIN[0]}</ULX><ULY>{ORIGIN[1]}</ULY><XDIM>{r}</XDIM><YDIM>-{r}</YDIM>'
+        "</Geoposition>"
+        for r, (rows, columns) in sorted(sizes.items())
+    )
+    return f"""<?xml version="1.0" encoding="UTF-8" standalone="no"?>
+<n1:Level-1C_Tile_ID xmlns:n1="https://psd-14.sentinel2.eo.esa.int/PSD/S2_PDI_Level-1C_Tile_Metadata.xsd">
+  <n1:General_Info>
+    <TILE_ID metadataLevel="Brief">{granule}</TILE_ID>
+    <SENSING_TIME metadataLevel="Standard">2017-04-30T10:30:24.461Z</SENSING_TIME>
+  </n1:General_Info>
+  <n1:Geometric_Info>
+    <Tile_Geocoding metadataLevel="Brief">
+      <HORIZONTAL_CS_CODE>EPSG:{EPSG}</HORIZONTAL_CS_CODE>{geocoding}
+    </Tile_Geocoding>
+  </n1:Geometric_Info>
+</n1:Level-1C_Tile_ID>
+"""

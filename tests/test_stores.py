@@ -1,0 +1,163 @@
+"""Whole files or none, settings files, pickles that cannot act."""
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from minisom import MiniSom
+from sklearn.preprocessing import MinMaxScaler
+
+from cloudsom import stores
+from cloudsom.errors import UserError
+from cloudsom.settings import Snapshot
+
+SETTINGS = Snapshot("script.py", {"SEED": 1})
+
+
+def make(path: Path, text: str, settings: Snapshot = SETTINGS, **inputs: Path) -> None:
+    with stores.product(path, stores.recipe(settings, inputs)) as product:
+        product.partial.write_text(text)
+
+
+def test_a_product_appears_whole_with_its_settings(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.csv", tmp_path / "out" / "x.csv"
+    source.write_text("1")
+    make(target, "2", INPUT=source)
+    record = stores.read_record(target)
+    assert record is not None and target.read_text() == "2"
+    assert record["constants"] == {"SEED": 1} and record["inputs"]["INPUT"]["name"] == "in.csv"
+    assert record["product"] == {"bytes": 1, "sha256": stores.sha256(target)}
+    assert sorted(p.name for p in target.parent.iterdir()) == ["x.csv", "x.csv.json"]
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "x.csv"
+    make(target, "old")
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    with pytest.raises(ZeroDivisionError), stores.product(target, stores.recipe(SETTINGS, {})) as product:
+        product.partial.write_text("half")
+        raise ZeroDivisionError
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_finished_means_same_settings_and_same_inputs(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.csv", tmp_path / "x.csv"
+    source.write_text("1")
+    make(target, "2", INPUT=source)
+    same = stores.recipe(SETTINGS, {"INPUT": source})
+    assert stores.finished(target, same) is not None
+    assert stores.finished(target, same, overwrite=True) is None
+    assert stores.finished(target, stores.recipe(Snapshot("script.py", {"SEED": 2}), {"INPUT": source})) is None
+    source.write_text("other")
+    assert stores.finished(target, stores.recipe(SETTINGS, {"INPUT": source})) is None
+
+
+def test_what_somebody_else_made_or_changed_is_not_overwritten_unasked(tmp_path: Path) -> None:
+    target = tmp_path / "x.csv"
+    target.write_text("mine")
+    made_by = stores.recipe(SETTINGS, {})
+    with pytest.raises(UserError, match="not made by this script"):
+        stores.finished(target, made_by)
+    assert stores.finished(target, made_by, overwrite=True) is None
+    make(target, "2")
+    target.write_text("edited")
+    with pytest.raises(UserError, match="was changed"):
+        stores.finished(target, made_by)
+
+
+def test_a_run_ended_between_settings_file_and_product_is_completed(tmp_path: Path) -> None:
+    target = tmp_path / "x.csv"
+    make(target, "2")
+    os.replace(target, stores.partial_path(target))
+    assert stores.finished(target, stores.recipe(SETTINGS, {})) is not None
+    assert target.read_text() == "2"
+
+
+def test_inputs_of_different_runs_are_told_apart(tmp_path: Path) -> None:
+    scaler, other, som = tmp_path / "scaler.p", tmp_path / "other.p", tmp_path / "som.p"
+    scaler.write_text("a")
+    other.write_text("b")
+    make(som, "map", SCALER_FILE=scaler)
+    assert stores.recipe(SETTINGS, {"SOM_FILE": som, "SCALER_FILE": scaler}).lineage["SCALER_FILE"]
+    with pytest.raises(UserError, match="another SCALER_FILE"):
+        stores.recipe(SETTINGS, {"SOM_FILE": som, "SCALER_FILE": other})
+    labels = tmp_path / "labels.csv"
+    make(labels, "labels", SOM_FILE=som)
+    with pytest.raises(UserError, match="another SCALER_FILE"):
+        stores.recipe(SETTINGS, {"LABELS": labels, "SCALER_FILE": other})
+
+
+def test_a_map_and_a_scaler_come_back(tmp_path: Path) -> None:
+    file = tmp_path / "x.p"
+    som = MiniSom(3, 2, 13, random_seed=1)
+    stores.dump_pickle(som, file)
+    assert np.array_equal(stores.load_pickle(file, "map").get_weights(), som.get_weights())
+    stores.load_pickle(file, "map").train(np.random.default_rng(0).random((5, 13)), 5)
+    scaler = MinMaxScaler().fit(np.arange(26.0).reshape(2, 13))
+    for protocol in range(2, 6):
+        file.write_bytes(pickle.dumps(scaler, protocol))
+        assert np.array_equal(stores.load_pickle(file, "scaler").scale_, scaler.scale_)
+        file.write_bytes(pickle.dumps(som, protocol))
+        assert np.array_equal(stores.load_pickle(file, "map").get_weights(), som.get_weights())
+
+
+class Acts:
+    """Pickles as a call."""
+
+    def __init__(self, *call: Any) -> None:
+        self.call = call
+
+    def __reduce__(self) -> Any:
+        return self.call[0], self.call[1:]
+
+
+def nested(payload: Any) -> np.ndarray:
+    array = np.empty(1, dtype=object)
+    array[0] = payload
+    return array
+
+
+@pytest.mark.parametrize("wrap", [lambda p: p, lambda p: [p], nested, lambda p: {"_weights": p}])
+@pytest.mark.parametrize(
+    "payload",
+    [
+        lambda mark: Acts(os.system, f"touch {mark}"),
+        lambda mark: Acts(eval, f"open({str(mark)!r}, 'w')"),
+        lambda mark: Acts(exec, f"open({str(mark)!r}, 'w')"),
+        lambda mark: Acts(getattr, print, "__self__"),
+        lambda mark: Acts(open, str(mark), "w"),
+        lambda mark: Acts(__import__, "os"),
+        lambda mark: Acts(np.load, str(mark)),
+        lambda mark: Acts(getattr, MiniSom(1, 1, 1), "__class__"),
+    ],
+)
+def test_exploits_are_refused_before_anything_runs(tmp_path: Path, payload: Any, wrap: Any) -> None:
+    mark, file = tmp_path / "ran", tmp_path / "x.p"
+    for protocol in (0, 2, 4, 5):
+        file.write_bytes(pickle.dumps(wrap(payload(mark)), protocol))
+        with pytest.raises(UserError, match=r"x\.p"):
+            stores.load_pickle(file, "map")
+        assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x80", b"not a pickle", b"\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\x7f", b"I1\n"]
+)
+def test_damaged_pickles_are_a_users_error(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "x.p"
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"x\.p"):
+        from cloudsom import model
+
+        model.load_som(file)
+
+
+def test_a_huge_pickle_is_not_read(tmp_path: Path) -> None:
+    file = tmp_path / "x.p"
+    with open(file, "wb") as handle:
+        handle.truncate(stores.MAX_PICKLE_BYTES + 1)
+    with pytest.raises(UserError, match="too large"):
+        stores.load_pickle(file, "map")

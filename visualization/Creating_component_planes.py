@@ -1,0 +1,126 @@
+"""Component planes: the weights of every neuron, one map a band.
+
+    python visualization/Creating_component_planes.py
+
+reads   SOM_FILE                                step 3's map
+        SCALER_FILE                             step 2's scaler, to read the weights as reflectance
+writes  FIGURES_DIR/component_planes.png        the 13 bands on one sheet
+        FIGURES_DIR/component_plane_BAND.png    each band alone (SINGLE_PLANES)
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colorbar import Colorbar
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
+
+from cloudsom import model, stores
+from cloudsom.bands import BANDS, WAVELENGTHS_NM
+from cloudsom.figures import COLUMN, PAGE, Portfolio, add_colour_bar, draw_cells, styled, unscale
+from cloudsom.settings import existing, path, run, snapshot
+
+# --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
+# paths (relative to DATA_DIR)
+DATA_DIR = "data"  # folder everything is read from and written to
+SOM_FILE = "SOM_trained.p"  # step 3's map
+SCALER_FILE = "scaler.p"  # step 2's scaler
+FIGURES_DIR = "figures"  # where the pictures go
+
+# running
+SINGLE_PLANES = True  # write each band's plane as a picture of its own too
+FORMATS = ["png"]  # png (300 dpi), pdf, svg: one or more
+SHOW = False  # open the figures in windows too
+OVERWRITE = False  # draw again what is finished
+# --- end of constants -------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    inputs = {
+        "SOM_FILE": existing(DATA_DIR, SOM_FILE, "run step 3 (SOM_training.py)"),
+        "SCALER_FILE": existing(DATA_DIR, SCALER_FILE, "run step 2 (data_preprocessing.py)"),
+    }
+    made_by = stores.recipe(snapshot(globals()), inputs)
+    portfolio = Portfolio(path(DATA_DIR, FIGURES_DIR), made_by, FORMATS, OVERWRITE, SHOW)
+    singles = list(BANDS) if SINGLE_PLANES else []
+    if portfolio.finished(["component_planes", *(f"component_plane_{band}" for band in singles)]):
+        return
+    scaled = model.load_som(inputs["SOM_FILE"]).get_weights()
+    reflectance = unscale(scaled, model.load_scaler(inputs["SCALER_FILE"]))
+    figure = component_planes(scaled, reflectance)
+    portfolio.write("component_planes", figure, "Component planes of the 13 bands", describe(reflectance))
+    for i, band in enumerate(singles):
+        figure = component_plane(scaled[:, :, i], reflectance[:, :, i], heading(i))
+        title, alt = f"Component plane of {heading(i)}", describe(reflectance[:, :, i : i + 1], (band,))
+        portfolio.write(f"component_plane_{band}", figure, title, alt)
+    portfolio.show_windows()
+
+
+@styled
+def component_planes(scaled: NDArray[np.float64], reflectance: NDArray[np.float64]) -> Figure:
+    """One panel a band, from the weights (rows, columns, 13) in scaled units and in reflectance."""
+    rows, columns, n_bands = scaled.shape
+    figure = Figure(figsize=(PAGE, 3 * (PAGE / 5 * 0.86 * rows / columns + 0.75)), layout="constrained")
+    panels = list(figure.subplots(3, 5).flat)
+    for i in range(n_bands):
+        draw_plane(panels[i], scaled[:, :, i], reflectance[:, :, i])
+        panels[i].set_title(heading(i))
+    for axes in panels[n_bands:]:
+        axes.set_axis_off()
+    panels[n_bands].text(0, 0.5, "Colour bars\nabove: scaled units\nbelow: reflectance", va="center", linespacing=1.7)
+    return figure
+
+
+@styled
+def component_plane(scaled: NDArray[np.float64], reflectance: NDArray[np.float64], title: str) -> Figure:
+    """One band's plane, from its weights (rows, columns) in scaled units and in reflectance."""
+    rows, columns = scaled.shape
+    figure = Figure(figsize=(COLUMN * 0.8, COLUMN * 0.72 * rows / columns * 1.2 + 0.6), layout="constrained")
+    axes = figure.subplots()
+    draw_plane(axes, scaled, reflectance, below=0.14).set_label("above: scaled units; below: reflectance")
+    axes.set_title(title)
+    return figure
+
+
+def draw_plane(
+    axes: Axes, scaled: NDArray[np.float64], reflectance: NDArray[np.float64], below: float = 0.25
+) -> Colorbar:
+    """One plane (rows, columns) over a colour bar with both units: scaled ones above it, reflectance below."""
+    bar = add_colour_bar(axes, draw_cells(axes, reflectance), below=below, ticks=MaxNLocator(4))
+    slope, offset = line_between(reflectance, scaled)
+    scales: Any = (lambda value: offset + slope * value, lambda value: (value - offset) / slope)
+    above = bar.ax.secondary_xaxis("top", functions=scales)
+    above.xaxis.set_major_locator(MaxNLocator(4))
+    above.tick_params(length=2, pad=1.5)
+    above.spines["top"].set_visible(False)
+    return bar
+
+
+def line_between(reflectance: NDArray[np.float64], scaled: NDArray[np.float64]) -> tuple[float, float]:
+    """Slope and offset of the scaler in one band: scaled = offset + slope * reflectance; slope 1 on a flat plane."""
+    low, high = reflectance.argmin(), reflectance.argmax()
+    rise = scaled.flat[high] - scaled.flat[low]
+    slope = float(rise / (reflectance.flat[high] - reflectance.flat[low])) if rise else 1.0
+    return slope, float(scaled.flat[low] - slope * reflectance.flat[low])
+
+
+def heading(i: int) -> str:
+    """'B8a (865 nm)' for band i."""
+    return f"{BANDS[i]} ({WAVELENGTHS_NM[i]:.0f} nm)"
+
+
+def describe(reflectance: NDArray[np.float64], bands: tuple[str, ...] = BANDS) -> str:
+    """The planes (rows, columns, n) of n bands in words."""
+    rows, columns, n = reflectance.shape
+    ranges = [f"{bands[i]} {reflectance[:, :, i].min():.3f} to {reflectance[:, :, i].max():.3f}" for i in range(n)]
+    return f"Map of {rows} x {columns} neurons coloured by its weights, in reflectance: " + ", ".join(ranges)
+
+
+if __name__ == "__main__":
+    run(main, globals())

@@ -1,0 +1,106 @@
+"""Hit-rate maps: how many training spectra of each class fall on each neuron (paper, section 2.2, stage 2).
+
+    python visualization/Creating_hit_rate_maps.py
+    python visualization/Creating_hit_rate_maps.py --FORMATS png pdf
+
+reads   HIT_MAPS_CSV                       step 5's table
+writes  FIGURES_DIR/hit_rate_maps.png      six panels, one a class
+        FIGURES_DIR/hit_rate_map_total.png all classes together
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
+
+from cloudsom import model, stores
+from cloudsom.bands import CLASSES
+from cloudsom.figures import COLUMN, PAGE, Portfolio, add_colour_bar, draw_cells, styled
+from cloudsom.labels import CLASS_CODES
+from cloudsom.settings import existing, path, run, snapshot
+
+# --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
+# paths (relative to DATA_DIR)
+DATA_DIR = "data"  # folder everything is read from and written to
+HIT_MAPS_CSV = "hit_maps.csv"  # step 5's counts a neuron and class
+FIGURES_DIR = "figures"  # where the pictures go
+
+# running
+FORMATS = ["png"]  # png (300 dpi), pdf, svg: one or more
+SHOW = False  # open the figures in a window too
+OVERWRITE = False  # draw again what is finished
+# --- end of constants -------------------------------------------------------------------------------------------------
+
+#: The paper's order of panels.
+PANELS = {"(a1)": 10, "(a2)": 20, "(a3)": 40, "(a4)": 50, "(a5)": 60, "(a6)": 30}
+
+
+def main() -> None:
+    hit_maps_csv = existing(DATA_DIR, HIT_MAPS_CSV, "run step 5 (labeling.py)")
+    made_by = stores.recipe(snapshot(globals()), {"HIT_MAPS_CSV": hit_maps_csv})
+    portfolio = Portfolio(path(DATA_DIR, FIGURES_DIR), made_by, FORMATS, OVERWRITE, SHOW)
+    if portfolio.finished(["hit_rate_maps", "hit_rate_map_total"]):
+        return
+    counts, rows, columns = model.read_hit_maps(hit_maps_csv)
+    counts = counts.reshape(rows, columns, -1)
+    portfolio.write("hit_rate_maps", hit_rate_maps(counts), "Hit-rate maps of the six classes", describe(counts))
+    total = counts.sum(axis=2)
+    alt = f"Map of {rows} x {columns} neurons coloured by all their training spectra: {peak(total)}"
+    portfolio.write("hit_rate_map_total", hit_rate_map(total), "Hit-rate map of all classes", alt)
+    portfolio.show_windows()
+
+
+@styled
+def hit_rate_maps(counts: NDArray[np.integer]) -> Figure:
+    """Six panels in the paper's order, from counts (rows, columns, 6) in the order of `CLASS_CODES`."""
+    rows, columns, _ = counts.shape
+    panel_width = PAGE / 3
+    figure = Figure(figsize=(PAGE, 2 * (panel_width * 0.66 * rows / columns + 0.3)), layout="constrained")
+    for axes, (name, code) in zip(figure.subplots(2, 3).flat, PANELS.items(), strict=True):
+        draw_counts(axes, counts[:, :, CLASS_CODES.index(code)])
+        axes.set_title(f"{name} {CLASSES[code]}")
+    return figure
+
+
+@styled
+def hit_rate_map(counts: NDArray[np.integer]) -> Figure:
+    """One map, from counts (rows, columns)."""
+    rows, columns = counts.shape
+    figure = Figure(figsize=(COLUMN, COLUMN * 0.72 * rows / columns + 0.3), layout="constrained")
+    axes = figure.subplots()
+    draw_counts(axes, counts)
+    axes.set_title("all classes")
+    return figure
+
+
+def draw_counts(axes: Axes, counts: NDArray[np.integer]) -> None:
+    """One hit map (rows, columns) with its colour bar in thousands."""
+    mesh = draw_cells(axes, counts)
+    mesh.set_clim(0, max(1, counts.max()))
+    add_colour_bar(axes, mesh, "spectra (thousands)", format=FuncFormatter(lambda n, _: f"{n / 1000:g}"))
+
+
+def describe(counts: NDArray[np.integer]) -> str:
+    """The six panels in words."""
+    rows, columns, _ = counts.shape
+    each = [f"{CLASSES[code]}: {peak(counts[:, :, CLASS_CODES.index(code)])}" for code in PANELS.values()]
+    return f"Six maps of {rows} x {columns} neurons coloured by the training spectra on them. " + "; ".join(each)
+
+
+def peak(counts: NDArray[np.integer]) -> str:
+    """A hit map (rows, columns) in words: its spectra, neurons hit, and the fullest neuron (counted from 1)."""
+    row, column = np.unravel_index(np.argmax(counts), counts.shape)
+    return (
+        f"{counts.sum():,} spectra on {(counts > 0).sum()} neurons, "
+        f"most on row {row + 1}, column {column + 1} ({counts.max():,})"
+    )
+
+
+if __name__ == "__main__":
+    run(main, globals())

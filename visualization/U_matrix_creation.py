@@ -1,0 +1,97 @@
+"""U-matrix: how far each neuron's weights are from its neighbours', and the logarithm of that.
+
+Valleys (dark) are groups of similar neurons, ridges (bright) the borders between them.
+
+    python visualization/U_matrix_creation.py
+
+reads   SOM_FILE                   step 3's map
+writes  FIGURES_DIR/u_matrix.png   the U-matrix and its natural logarithm
+"""
+
+import sys
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
+
+from cloudsom import model, stores
+from cloudsom.errors import UserError
+from cloudsom.figures import PAGE, Portfolio, add_colour_bar, draw_cells, styled
+from cloudsom.settings import existing, path, run, snapshot
+
+# --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
+# paths (relative to DATA_DIR)
+DATA_DIR = "data"  # folder everything is read from and written to
+SOM_FILE = "SOM_trained.p"  # step 3's map
+FIGURES_DIR = "figures"  # where the pictures go
+
+# running
+FORMATS = ["png"]  # png (300 dpi), pdf, svg: one or more
+SHOW = False  # open the figure in a window too
+OVERWRITE = False  # draw again what is finished
+# --- end of constants -------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    som_file = existing(DATA_DIR, SOM_FILE, "run step 3 (SOM_training.py)")
+    made_by = stores.recipe(snapshot(globals()), {"SOM_FILE": som_file})
+    portfolio = Portfolio(path(DATA_DIR, FIGURES_DIR), made_by, FORMATS, OVERWRITE, SHOW)
+    if portfolio.finished(["u_matrix"]):
+        return
+    weights = model.load_som(som_file).get_weights()
+    if weights.shape[0] * weights.shape[1] < 2:
+        raise UserError(f"{som_file}: a map of one neuron has no neighbours to compare")
+    distances = u_matrix(weights)
+    portfolio.write("u_matrix", u_matrix_figure(distances), "U-matrix and its natural logarithm", describe(distances))
+    portfolio.show_windows()
+
+
+def u_matrix(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean Euclidean distance of each neuron's weights to those of its neighbours, up to eight, in scaled units.
+
+    weights (rows, columns, bands) -> (rows, columns). The same as `MiniSom.distance_map(scaling="mean")` before the
+    division by its maximum; the paper names its 20 x 15 U-matrix, but not the neighbours it counts.
+    """
+    rows, columns, _ = weights.shape
+    total, neighbours = np.zeros((rows, columns)), np.zeros((rows, columns))
+    for down, right in product((-1, 0, 1), repeat=2):
+        if (down, right) == (0, 0):
+            continue
+        here = slice(max(0, -down), rows - max(0, down)), slice(max(0, -right), columns - max(0, right))
+        there = slice(max(0, down), rows - max(0, -down)), slice(max(0, right), columns - max(0, -right))
+        total[here] += np.linalg.norm(weights[here] - weights[there], axis=-1)
+        neighbours[here] += 1
+    return total / neighbours
+
+
+@styled
+def u_matrix_figure(distances: NDArray[np.float64]) -> Figure:
+    """Two panels: distances (rows, columns) and their natural logarithm; a distance of 0 has none and is left grey."""
+    rows, columns = distances.shape
+    logarithms = np.log(distances, out=np.full_like(distances, np.nan), where=distances > 0)
+    figure = Figure(figsize=(PAGE, PAGE / 2 * 0.72 * rows / columns + 0.3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    add_colour_bar(left, draw_cells(left, distances), "mean distance to neighbours (scaled units)")
+    add_colour_bar(right, draw_cells(right, logarithms), "ln(mean distance)")
+    left.set_title("(a) U-matrix")
+    right.set_title("(b) its natural logarithm")
+    return figure
+
+
+def describe(distances: NDArray[np.float64]) -> str:
+    """The figure in words."""
+    rows, columns = distances.shape
+    row, column = np.unravel_index(np.argmax(distances), distances.shape)
+    return (
+        f"Two maps of {rows} x {columns} neurons: mean distance of each neuron's weights to its neighbours' and the "
+        f"natural logarithm of it. Distances run from {distances.min():.4f} to {distances.max():.4f} scaled units, the "
+        f"largest at row {row + 1}, column {column + 1}; their median is {np.median(distances):.4f}"
+    )
+
+
+if __name__ == "__main__":
+    run(main, globals())

@@ -1,0 +1,124 @@
+"""Maps of the neurons' labels: the six classes in the paper's colours, cloud or clear, and the fine-tuned labels.
+
+    python visualization/neuron_label_maps.py
+
+reads   NEURON_LABELS_CSV                  step 5's labels
+        NEURON_LABELS_FINETUNED_CSV        fine_tuning.py's labels, where there are any
+writes  FIGURES_DIR/neuron_label_maps.png  (a) classes, (b) cloud or clear, (c) the same after fine-tuning, the neurons
+                                           that became clear outlined in red
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
+
+from cloudsom import model, stores
+from cloudsom.bands import CLASSES, CLOUD
+from cloudsom.figures import (
+    PAGE,
+    Portfolio,
+    class_legend,
+    cloud_legend,
+    draw_classes,
+    draw_cloud,
+    optional_input,
+    read_flipped,
+    styled,
+)
+from cloudsom.settings import existing, path, run, snapshot
+
+# --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
+# paths (relative to DATA_DIR)
+DATA_DIR = "data"  # folder everything is read from and written to
+NEURON_LABELS_CSV = "neuron_labels.csv"  # step 5's labels
+NEURON_LABELS_FINETUNED_CSV = "neuron_labels_finetuned.csv"  # corrected labels; without them panel (c) is left out
+FIGURES_DIR = "figures"  # where the picture goes
+
+# running
+FORMATS = ["png"]  # png (300 dpi), pdf, svg: one or more
+SHOW = False  # open the figure in a window too
+OVERWRITE = False  # draw again what is finished
+# --- end of constants -------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    inputs = {"NEURON_LABELS_CSV": existing(DATA_DIR, NEURON_LABELS_CSV, "run step 5 (labeling.py)")}
+    finetuned_csv = optional_input(DATA_DIR, NEURON_LABELS_FINETUNED_CSV)
+    if finetuned_csv:
+        inputs["NEURON_LABELS_FINETUNED_CSV"] = finetuned_csv
+    else:
+        print(f"no {path(DATA_DIR, NEURON_LABELS_FINETUNED_CSV)}: the panel of fine-tuned labels is left out")
+    made_by = stores.recipe(snapshot(globals()), inputs)
+    portfolio = Portfolio(path(DATA_DIR, FIGURES_DIR), made_by, FORMATS, OVERWRITE, SHOW)
+    if portfolio.finished(["neuron_label_maps"]):
+        return
+    labels = model.read_neuron_labels(inputs["NEURON_LABELS_CSV"])
+    shape = labels.rows, labels.columns
+    classes, cloud = labels.classes.reshape(shape), labels.cloud.reshape(shape)
+    flipped = read_flipped(labels, finetuned_csv) if finetuned_csv else None
+    figure = neuron_label_maps(classes, cloud, flipped)
+    portfolio.write("neuron_label_maps", figure, "Labels of the neurons", describe(classes, cloud, flipped))
+    portfolio.show_windows()
+
+
+@styled
+def neuron_label_maps(
+    classes: NDArray[np.integer], cloud: NDArray[np.integer], flipped: NDArray[np.bool_] | None = None
+) -> Figure:
+    """Two panels, or three where some neurons were `flipped` to clear; every array is (rows, columns).
+
+    classes  10..60, or 0 for a neuron never hit
+    cloud    255 or 0, before fine-tuning
+    flipped  True for the neurons fine-tuning turned from cloud to clear
+    """
+    rows, columns = classes.shape
+    n = 2 if flipped is None else 3
+    figure = Figure(figsize=(PAGE * n / 3, PAGE / 3 * 0.9 * rows / columns + 0.95), layout="constrained")
+    panels = figure.subplots(1, n)
+    draw_classes(panels[0], classes)
+    add_legend(panels[0], "(a) class", class_legend(classes))
+    draw_cloud(panels[1], cloud)
+    add_legend(panels[1], "(b) cloud or clear", cloud_legend(cloud))
+    if flipped is not None:
+        corrected = np.where(flipped, 0, cloud)
+        draw_cloud(panels[2], corrected, flipped)
+        add_legend(panels[2], "(c) fine-tuned", cloud_legend(corrected, flipped))
+    return figure
+
+
+def add_legend(axes: Axes, title: str, entries: list[Patch]) -> None:
+    """Title above a map, its legend below it."""
+    axes.set_title(title)
+    axes.legend(
+        handles=entries,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.07),
+        ncols=2,
+        handlelength=1.0,
+        handleheight=1.0,
+        columnspacing=1.0,
+    )
+
+
+def describe(
+    classes: NDArray[np.integer], cloud: NDArray[np.integer], flipped: NDArray[np.bool_] | None = None
+) -> str:
+    """The figure in words."""
+    rows, columns = classes.shape
+    neurons = ", ".join(f"{name} {(classes == code).sum()}" for code, name in CLASSES.items())
+    text = f"Maps of {rows} x {columns} neurons by label. Classes: {neurons}. Cloud: {(cloud == CLOUD).sum()} neurons"
+    if flipped is None:
+        return text
+    places = " ".join(f"({row + 1}, {column + 1})" for row, column in np.argwhere(flipped))
+    return f"{text}; fine-tuning turned {flipped.sum()} of them to clear, at row and column {places or '(none)'}"
+
+
+if __name__ == "__main__":
+    run(main, globals())

@@ -1,0 +1,222 @@
+"""Spectra of the classes and of neurons: reflectance against wavelength.
+
+    python visualization/neuron_spectra.py
+    python visualization/neuron_spectra.py --NEURONS 1,1 12,5 20,15
+
+reads   TRAINING_CSV                    step 2's table, streamed
+        SCALER_FILE, SOM_FILE           steps 2 and 3, for the neurons as reflectance
+        HIT_MAPS_CSV, NEURON_LABELS_CSV step 5's tables
+        NEURON_LABELS_FINETUNED_CSV     for the bright neurons, where there are fine-tuned labels
+writes  FIGURES_DIR/neuron_spectra.png  (a) mean and standard deviation of each class, (b) chosen neurons
+"""
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
+
+from cloudsom import model, stores, tables
+from cloudsom.bands import BANDS, CLASSES, N_BANDS, NO_CLASS, WAVELENGTHS_NM
+from cloudsom.errors import UserError
+from cloudsom.figures import BRIGHT_COLOUR, PAGE, Portfolio, optional_input, read_flipped, styled, unscale
+from cloudsom.labels import CLASS_CODES
+from cloudsom.progress import progress
+from cloudsom.settings import existing, path, run, snapshot
+
+# --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
+# paths (relative to DATA_DIR)
+DATA_DIR = "data"  # folder everything is read from and written to
+TRAINING_CSV = "training_spectra.csv"  # step 2's table
+SCALER_FILE = "scaler.p"  # step 2's scaler
+SOM_FILE = "SOM_trained.p"  # step 3's map
+HIT_MAPS_CSV = "hit_maps.csv"  # step 5's counts
+NEURON_LABELS_CSV = "neuron_labels.csv"  # step 5's labels
+NEURON_LABELS_FINETUNED_CSV = "neuron_labels_finetuned.csv"  # corrected labels; without them no neuron is red
+FIGURES_DIR = "figures"  # where the picture goes
+
+# what is plotted
+NEURONS: list[str] = []  # neurons as row,column counted from 1, as the maps' ticks do
+# none named: of each class the neuron that most spectra of the class fall on
+
+# running
+FORMATS = ["png"]  # png (300 dpi), pdf, svg: one or more
+SHOW = False  # open the figure in a window too
+OVERWRITE = False  # draw again what is finished
+# --- end of constants -------------------------------------------------------------------------------------------------
+
+#: Colour, marker and line of each class: ours, told apart by any eye (colours of Okabe and Ito).
+LOOKS = {
+    10: ("#009E73", "o", "-"),
+    20: ("#0072B2", "s", "--"),
+    30: ("#000000", "v", ":"),
+    40: ("#E69F00", "D", "-"),
+    50: ("#D55E00", "^", "-"),
+    60: ("#56B4E9", "P", "-."),
+    NO_CLASS: ("#777777", "x", ":"),
+}
+
+
+@dataclass(frozen=True)
+class ClassSpectra:
+    """Number of spectra (6,), mean and standard deviation (6, 13) of each class, in the order of `CLASS_CODES`."""
+
+    number: NDArray[np.int64]
+    mean: NDArray[np.float64]
+    deviation: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Neuron:
+    """One neuron to draw: its place counted from 1, its class and its reflectance (13,)."""
+
+    row: int
+    column: int
+    code: int
+    spectrum: NDArray[np.float64]
+
+
+def main() -> None:
+    inputs = {
+        "TRAINING_CSV": existing(DATA_DIR, TRAINING_CSV, "run step 2 (data_preprocessing.py)"),
+        "SCALER_FILE": existing(DATA_DIR, SCALER_FILE, "run step 2 (data_preprocessing.py)"),
+        "SOM_FILE": existing(DATA_DIR, SOM_FILE, "run step 3 (SOM_training.py)"),
+        "HIT_MAPS_CSV": existing(DATA_DIR, HIT_MAPS_CSV, "run step 5 (labeling.py)"),
+        "NEURON_LABELS_CSV": existing(DATA_DIR, NEURON_LABELS_CSV, "run step 5 (labeling.py)"),
+    }
+    finetuned_csv = optional_input(DATA_DIR, NEURON_LABELS_FINETUNED_CSV)
+    if finetuned_csv:
+        inputs["NEURON_LABELS_FINETUNED_CSV"] = finetuned_csv
+    else:
+        print(f"no {path(DATA_DIR, NEURON_LABELS_FINETUNED_CSV)}: no bright neurons are drawn")
+    made_by = stores.recipe(snapshot(globals()), inputs)
+    portfolio = Portfolio(path(DATA_DIR, FIGURES_DIR), made_by, FORMATS, OVERWRITE, SHOW)
+    if portfolio.finished(["neuron_spectra"]):
+        return
+    weights = unscale(model.load_som(inputs["SOM_FILE"]).get_weights(), model.load_scaler(inputs["SCALER_FILE"]))
+    labels = model.read_neuron_labels(inputs["NEURON_LABELS_CSV"])
+    rows, columns = labels.rows, labels.columns
+    model.check_same_map(inputs["SOM_FILE"], weights.shape, inputs["NEURON_LABELS_CSV"], rows, columns)
+    counts, *size = model.read_hit_maps(inputs["HIT_MAPS_CSV"])
+    model.check_same_map(inputs["SOM_FILE"], weights.shape, inputs["HIT_MAPS_CSV"], *size)
+    places = parse_places(NEURONS, rows, columns) or fullest(counts, labels.classes, columns)
+    classes = labels.classes.reshape(rows, columns)
+    neurons = [Neuron(r + 1, c + 1, int(classes[r, c]), weights[r, c]) for r, c in places]
+    bright = weights[read_flipped(labels, finetuned_csv)] if finetuned_csv else np.empty((0, N_BANDS))
+    spectra = class_spectra(tables.read_spectra(inputs["TRAINING_CSV"]))
+    figure = neuron_spectra(spectra, neurons, bright)
+    portfolio.write("neuron_spectra", figure, "Spectra of the classes and of neurons", describe(spectra, neurons, bright))
+    portfolio.show_windows()
+
+
+def parse_places(words: list[str], rows: int, columns: int) -> list[tuple[int, int]]:
+    """'12,5' -> (11, 4); UserError for anything that is no neuron of the map."""
+    places = []
+    for word in words:
+        try:
+            row, column = (int(number) for number in word.split(","))
+        except ValueError:
+            raise UserError(f"NEURONS: {word!r} is not row,column (such as 12,5)") from None
+        if not (1 <= row <= rows and 1 <= column <= columns):
+            raise UserError(f"NEURONS: {word} is outside the map; it has rows 1 to {rows}, columns 1 to {columns}")
+        places.append((row - 1, column - 1))
+    return places
+
+
+def fullest(counts: NDArray[np.int64], classes: NDArray[np.uint8], columns: int) -> list[tuple[int, int]]:
+    """For each class, of the neurons labelled so, the one with most of its spectra; classes without neurons left out.
+
+    counts (neurons, 6), classes (neurons,), both row-major.
+    """
+    places = []
+    for i, code in enumerate(CLASS_CODES):
+        of_class = np.flatnonzero(classes == code)
+        if len(of_class):
+            row, column = divmod(int(of_class[np.argmax(counts[of_class, i])]), columns)
+            places.append((row, column))
+    return places
+
+
+def class_spectra(blocks: Iterable[tuple[NDArray[np.floating], NDArray[np.integer]]]) -> ClassSpectra:
+    """Mean and standard deviation of each class from blocks of spectra (n, 13) and labels (n,).
+
+    A class without spectra has NaN. Sums are kept in float64: reflectances are near 1, so nothing is lost in squares.
+    """
+    n, total, squares = np.zeros(6, np.int64), np.zeros((6, N_BANDS)), np.zeros((6, N_BANDS))
+    with progress(None, "averaging spectra") as bar:
+        for spectra, labels in blocks:
+            for i, code in enumerate(CLASS_CODES):
+                chosen = spectra[labels == code].astype(np.float64)
+                n[i] += len(chosen)
+                total[i] += chosen.sum(axis=0)
+                squares[i] += (chosen**2).sum(axis=0)
+            bar.update(len(labels))
+    count = np.where(n == 0, np.nan, n)[:, None]
+    mean = total / count
+    return ClassSpectra(n, mean, np.sqrt(np.maximum(squares / count - mean**2, 0)))
+
+
+@styled
+def neuron_spectra(spectra: ClassSpectra, neurons: list[Neuron], bright: NDArray[np.float64]) -> Figure:
+    """(a) mean of each class with its standard deviation, (b) neurons, and `bright` ones (n, 13) as thin red lines."""
+    figure = Figure(figsize=(PAGE, PAGE * 0.78), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, sharey=True)
+    for i, code in enumerate(CLASS_CODES):
+        if spectra.number[i]:
+            draw(above, spectra.mean[i], code, f"{CLASSES[code]} ({spectra.number[i]:,})")
+            spread = spectra.mean[i] - spectra.deviation[i], spectra.mean[i] + spectra.deviation[i]
+            above.fill_between(WAVELENGTHS_NM, *spread, color=LOOKS[code][0], alpha=0.13, linewidth=0)
+    for j, spectrum in enumerate(bright):
+        label = f"bright neurons ({len(bright)})" if j == 0 else None
+        below.plot(WAVELENGTHS_NM, spectrum, color=BRIGHT_COLOUR, linewidth=0.5, label=label)
+    for neuron in neurons:
+        draw(below, neuron.spectrum, neuron.code, f"({neuron.row}, {neuron.column}) {CLASSES.get(neuron.code, 'never hit')}")
+    above.set_title("(a) classes: mean, shaded one standard deviation (spectra)", pad=22, loc="left")
+    below.set_title("(b) neurons (row, column) and their class", loc="left")
+    for axes in (above, below):
+        axes.vlines(WAVELENGTHS_NM, 0, 1, transform=axes.get_xaxis_transform(), color="#DDDDDD", lw=0.5, zorder=0)
+        axes.set_ylabel("reflectance")
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), handlelength=2.6)
+        axes.xaxis.set_tick_params(labelbottom=True)
+    below.set_xlabel("wavelength (nm)")
+    below.set_ylim(bottom=min(0, below.get_ylim()[0]))
+    name_bands(above)
+    return figure
+
+
+def draw(axes: Axes, spectrum: NDArray[np.float64], code: int, label: str) -> None:
+    """One spectrum (13,) in the look of its class."""
+    colour, marker, line = LOOKS[code]
+    axes.plot(WAVELENGTHS_NM, spectrum, color=colour, marker=marker, linestyle=line, ms=3.2, lw=1.1, label=label)
+
+
+def name_bands(axes: Axes) -> None:
+    """The bands' names above their wavelengths, in two rows where they are close."""
+    for i, (band, wavelength) in enumerate(zip(BANDS, WAVELENGTHS_NM, strict=True)):
+        height = 3 if i % 2 == 0 else 11
+        place = {"xytext": (0, height), "textcoords": "offset points", "ha": "center", "fontsize": 7}
+        axes.annotate(band, (wavelength, 1), xycoords=axes.get_xaxis_transform(), **place)
+
+
+def describe(spectra: ClassSpectra, neurons: list[Neuron], bright: NDArray[np.float64]) -> str:
+    """The figure in words."""
+    peaks = [
+        f"{CLASSES[code]} {spectra.mean[i].max():.2f} in {BANDS[int(spectra.mean[i].argmax())]}"
+        for i, code in enumerate(CLASS_CODES)
+        if spectra.number[i]
+    ]
+    places = " ".join(f"({neuron.row}, {neuron.column})" for neuron in neurons)
+    return (
+        f"Two graphs of reflectance against wavelength. Mean spectra of the classes, highest values: {', '.join(peaks)}. "
+        f"Spectra of the neurons {places} and of {len(bright)} bright neurons"
+    )
+
+
+if __name__ == "__main__":
+    run(main, globals())
