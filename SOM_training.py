@@ -62,8 +62,9 @@ def main() -> None:
     if record:
         print(f"{som_file}: is up to date; {record['results']['summary']}")
         return
-    spectra, _ = tables.read_all_spectra(training_csv, dtype=np.float64)
-    scaled = model.scale(spectra, model.load_scaler(scaler_file))
+    scaler = model.load_scaler(scaler_file)
+    spectra, _ = tables.read_all_spectra(training_csv, dtype=np.float64)  # 0.9 GB for the published 8.7 million rows
+    scaled = model.scale(spectra, scaler)
     with stores.product(som_file, made_by) as product:
         with progress(N_ITER, "training", "steps") as bar:
             som = train_som(scaled, law, trainer=TRAINER, progress=bar.update)

@@ -4,6 +4,7 @@ The database holds labelled Sentinel-2 spectra (Hollstein et al. 2016, doi 10.33
 of six classes a row. The paper trains on its 2016 and 2017 files (section 2.1).
 
     python read_h5file.py
+    python read_h5file.py --DOWNLOAD
     python read_h5file.py --H5_FILES my_2016.h5 my_2017.h5 --DATA_DIR elsewhere
 
 reads   H5_FILES      one or more of the published files
@@ -15,9 +16,10 @@ from pathlib import Path
 
 from cloudsom import stores, tables
 from cloudsom.bands import CLASSES
+from cloudsom.downloads.spectra import download_spectra
 from cloudsom.errors import UserError
 from cloudsom.progress import progress
-from cloudsom.settings import existing, path, run, snapshot
+from cloudsom.settings import existing, input_path, path, run, snapshot
 from cloudsom.spectra_database import SpectraBlock, SpectraFile, open_spectra
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
@@ -36,6 +38,8 @@ NON_FINITE = "refuse"  # one of: refuse, drop
 # refuse: a row with a NaN or infinite reflectance is an error; drop: such rows are counted and left out
 
 # running
+DOWNLOAD = False  # fetch the files of H5_FILES that are not there
+SPECTRA_URL = "https://git.gfz-potsdam.de/EnMAP/sentinel2_manual_classification_clouds/-/raw/master"  # from this folder
 OVERWRITE = False  # make tables again that are finished
 # --- end of constants -------------------------------------------------------------------------------------------------
 
@@ -48,7 +52,9 @@ def main() -> None:
             f"H5_FILES names {len(H5_FILES)} files and SPECTRA_CSVS {len(SPECTRA_CSVS)} tables; give one table a file"
         )
     for h5_name, csv_name in zip(H5_FILES, SPECTRA_CSVS, strict=True):
-        h5_file = existing(DATA_DIR, h5_name, "download it from the spectra database, or name yours with --H5_FILES")
+        if DOWNLOAD and not input_path(DATA_DIR, h5_name).exists():
+            download_spectra(f"{SPECTRA_URL}/{Path(h5_name).name}", path(DATA_DIR, h5_name))
+        h5_file = existing(DATA_DIR, h5_name, "fetch it with --DOWNLOAD, or name yours with --H5_FILES")
         convert(h5_file, path(DATA_DIR, csv_name))
 
 

@@ -25,7 +25,7 @@ from cloudsom.downloads.dhus import Hub
 from cloudsom.downloads.display import Display
 from cloudsom.downloads.engine import THERE, Order, Outcome, Source, obtain, table
 from cloudsom.downloads.gcs import Bucket
-from cloudsom.downloads.names import Product, wanted
+from cloudsom.downloads.names import Product, is_product_name, wanted
 from cloudsom.downloads.zenodo import ReferenceMasks
 from cloudsom.errors import UserError
 from cloudsom.settings import existing, path, run
@@ -76,16 +76,16 @@ DISK_MARGIN_GB = 1.0  # to stay free on the disk
 
 
 def main() -> None:
+    if CONNECTIONS < 1:
+        raise UserError(f"CONNECTIONS is {CONNECTIONS}; give 1 or more")
     limits = Limits(CONNECT_TIMEOUT, READ_TIMEOUT, STALL_SECONDS, STALL_RATE, RETRIES, BACKOFF, BACKOFF_MAX, WAIT_MAX)
     client, display = Client(limits, CONNECTIONS), Display()
     client.tell = display.line
-    outcomes: list[Outcome] = []
-    if WHAT != "products" and SOURCE != "local":
-        outcomes.append(reference_masks(client, display))
-    if WHAT != "reference":
-        order = Order(
-            products_wanted(), path(DATA_DIR, PRODUCTS_DIR), WHOLE_PRODUCT, ALLOW_REPROCESSED, int(DISK_MARGIN_GB * 1e9)
-        )
+    outcomes = [] if WHAT == "products" else [reference_masks(client, display)]
+    masks_failed = outcomes and outcomes[0].state not in THERE
+    if WHAT != "reference" and (PRODUCTS or PRODUCTS_FILE or SOURCE == "local" or not masks_failed):
+        margin = int(DISK_MARGIN_GB * 1e9)
+        order = Order(products_wanted(display), products_dir(), WHOLE_PRODUCT, ALLOW_REPROCESSED, margin)
         outcomes += obtain(order, source(client), client, display, CONNECTIONS)
     print(table(outcomes))
     missing = [outcome for outcome in outcomes if outcome.state not in THERE]
@@ -93,30 +93,44 @@ def main() -> None:
         raise UserError(f"{len(missing)} of {len(outcomes)} are not there; the table says why")
 
 
+def reference_dir() -> Path:
+    """The folder of the masks."""
+    return path(DATA_DIR, REFERENCE_DIR)
+
+
+def products_dir() -> Path:
+    """The folder of the products."""
+    return path(DATA_DIR, PRODUCTS_DIR)
+
+
 def reference_masks(client: Client, display: Display) -> Outcome:
-    """Fetch and unpack the reference masks, unless they are there."""
-    archive, folder = path(DATA_DIR, REFERENCE_ARCHIVE), path(DATA_DIR, REFERENCE_DIR)
-    masks = ReferenceMasks(ZENODO_URL, ZENODO_RECORD, archive, REFERENCE_MD5, int(REFERENCE_MAX_GB * 1e9))
-    return masks.obtain(folder, client, display, int(DISK_MARGIN_GB * 1e9))
+    """Fetch and unpack the reference masks, unless they are there; for `local`, only look."""
+    archive, max_bytes = path(DATA_DIR, REFERENCE_ARCHIVE), int(REFERENCE_MAX_GB * 1e9)
+    masks = ReferenceMasks(ZENODO_URL, ZENODO_RECORD, archive, REFERENCE_MD5, max_bytes)
+    if SOURCE == "local":
+        return masks.look(reference_dir())
+    return masks.obtain(reference_dir(), client, display, int(DISK_MARGIN_GB * 1e9))
 
 
-def products_wanted() -> list[Product]:
-    """The products named by PRODUCTS and PRODUCTS_FILE, or else those of the reference masks."""
-    reference_dir = path(DATA_DIR, REFERENCE_DIR)
+def products_wanted(display: Display) -> list[Product]:
+    """The products named by PRODUCTS and PRODUCTS_FILE, or else those of the reference masks.
+
+    For `local`, those in PRODUCTS_DIR as well. Folders that are not named as a product is are passed over.
+    """
     entries = list(PRODUCTS)
     if PRODUCTS_FILE:
         names_file = existing(DATA_DIR, PRODUCTS_FILE, "a text file with one product name a line is needed")
-        entries += names_file.read_text(encoding="utf-8").splitlines()
+        entries += names_file.read_text(encoding="utf-8", errors="replace").splitlines()
     if not entries:
-        entries = sorted(place.name for place in visible_folders(reference_dir))
+        found = [place.name for place in reference_dir().glob("[!.]*") if place.is_dir()]
+        if SOURCE == "local":
+            found += [place.name for place in products_dir().glob("[!.]*") if place.suffix in (".SAFE", ".zip")]
+        entries = [name for name in sorted(found) if is_product_name(name)]
+        for name in sorted(set(found) - set(entries)):
+            display.line(f"{name}: is not the name of an L1C product; passed over")
     if not entries:
-        raise UserError(f"{reference_dir}: no masks there and no PRODUCTS named; name some, or fetch the masks")
-    return wanted(entries, reference_dir)
-
-
-def visible_folders(folder: Path) -> list[Path]:
-    """The folders in a folder, without hidden ones."""
-    return [place for place in folder.glob("*") if place.is_dir() and not place.name.startswith(".")]
+        raise UserError(f"{reference_dir()}: no masks there and no PRODUCTS named; name some, or fetch the masks")
+    return wanted(entries, reference_dir())
 
 
 def source(client: Client) -> Source | None:

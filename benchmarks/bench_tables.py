@@ -202,6 +202,7 @@ class Result(NamedTuple):
 
     median: float  # seconds
     best: float
+    cpu: float  # median CPU seconds, of all threads
     peak: float  # bytes beyond what the process had before
     size: int  # bytes of the table
     answer: str
@@ -218,20 +219,23 @@ def measure(number: int, path: Path, rows: int, scenes: Sequence[Path]) -> Resul
         tables.write_spectra(warm, [small[1:]])
     case.run(warm, small)
     seconds: list[float] = []
+    cpu: list[float] = []
     before, peak = _memory("VmRSS"), 0.0
     while not seconds or (len(seconds) < 5 and sum(seconds) < SECONDS_A_CASE):
         if case.action == "write":
             path.unlink(missing_ok=True)
         answer = None
         _reset_peak()
-        start = time.perf_counter()
+        start, start_cpu = time.perf_counter(), time.process_time()
         answer = case.run(path, values)
         seconds.append(time.perf_counter() - start)
+        cpu.append(time.process_time() - start_cpu)
         peak = max(peak, _memory("VmHWM") - before)
     check = (
         check_written(case, path, values) if case.action == "write" else check_read(answer, values)
     )
-    return Result(statistics.median(seconds), min(seconds), peak, path.stat().st_size, check)
+    median = statistics.median
+    return Result(median(seconds), min(seconds), median(cpu), peak, path.stat().st_size, check)
 
 
 def check_written(case: Case, path: Path, values: Values) -> str:
@@ -303,14 +307,12 @@ def bench(rows: int, scenes: Sequence[Path], folder: Path) -> None:
 
 
 def print_results(results: dict[str, Result]) -> None:
-    """One line a case: seconds, times ours, MB of file a second, peak memory, answer."""
+    """One line a case: seconds, times ours, CPU seconds, MB of file a second, memory, answer."""
     ours = next(result.median for name, result in results.items() if name.startswith("ours"))
-    print(f"  {'':20} {'median s':>8} {'best':>6} {'x ours':>7} {'MB/s':>6} {'peak MB':>8}  answer")
+    print(f"  {'':20}        s    best  x ours   CPU s   MB/s  peak MB  answer")
     for name, r in results.items():
-        times = (
-            f"{r.median:8.3f} {r.best:6.3f} {r.median / ours:7.1f} {r.size / r.median / 1e6:6.0f}"
-        )
-        print(f"  {name:20} {times} {r.peak / 1e6:8.0f}  {r.answer}", flush=True)
+        times = f"{r.median:9.3f} {r.best:7.3f} {r.median / ours:7.1f} {r.cpu:7.2f}"
+        print(f"  {name:20}{times} {r.size / r.median / 1e6:6.0f} {r.peak / 1e6:8.0f}  {r.answer}")
 
 
 def main() -> None:

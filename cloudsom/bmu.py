@@ -1,53 +1,104 @@
-"""Best matching units of spectra on a trained map: exact, in bounded memory."""
+"""Best matching units (BMUs): for each spectrum the neuron `MiniSom.winner` names, for all of them, fast.
+
+The search runs in float32 and settles in float64 what float32 cannot tell apart; `cloudsom.kernels.Plan` has the
+method and the proof. Memory is bounded: spectra are worked through in chunks.
+"""
 
 from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from typing import NamedTuple
+from cloudsom.kernels import UNSETTLED, Plan, bmu_distances, make_plan, make_scratch, search, search_two, settle
 
-CHUNK = 4096  # rows in one piece of work
+CHUNK = 32_768  # spectra a thread puts in order and searches at a time
+SMALL = 512  # fewer are not worth putting in order
 
 
 class BMUs(NamedTuple):
-    """The answer of a search over N spectra."""
+    """The answer of a search over N spectra. Spectra with a value that is not finite have no BMU."""
 
-    index: NDArray[np.int32]
-    second: NDArray[np.int32] | None = None
-    distance: NDArray[np.float64] | None = None
+    index: NDArray[np.int32]  # (N,) neuron, counted row by row from 0; -1: no BMU
+    second: NDArray[np.int32] | None = None  # (N,) second nearest neuron; -1: none
+    distance: NDArray[np.float64] | None = None  # (N,) Euclidean distance to the BMU, in scaled units; NaN: no BMU
 
 
 class BMUSearch:
-    """A search prepared once for a map's weights, then called on any number of spectra."""
+    """A search prepared once for a map, then called on any number of spectra.
+
+    weights: (rows, columns, bands) or (neurons, bands), finite. Raises ValueError for other shapes and values.
+    """
 
     def __init__(self, weights: ArrayLike) -> None:
-        w = np.asarray(weights, dtype=np.float64)
-        self.weights = np.ascontiguousarray(w.reshape(-1, w.shape[-1]))
+        array = np.asarray(weights, np.float64)
+        if array.ndim not in (2, 3) or not array.size:
+            raise ValueError(f"weights of shape {array.shape}; (rows, columns, bands) or (neurons, bands) is needed")
+        if not np.isfinite(array).all():
+            raise ValueError("the map's weights hold values that are not finite")
+        self.plan: Plan = make_plan(np.array(array.reshape(-1, array.shape[-1]), order="C"))
 
     def __call__(
-        self,
-        spectra: ArrayLike,
-        *,
-        second: bool = False,
-        distance: bool = False,
-        threads: int | None = None,
+        self, spectra: ArrayLike, *, second: bool = False, distance: bool = False, threads: int | None = None
     ) -> BMUs:
+        """BMUs of spectra (N, bands), float32 or float64, by `threads` threads (None: one a processor).
+
+        A BMU is the first of the neurons at the least distance, both as `MiniSom.winner` computes them in float64;
+        the second BMU is the first of the nearest others.
+        """
         x = np.asarray(spectra)
-        index = np.full(len(x), -1, np.int32)
-        runner_up = np.full(len(x), -1, np.int32) if second else None
-        d1 = np.full(len(x), np.nan) if distance else None
-        for i in range(0, len(x), CHUNK):
-            rows = np.flatnonzero(np.isfinite(x[i : i + CHUNK]).all(axis=1)) + i
-            d = np.linalg.norm(x[rows, None, :] - self.weights[None], axis=-1)
-            best = d.argmin(axis=1)
-            index[rows] = best
-            if d1 is not None:
-                d1[rows] = d[np.arange(len(rows)), best]
-            if runner_up is not None and d.shape[1] > 1:
-                d[np.arange(len(rows)), best] = np.inf
-                runner_up[rows] = d.argmin(axis=1)
-        return BMUs(index, runner_up, d1)
+        if x.dtype not in (np.float32, np.float64):
+            x = x.astype(np.float64)
+        n_bands = self.plan.exact.shape[1]
+        if x.ndim != 2 or x.shape[1] != n_bands:
+            raise ValueError(f"spectra of shape {x.shape}; (spectra, {n_bands}) is needed")
+        index = np.empty(len(x), np.int32)
+        bmus = BMUs(index, np.empty_like(index) if second else None, np.empty(len(x)) if distance else None)
+        starts = iter(range(0, len(x), CHUNK))
+        n_threads = min(threads or len(os.sched_getaffinity(0)), -(-len(x) // CHUNK))
+        if n_threads <= 1:
+            self._work(starts, x, bmus)
+        else:
+            self._work_in_threads(n_threads, starts, x, bmus)
+        return bmus
+
+    def _work_in_threads(self, n_threads: int, starts: Iterator[int], x: NDArray[Any], bmus: BMUs) -> None:
+        with ThreadPoolExecutor(n_threads) as pool:
+            try:
+                for done in [pool.submit(self._work, starts, x, bmus) for _ in range(n_threads)]:
+                    done.result()
+            finally:
+                deque(starts, maxlen=0)  # after an exception: leaves the other threads nothing to do
+
+    def _work(self, starts: Iterator[int], x: NDArray[Any], bmus: BMUs) -> None:
+        """One thread: take chunk after chunk."""
+        n = min(CHUNK, len(x))
+        scratch, rounded = make_scratch(self.plan, n), np.empty((n, x.shape[1]), np.float32)
+        is_plain = x.flags.c_contiguous and x.flags.writeable and x.flags.aligned
+        for start in starts:
+            chunk = x[start : start + CHUNK] if is_plain else np.array(x[start : start + CHUNK], order="C")
+            index, second, distance = (part if part is None else part[start : start + CHUNK] for part in bmus)
+            if chunk.dtype == np.float32:
+                in_float32 = chunk
+            else:
+                in_float32 = rounded[: len(chunk)]
+                with np.errstate(over="ignore"):
+                    np.copyto(in_float32, chunk, casting="same_kind")
+            if second is None:
+                if len(chunk) >= SMALL:
+                    search(self.plan, scratch, in_float32, index)
+                else:
+                    index[:] = UNSETTLED
+                settle(self.plan, scratch, in_float32, chunk, index)
+            else:
+                search_two(self.plan, scratch, in_float32, chunk, index, second)
+            if distance is not None:
+                bmu_distances(self.plan, chunk, index, distance)
 
 
 def find_bmus(
@@ -58,20 +109,30 @@ def find_bmus(
     distance: bool = False,
     threads: int | None = None,
 ) -> BMUs:
-    """BMUs of `spectra` on `weights`: `BMUSearch(weights)(spectra)` in one call."""
+    """`BMUSearch(weights)(spectra)` in one call."""
     return BMUSearch(weights)(spectra, second=second, distance=distance, threads=threads)
 
 
 def quantization_error(bmus: BMUs) -> float:
-    """Mean distance between the spectra and their BMUs; rows without a BMU are left out."""
-    assert bmus.distance is not None
-    return float(np.nanmean(bmus.distance))
+    """Mean distance of the spectra from their BMUs (`MiniSom.quantization_error`), of those that have one.
+
+    Needs a search with distance=True; NaN where no spectrum has a BMU.
+    """
+    if bmus.distance is None:
+        raise ValueError("the quantization error needs distances; search with distance=True")
+    found = bmus.distance[bmus.index >= 0]
+    return float(found.mean()) if found.size else float("nan")
 
 
 def topographic_error(bmus: BMUs, n_columns: int) -> float:
-    """Share of the spectra whose two nearest neurons are not neighbours on the map."""
-    assert bmus.second is not None
-    found = bmus.index >= 0
-    r1, c1 = np.divmod(bmus.index[found], n_columns)
-    r2, c2 = np.divmod(bmus.second[found], n_columns)
-    return float(((r1 - r2) ** 2 + (c1 - c2) ** 2 > 2).mean())
+    """Share of the spectra whose two nearest neurons do not touch on the map, diagonals included.
+
+    As `MiniSom.topographic_error` on a rectangular map; needs a search with second=True; NaN where there is none.
+    """
+    if bmus.second is None:
+        raise ValueError("the topographic error needs second BMUs; search with second=True")
+    found = bmus.second >= 0
+    row, column = np.divmod(bmus.index[found], n_columns)
+    second_row, second_column = np.divmod(bmus.second[found], n_columns)
+    touch = (np.abs(row - second_row) <= 1) & (np.abs(column - second_column) <= 1)
+    return float(1 - touch.mean()) if touch.size else float("nan")

@@ -22,9 +22,11 @@ from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
 from cloudsom import stores
-from cloudsom.bands import CLASS_COLOURS, CLASSES, CLEAR, CLOUD, NO_CLASS
+from cloudsom.bands import CLASS_COLOURS, CLASSES, CLEAR, CLOUD, NO_CLASS, SAFE_BANDS
 from cloudsom.errors import UserError
+from cloudsom.jobs import choose_products
 from cloudsom.model import LabelledMap, read_neuron_labels
+from cloudsom.rasters import Grid, open_scene, reflectance
 from cloudsom.settings import input_path
 
 #: Widths of a journal's column and page in inches (85 and 180 mm); figures are drawn at the size they are printed.
@@ -71,6 +73,9 @@ NO_CLASS_COLOUR = "#FFFFFF"
 BRIGHT_COLOUR = "#E0001B"  # the paper's red for neurons that bright surfaces fall on
 MISSING_COLOUR = "#BDBDBD"  # neurons without a value, pixels without data
 
+#: Red, green and blue among the 13 bands.
+TRUE_COLOUR_BANDS = [SAFE_BANDS.index(band) for band in ("B04", "B03", "B02")]
+
 _FILE_BACKENDS = ("agg", "cairo", "pdf", "pgf", "ps", "svg", "template")  # matplotlib's backends without windows
 
 P = ParamSpec("P")
@@ -106,11 +111,12 @@ def draw_cells(
 ) -> QuadMesh:
     """Draw values (rows, columns) as square cells with white lines, neuron (1, 1) at the top left (paper's figures).
 
-    Cell (row, column), counted from 1, is centred on the data point x = column, y = row. NaN cells are grey.
+    Cell (row, column), counted from 1, is centred on the data point x = column, y = row. NaN cells are grey. Values
+    (rows, columns, 3) from 0 to 1 are the cells' colours themselves.
     """
-    rows, columns = values.shape
+    rows, columns = values.shape[:2]
     edges = np.arange(columns + 1) + 0.5, np.arange(rows + 1) + 0.5
-    shown = np.ma.masked_invalid(values)
+    shown = np.ma.masked_invalid(values) if values.ndim == 2 else values
     mesh = axes.pcolormesh(*edges, shown, cmap=cmap, norm=norm, edgecolors="white", linewidth=0.4)
     mesh.set_facecolor(MISSING_COLOUR)
     axes.set_facecolor(MISSING_COLOUR)
@@ -216,6 +222,29 @@ def true_colour(
     return np.where(np.isnan(share), nodata, np.nan_to_num(share) * 255 + 0.5).astype(np.uint8)
 
 
+def read_true_colour(tiff: Path, brightest: float, gamma: float) -> tuple[NDArray[np.uint8], Grid]:
+    """A 13-band image as `true_colour` (height, width, 3), and its grid; a stripe of spectra in memory at a time."""
+    with open_scene(tiff) as scene:
+        stripes = (reflectance(dn, scene.info)[..., TRUE_COLOUR_BANDS] for _, dn in scene.blocks())
+        return np.concatenate([true_colour(rgb, brightest, gamma) for rgb in stripes]), scene.info.grid
+
+
+def find_masks(mask_dirs: Sequence[Path], products: Sequence[str]) -> dict[Path, dict[str, Path]]:
+    """The masks by folder and product name: those of `products`, or all.
+
+    Raises UserError when the first folder has no masks, or one lacks a named product. Other folders may hold none; that
+    is said.
+    """
+    found: dict[Path, dict[str, Path]] = {}
+    for i, mask_dir in enumerate(mask_dirs):
+        masks = {f.name.removesuffix("_mask.tif"): f for f in sorted(mask_dir.glob("*_mask.tif"))}
+        if masks or i == 0:
+            found[mask_dir] = choose_products(masks, products, mask_dir, "run step 9 (create_cloudmasks.py)")
+        else:
+            print(f"no masks in {mask_dir}: left out")
+    return found
+
+
 # --- inputs and files -------------------------------------------------------------------------------------------------
 
 
@@ -241,10 +270,10 @@ def optional_input(data_dir: str, name: str) -> Path | None:
     return found if found.is_file() else None
 
 
-def save(figure: Figure, path: Path, kind: str) -> None:
-    """Write a figure as 'png' (300 dpi), 'pdf' or 'svg'; the same figure gives the same bytes."""
+def save(figure: Figure, path: Path, kind: str, dpi: int = DPI) -> None:
+    """Write a figure as 'png', 'pdf' or 'svg'; the same figure gives the same bytes."""
     with _look():
-        figure.savefig(path, format=kind, dpi=DPI, metadata=_METADATA[kind])
+        figure.savefig(path, format=kind, dpi=dpi, metadata=_METADATA[kind])
 
 
 @dataclass(frozen=True)

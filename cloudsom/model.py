@@ -31,13 +31,13 @@ def load_scaler(path: Path) -> Any:
 
 
 def scale(reflectance: NDArray[np.float64], scaler: Any) -> NDArray[np.float64]:
-    """(n, 13) reflectances -> the map's inputs, unclipped.
+    """(n, 13) reflectances -> the map's inputs, unclipped, in place: the array given is the one returned.
 
-    Bit for bit what `scaler.transform` computes (multiply, then add), without its checks of every value.
+    Bit for bit what `scaler.transform` computes (multiply, then add), without its checks and copies.
     """
-    scaled = reflectance * scaler.scale_
-    scaled += scaler.min_
-    return scaled
+    reflectance *= scaler.scale_
+    reflectance += scaler.min_
+    return reflectance
 
 
 def load_som(path: Path) -> Any:

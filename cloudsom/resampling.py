@@ -4,16 +4,17 @@ Decoding is what a JPEG 2000 product costs, and a file decoded at half its resol
 comes out then is no block mean: the 5/3 wavelet's low-pass samples sit at every second native pixel. Undoing the
 wavelet with its missing details set to zero is linear interpolation between those samples, so the mean over a block of
 that line is the block mean of the picture less its finest details. It is exact for any linear ramp, hence free of
-shift, and most of the details cancel inside a block; what remains grows with texture and with the ratio of detail to
-block size: 3 to 15 DN rms for 10 m bands, 13 to 53 DN for 20 m ones (real scenes, at 60 m).
+shift, and most of the details cancel inside a block; what remains grows with texture and with the ratio of sample
+distance to block size. At 60 m, on real scenes: 4 to 15 DN rms for 10 m bands at half their resolution, 10 to 29 DN at
+a quarter, 13 to 53 DN for 20 m bands at half.
 
-The 20 m bands' remainder is then taken from the 10 m bands, whose own details of that size were decoded: the same
-operators tell what a 10 m band would have lost, and the gains that carry its details over to a 20 m band are fitted one
-octave coarser, where both are known. That leaves 7 to 18 DN.
+Two 10 m bands, the guides, are therefore decoded at half, and the others take from them what they lack: the same
+operators tell what a guide would have lost in a band's place, and the gains that carry it over are fitted one octave
+coarser, where both are known. That leaves 5 to 18 DN in every band.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from scipy import sparse
 
 Float = NDArray[np.float32]
 
-#: Low-pass samples are rounded down twice an axis, a quarter DN on average: their mean is this much too high. DN.
+#: The wavelet rounds to whole numbers, which leaves low-pass samples this much too high an octave, on average. DN.
 ROUNDING_BIAS = 0.5
 
 #: Fewest blocks the gains are fitted on; below, none are used.
@@ -109,55 +110,57 @@ def both_ways(down: sparse.csr_matrix, across: sparse.csr_matrix, image: NDArray
 
 @dataclass(frozen=True)
 class Estimate:
-    """A band's block means estimated from its low-pass samples, and its details for carrying over.
+    """A band's block means as estimated from its low-pass samples.
 
-    `mean` (h, w); `details` (h, w) are what a band of twice the pixel size would have lost (None for 20 m bands);
-    `coarse` (h // 2, w // 2 or so) are the details one octave coarser, known for all bands.
+    `mean` (h, w); `coarse` (about h / 2, w / 2) are its details one octave coarser, which all bands know. Guides also
+    have `lost` (h, w): what would be missing in a band of 6 (3) native pixels a block read at a quarter (half).
     """
 
     mean: Float
-    details: Float | None
     coarse: Float
+    lost: Mapping[int, Float] = field(default_factory=dict)
 
 
-def estimate_from_10m(samples: NDArray[np.uint16], height: int, width: int) -> Estimate:
-    """Block means of 6 x 6 pixels of 10 m from low-pass samples at every second pixel, (3 h, 3 w)."""
-    mean = both_ways(line_mean(height, 6, 2), line_mean(width, 6, 2), samples)
-    to_20m = [low_pass(3 * n) @ line_mean(3 * n, 2, 2) for n in (height, width)]
-    as_20m_band = both_ways(to_20m[0], to_20m[1], samples)  # its low-pass samples, had it been a 20 m band
-    details = mean - _mean_of_20m(as_20m_band, height, width)
-    return Estimate(mean - np.float32(ROUNDING_BIAS), details, _coarse_details(as_20m_band))
+def estimate(samples: NDArray[np.uint16], height: int, width: int, factor: int, step: int) -> Estimate:
+    """Block means of factor x factor native pixels from low-pass samples at every `step`-th (2 or 4)."""
+    mean = _line_means(samples, height, width, factor, step)
+    return Estimate(mean - np.float32(ROUNDING_BIAS * np.log2(step)), _coarse_details(samples))
 
 
-def estimate_from_20m(samples: NDArray[np.uint16], height: int, width: int) -> Estimate:
-    """Block means of 3 x 3 pixels of 20 m from low-pass samples at every second pixel, (ceil(1.5 h), ceil(1.5 w))."""
-    mean = _mean_of_20m(samples, height, width)
-    return Estimate(mean - np.float32(ROUNDING_BIAS), None, _coarse_details(samples))
+def estimate_guide(samples: NDArray[np.uint16], height: int, width: int) -> Estimate:
+    """As `estimate` for a 10 m band at half its resolution, (3 h, 3 w), with all that can be carried to other bands."""
+    mean = _line_means(samples, height, width, 6, 2)
+    rows, columns = low_pass(3 * height), low_pass(3 * width)
+    at_quarter = both_ways(rows, columns, samples)
+    as_20m = both_ways(rows @ line_mean(3 * height, 2, 2), columns @ line_mean(3 * width, 2, 2), samples)
+    lost = {
+        6: mean - _line_means(at_quarter, height, width, 6, 4),
+        3: mean - _line_means(as_20m, height, width, 3, 2),
+    }
+    return Estimate(mean - np.float32(ROUNDING_BIAS), _coarse_details(as_20m), lost)
 
 
-def _mean_of_20m(samples: NDArray[np.generic], height: int, width: int) -> Float:
-    return both_ways(line_mean(height, 3, 2), line_mean(width, 3, 2), samples)
+def _line_means(samples: NDArray[np.generic], height: int, width: int, factor: int, step: int) -> Float:
+    return both_ways(line_mean(height, factor, step), line_mean(width, factor, step), samples)
 
 
 def _coarse_details(samples: NDArray[np.generic]) -> Float:
-    """What `_mean_of_20m` would lose one octave coarser: with the samples as pixels, in blocks of 3 x 3 of them."""
+    """What would be lost one octave coarser: with the samples as pixels, in blocks of 3 x 3 of them, read at half."""
     height, width = (n // 3 for n in samples.shape)
     pixels = samples[: 3 * height, : 3 * width]
-    known = both_ways(line_mean(height, 3, 1), line_mean(width, 3, 1), pixels)
-    lost = both_ways(low_pass(3 * height), low_pass(3 * width), pixels)
-    return known - _mean_of_20m(lost, height, width)
+    at_half = both_ways(low_pass(3 * height), low_pass(3 * width), pixels)
+    return _line_means(pixels, height, width, 3, 1) - _line_means(at_half, height, width, 3, 2)
 
 
-def carry_details(coarse: Estimate, fine: Sequence[Estimate], clean: NDArray[np.bool_]) -> Float:
-    """The mean of a 20 m band with the 10 m bands' details added, each with its gain; (h, w).
+def carry_details(band: Estimate, factor: int, guides: Sequence[Estimate], clean: NDArray[np.bool_]) -> Float:
+    """A band's mean (h, w) with the guides' details added, each with its gain; `factor` is the band's 6 or 3.
 
     `clean` (h, w) are blocks far enough from missing pixels for their details to be true; the gains are fitted there.
     """
-    gains = detail_gains(coarse.coarse, [band.coarse for band in fine], clean)
-    mean = coarse.mean.copy()
-    for gain, band in zip(gains, fine, strict=True):
-        assert band.details is not None
-        mean += np.float32(gain) * band.details
+    gains = detail_gains(band.coarse, [guide.coarse for guide in guides], clean)
+    mean = band.mean.copy()
+    for gain, guide in zip(gains, guides, strict=True):
+        mean += np.float32(gain) * guide.lost[factor]
     return mean
 
 

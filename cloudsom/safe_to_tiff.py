@@ -12,8 +12,9 @@ writes  TIFF_DIR/NAME.tif  uint16 digital numbers, bands B01..B12 with B8A after
                            several granules)
 """
 
+import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,14 +32,7 @@ from cloudsom.errors import UserError
 from cloudsom.jobs import Job, Outcome, choose_products, cores, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.products import Granule, Metadata, find_products, tags_of
 from cloudsom.rasters import Grid, RasterWriter, deciding_bands, gdal_errors, grid_of
-from cloudsom.resampling import (
-    Estimate,
-    block_mean,
-    carry_details,
-    estimate_from_10m,
-    estimate_from_20m,
-    replicate,
-)
+from cloudsom.resampling import Estimate, block_mean, carry_details, estimate, estimate_guide, replicate
 from cloudsom.settings import Snapshot, path, run, snapshot
 
 # --- constants: edit in gdal_commands.sh, or set on its command line (--NAME value) -----------------------------------
@@ -51,10 +45,10 @@ PRODUCTS: list[str] = []  # names of the products to convert; none named: all in
 # grid
 PIXEL_SIZE = 60  # m: 60 as in the paper, 20 or 10; coarser bands are repeated, finer ones averaged
 RESAMPLING = "exact"  # one of: exact, fast, published
-# exact: mean of all native pixels with data. fast (60 m only): decodes at half the resolution and makes good what that
-# leaves out, in under a third of the time; 3 to 18 DN rms from exact, no shift. published: what the original's
-# gdal_translate commands did, nearest sample of a reduced level, which displaces 10 m bands by 15 m and 20 m bands by
-# 10 m to the lower right, is 150 to 250 DN rms off and mixes nodata into the swath's edge
+# exact: mean of all native pixels with data. fast (60 m only): decodes at half or a quarter of the resolution and makes
+# good what that leaves out, in under a third of the time; 5 to 18 DN rms from exact, no shift. published: what the
+# original's gdal_translate commands did, nearest sample of a reduced level, which displaces 10 m bands by 15 m and 20 m
+# bands by 10 m to the lower right, is 150 to 250 DN rms off and mixes nodata into the swath's edge
 
 # running
 WORKERS = 0  # processors to use; 0: all. Up to 0.5 GB each at 60 m, 1 GB at 10 m
@@ -67,7 +61,10 @@ PIXEL_SIZES = (10, 20, 60)
 STRIP_ROWS = 1024
 
 #: GDAL's cache of decoded tiles, bytes a thread: two rows of 1024 x 1024 tiles, so that none is decoded twice.
-CACHE_BYTES = 64 * 1024 * 1024
+CACHE_BYTES = 48 * 1024 * 1024
+
+#: The bands whose details fast carries over to the others: one visible, one near infrared.
+GUIDES = ("B04", "B08")
 
 #: Larger images are no Sentinel-2 granules (10980 pixels a side) but attacks on memory.
 MAX_SIDE = 32768
@@ -172,18 +169,17 @@ class BandImage:
     def band(self) -> gdal.Band:
         return self.dataset.GetRasterBand(1)
 
-    def strips(self, band: gdal.Band, rows: int, wanted: NDArray[np.bool_] | None = None) -> Iterator[Any]:
-        """(first row, first column, DN) of strips of `rows` rows, each from the first to the last wanted column."""
+    def strips(self, band: gdal.Band, rows: int) -> Iterator[tuple[int, NDArray[np.uint16]]]:
+        """(first row, DN) of the whole width, `rows` rows at a time."""
         for row in range(0, band.YSize, rows):
-            if self.work.stop.is_set():
-                raise CancelledError
-            height, first, width = min(rows, band.YSize - row), 0, band.XSize
-            if wanted is not None:
-                columns = np.flatnonzero(wanted[row // rows])
-                if not len(columns):
-                    continue
-                first, width = int(columns[0]), int(columns[-1] - columns[0]) + 1
-            yield row, first, band.ReadAsArray(first, row, width, height)
+            yield row, self.read(band, row, 0, min(rows, band.YSize - row), band.XSize)
+
+    def read(self, band: gdal.Band, row: int, column: int, height: int, width: int) -> NDArray[np.uint16]:
+        """DN of a window of the band or one of its reduced levels; gives up when the run is ending."""
+        if self.work.stop.is_set():
+            raise CancelledError
+        dn: NDArray[np.uint16] = band.ReadAsArray(column, row, width, height)
+        return dn
 
 
 def convert_granule(
@@ -194,7 +190,8 @@ def convert_granule(
     The result is the same for any number of `threads`. Raises UserError naming product and band.
     """
     gdal.SetConfigOption("GDAL_NUM_THREADS", "1")  # two bands at once beat two tiles at once, and errors stay in sight
-    gdal.SetCacheMax(CACHE_BYTES * (threads + 1))
+    os.environ["OPJ_NUM_THREADS"] = "0"  # else each tile gets a thread of its own: twice the time for 8 x 8 code blocks
+    gdal.SetCacheMax(CACHE_BYTES * threads)
     work = Work(granule, granule.metadata(), target_grid(granule, pixel_size))
     tags = tags_of(work.metadata) | {"RESAMPLING": resampling, "PRODUCT": granule.name}
     layers = {"exact": exact_layers, "fast": fast_layers, "published": published_layers}[resampling]
@@ -294,22 +291,16 @@ def exact_layers(work: Work, threads: int) -> Iterator[NDArray[np.uint16]]:
     return in_order(work, threads, layer)
 
 
-def exact_layer(image: BandImage, wanted: NDArray[np.bool_] | None = None) -> NDArray[np.uint16]:
-    """One band on the target grid (height, width); where `wanted` is given, only around the pixels it marks."""
-    grid, special = image.work.grid, (image.work.metadata.nodata, image.work.metadata.saturated)
+def exact_layer(image: BandImage) -> NDArray[np.uint16]:
+    """One band on the target grid, (height, width)."""
     if image.factor < 1:
         return replicate(image.band.ReadAsArray(), round(1 / image.factor))
-    factor = int(image.factor)
-    out = np.full((grid.height, grid.width), special[0], np.uint16)
+    factor, metadata = int(image.factor), image.work.metadata
+    out = np.empty((image.work.grid.height, image.work.grid.width), np.uint16)
     rows = max(1, STRIP_ROWS // factor)
-    in_strips = None
-    if wanted is not None:
-        starts = range(0, grid.height, rows)
-        in_strips = np.stack([wanted[row : row + rows].any(axis=0).repeat(factor) for row in starts])
-    for row, column, dn in image.strips(image.band, rows * factor, in_strips):
-        means = block_mean(dn, factor, *special)
-        y, x = row // factor, column // factor
-        out[y : y + means.shape[0], x : x + means.shape[1]] = means
+    for row, dn in image.strips(image.band, rows * factor):
+        first = row // factor
+        out[first : first + rows] = block_mean(dn, factor, metadata.nodata, metadata.saturated)
     return out
 
 
@@ -332,65 +323,91 @@ def published_layers(work: Work, threads: int) -> Iterator[NDArray[np.uint16]]:
 
 
 @dataclass(frozen=True)
-class HalfRead:
-    """A band as far as half the resolution tells: an estimate with its gaps, or the exact layer where cheap."""
+class Reduced:
+    """A band as far as a reduced resolution tells; arrays (h, w).
 
-    exact: NDArray[np.uint16] | None = None
-    estimate: Estimate | None = None
-    empty: NDArray[np.bool_] | None = None  # blocks without any data
-    mixed: NDArray[np.bool_] | None = None  # blocks in which the estimate mixes codes and measurements
+    `empty` are blocks without any data, `mixed` those in whose samples codes and measurements are mixed.
+    """
+
+    factor: int
+    estimate: Estimate
+    empty: NDArray[np.bool_]
+    mixed: NDArray[np.bool_]
 
 
 def fast_layers(work: Work, threads: int) -> Iterator[NDArray[np.uint16]]:
-    """Each band in order, estimated from half the resolution; exact along the edges of the area with data."""
-    half = dict(zip(SAFE_BANDS, in_order(work, threads, lambda name: half_read(work, name)), strict=True))
-    estimated = [h for h in half.values() if h.estimate is not None]
-    mixed = np.zeros((work.grid.height, work.grid.width), bool)
-    clean = ~mixed
-    for h in estimated:
-        mixed |= h.mixed
-        clean &= ~h.empty
-    mixed = ndimage.binary_dilation(mixed, np.ones((5, 5), bool))  # as far as the details reach
-    fine = [h.estimate for h in estimated if h.estimate is not None and h.estimate.details is not None]
+    """Each band in order, estimated from a reduced resolution; exact along the edges of the area with data."""
+    read = zip(GUIDES, in_order(work, threads, lambda name: read_reduced(work, name), GUIDES), strict=True)
+    guides = {name: band for name, band in read if band is not None}
 
     def layer(name: str) -> NDArray[np.uint16]:
-        read = half[name]
-        if read.exact is not None:
-            return read.exact
-        assert read.estimate is not None and read.empty is not None
-        mean = read.estimate.mean
-        if read.estimate.details is None:
-            mean = carry_details(read.estimate, fine, clean & ~mixed)
-        out = np.clip(np.rint(mean), 1, LARGEST_MEASURED).astype(np.uint16)
-        out[read.empty] = work.metadata.nodata
-        if mixed.any():
-            with work.band(name) as image:
-                np.copyto(out, exact_layer(image, mixed), where=mixed)
-        return out
+        band = guides.get(name) or read_reduced(work, name)
+        if band is not None:
+            return finish(work, name, band, guides)
+        with work.band(name) as image:
+            return exact_layer(image)
 
     return in_order(work, threads, layer)
 
 
-def half_read(work: Work, name: str) -> HalfRead:
-    """Decode a band at half its resolution, where it has that and pixels of 10 or 20 m; else in full."""
+def finish(work: Work, name: str, band: Reduced, guides: Mapping[str, Reduced]) -> NDArray[np.uint16]:
+    """A band's layer from its estimate, the guides' details and, near missing pixels, the exact means."""
+    mixed, with_data = band.mixed.copy(), ~band.empty
+    mean = band.estimate.mean
+    if name not in guides:
+        for guide in guides.values():
+            mixed |= guide.mixed | (guide.empty & with_data)
+        clean = with_data & ~widened(mixed)
+        mean = carry_details(band.estimate, band.factor, [guide.estimate for guide in guides.values()], clean)
+    out = np.clip(np.rint(mean), 1, LARGEST_MEASURED).astype(np.uint16)
+    out[band.empty] = work.metadata.nodata
+    if mixed.any():
+        with work.band(name) as image:
+            set_exactly(out, image, widened(mixed))
+    return out
+
+
+def widened(marked: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """`marked` and two blocks around, which is as far as the details reach."""
+    wide: NDArray[np.bool_] = ndimage.binary_dilation(marked, np.ones((5, 5), bool))
+    return wide
+
+
+def read_reduced(work: Work, name: str) -> Reduced | None:
+    """Read a guide or 20 m band at half its resolution, another 10 m band at a quarter.
+
+    None for a band that has other pixels or no such levels (60 m bands, GeoTIFFs, tiny images): it is read in full.
+    """
     with work.band(name) as image:
-        factor, grid = image.factor, work.grid
-        expected = (-(-grid.width * factor // 2), -(-grid.height * factor // 2))
-        level = image.band.GetOverview(0) if image.band.GetOverviewCount() else None
-        if factor not in (6, 3) or level is None or (level.XSize, level.YSize) != expected or work.metadata.nodata:
-            return HalfRead(exact=exact_layer(image))
+        factor, grid = int(image.factor), work.grid
+        octaves = 2 if factor == 6 and name not in GUIDES else 1
+        level = image.band.GetOverview(octaves - 1) if image.band.GetOverviewCount() >= octaves else None
+        expected = [-(-side * factor // 2**octaves) for side in (grid.width, grid.height)]
+        usable = factor in (3, 6) and work.metadata.nodata == 0
+        if level is None or not usable or [level.XSize, level.YSize] != expected:
+            return None
         samples = np.empty((level.YSize, level.XSize), np.uint16)
-        for row, _, dn in image.strips(level, STRIP_ROWS // 2):
+        for row, dn in image.strips(level, STRIP_ROWS >> octaves):
             samples[row : row + len(dn)] = dn
-    estimate = (estimate_from_10m if factor == 6 else estimate_from_20m)(samples, grid.height, grid.width)
-    with_data = samples != 0
-    empty = ~any_sample(with_data, grid)
-    doubtful = any_sample(~with_data | (samples > LARGEST_MEASURED), grid)
-    return HalfRead(estimate=estimate, empty=empty, mixed=doubtful & ~empty)
+    size = grid.height, grid.width
+    guessed = estimate_guide(samples, *size) if name in GUIDES else estimate(samples, *size, factor, 2**octaves)
+    missing = patches(samples == 0)
+    empty = ~any_sample(~missing, grid)
+    return Reduced(factor, guessed, empty, any_sample(missing | (samples > LARGEST_MEASURED), grid) & ~empty)
+
+
+def patches(zero: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The part of `zero` in squares of 2 x 2: areas without data. Single zeros are the dark side of a sharp edge."""
+    corner = zero[:-1, :-1] & zero[1:, :-1] & zero[:-1, 1:] & zero[1:, 1:]
+    out = np.zeros_like(zero)
+    if corner.any():
+        for part in (out[:-1, :-1], out[1:, :-1], out[:-1, 1:], out[1:, 1:]):
+            part |= corner
+    return out
 
 
 def any_sample(marked: NDArray[np.bool_], grid: Grid) -> NDArray[np.bool_]:
-    """Target pixels with a marked sample in their block or at its far border; `marked` has 3 or 1.5 samples a pixel."""
+    """(height, width): target pixels with a marked sample in their block or next to it."""
     rows = any_along(marked, grid.height)
     return any_along(np.ascontiguousarray(rows.T), grid.width).T
 
@@ -404,6 +421,23 @@ def any_along(marked: NDArray[np.bool_], blocks: int) -> NDArray[np.bool_]:
     for offset in range(1, int((last - first).max()) + 1):
         out |= marked[np.minimum(first + offset, last)]
     return out
+
+
+def set_exactly(out: NDArray[np.uint16], image: BandImage, wanted: NDArray[np.bool_]) -> None:
+    """Put the exact block means into `out` where `wanted`, decoding no more tiles than that takes."""
+    factor, metadata = int(image.factor), image.work.metadata
+    side = STRIP_ROWS // factor
+    for row in range(0, out.shape[0], side):
+        for column in range(0, out.shape[1], side):
+            here = wanted[row : row + side, column : column + side]
+            if not here.any():
+                continue
+            y, x = (np.flatnonzero(here.any(axis=axis)) for axis in (1, 0))
+            part = np.s_[row + y[0] : row + y[-1] + 1, column + x[0] : column + x[-1] + 1]
+            height, width = (int(n[-1] - n[0] + 1) * factor for n in (y, x))
+            dn = image.read(image.band, int(row + y[0]) * factor, int(column + x[0]) * factor, height, width)
+            means = block_mean(dn, factor, metadata.nodata, metadata.saturated)
+            out[part] = np.where(wanted[part], means, out[part])
 
 
 if __name__ == "__main__":

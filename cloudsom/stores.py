@@ -76,8 +76,9 @@ def sha256(path: Path) -> str:
 class Recipe:
     """What makes a product: script, constants with an effect, input files by role (name, checksum), their lineage.
 
-    `lineage` carries the checksums of the inputs' own inputs by role, so that masks still know the scaler of the map
-    that made their labels.
+    A role in capitals (TRAINING_CSV, SCALER_FILE, SOM_FILE...) stands for one file in a whole run. `lineage` carries the
+    checksums of those roles on from input to product, so that masks still know the scaler of the map behind their
+    labels. Other roles, a product's own files by name, end with the product.
     """
 
     script: str
@@ -119,6 +120,7 @@ def recipe(settings: Snapshot, inputs: Mapping[str, Path]) -> Recipe:
                 )
             lineage[ancestor] = checksum
             seen_in[ancestor] = place
+    own = {role: checksum for role, checksum in own.items() if role.isupper()}
     return Recipe(settings.script, settings.constants, found, lineage | own)
 
 

@@ -18,6 +18,7 @@ writes  spectra.h5                      labelled spectra in the schema of the sp
 """
 
 import io
+import shutil
 import sys
 import tarfile
 from pathlib import Path
@@ -120,7 +121,7 @@ def read_virginia(sdist: Path) -> tuple[dict[str, NDArray[np.uint16]], tuple[int
         gdal.FileFromMemBuffer(name, read_member(sdist, f"s2_{band}.jp2"))
         dataset = gdal.OpenEx(name, gdal.OF_RASTER, allowed_drivers=["GTiff"])
         images[band] = dataset.ReadAsArray(), dataset.GetGeoTransform()
-        dataset = None
+        del dataset
         gdal.Unlink(name)
     left = max(t[0] for _, t in images.values())
     top = min(t[3] for _, t in images.values())
@@ -199,14 +200,19 @@ def write_product(
 ) -> None:
     """An L1C product as a SAFE folder and its reference class map; a product that is there is left alone."""
     reference = data_dir / "reference" / name / "Classification" / "classification_map.tif"
-    codes = np.zeros(labels.shape, np.uint8)
+    codes: NDArray[np.uint8] = np.zeros(labels.shape, np.uint8)
     for code, published in REFERENCE_OF_CLASS.items():
         codes[labels == code] = published
-    grid = Grid(codes.shape[1], codes.shape[0], (origin[0], 60.0, 0.0, origin[1], 0.0, -60.0), projection(epsg))
+    height, width = codes.shape
+    grid = Grid(width, height, (origin[0], 60.0, 0.0, origin[1], 0.0, -60.0), projection(epsg))
     with atomic(reference) as partial:
         write_layer(partial, codes, grid, nodata=0)
-    if not (data_dir / "products" / f"{name}.SAFE" / "MTD_MSIL1C.xml").exists():
-        make_safe(data_dir / "products", bands, name=name, origin=origin, epsg=epsg)
+    safe = data_dir / "products" / f"{name}.SAFE"
+    if not safe.exists():
+        partial = data_dir / "products" / ".partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        make_safe(partial, bands, name=name, origin=origin, epsg=epsg).rename(safe)
+        partial.rmdir()
 
 
 def projection(epsg: int) -> str:

@@ -74,14 +74,16 @@ def make_safe(
     offsets: Sequence[float] | None = None,
     baseline: str | None = None,
     quantification: str = "10000",
+    origin: tuple[int, int] = ORIGIN,
+    epsg: int = EPSG,
 ) -> Path:
     """A SAFE folder in the new naming, with one granule; returns its path. `bands` may lack some of the 13."""
     tile, sensed = name.split("_")[5], name.split("_")[2]
     baseline = baseline or f"{name.split('_')[3][1:3]}.{name.split('_')[3][3:5]}"
     safe = folder / f"{name}.SAFE"
     granule = f"L1C_{tile}_A009686_{sensed}"
-    write_granule(safe / "GRANULE" / granule, f"{tile}_{sensed}", bands, ORIGIN)
-    (safe / "GRANULE" / granule / "MTD_TL.xml").write_text(tile_xml(granule, bands), encoding="utf-8")
+    write_granule(safe / "GRANULE" / granule, f"{tile}_{sensed}", bands, origin, epsg)
+    (safe / "GRANULE" / granule / "MTD_TL.xml").write_text(tile_xml(granule, bands, origin, epsg), encoding="utf-8")
     xml = product_xml(name, baseline, offsets, quantification)
     (safe / "MTD_MSIL1C.xml").write_text(xml, encoding="utf-8")
     write_extras(safe)
@@ -103,23 +105,30 @@ def make_old_safe(folder: Path, granules: Mapping[str, Bands], *, name: str = OL
     return safe
 
 
-def write_granule(place: Path, stem: str, bands: Bands, origin: tuple[int, int]) -> None:
+def write_granule(place: Path, stem: str, bands: Bands, origin: tuple[int, int], epsg: int = EPSG) -> None:
     """A granule's IMG_DATA with an image for each band, and QI_DATA."""
     for band, dn in bands.items():
-        write_jp2(place / "IMG_DATA" / f"{stem}_{band}.jp2", dn, PIXEL_M[band], origin)
+        write_jp2(place / "IMG_DATA" / f"{stem}_{band}.jp2", dn, PIXEL_M[band], origin, epsg=epsg)
     (place / "IMG_DATA").mkdir(parents=True, exist_ok=True)
     (place / "IMG_DATA" / f"{stem}_TCI.jp2").write_bytes(b"a picture for people, not for reading\n")
     (place / "QI_DATA").mkdir()
     (place / "QI_DATA" / "MSK_CLOUDS_B00.gml").write_text("<Mask/>\n", encoding="utf-8")
 
 
-def write_jp2(path: Path, dn: NDArray[np.uint16], pixel: int, origin: tuple[int, int] = ORIGIN, bits: int = 15) -> None:
+def write_jp2(
+    path: Path,
+    dn: NDArray[np.uint16],
+    pixel: int,
+    origin: tuple[int, int] = ORIGIN,
+    bits: int = 15,
+    epsg: int = EPSG,
+) -> None:
     """A lossless, georeferenced JPEG 2000 image, encoded like those of real products."""
     path.parent.mkdir(parents=True, exist_ok=True)
     tile, block = TILES[pixel]
     options = ["CODEC=JP2", "REVERSIBLE=YES", "QUALITY=100", "RESOLUTIONS=5", f"NBITS={bits}"]
     options += [f"BLOCKXSIZE={tile}", f"BLOCKYSIZE={tile}", f"CODEBLOCK_WIDTH={block}", f"CODEBLOCK_HEIGHT={block}"]
-    gdal.GetDriverByName("JP2OpenJPEG").CreateCopy(str(path), in_memory(dn, pixel, origin), options=options)
+    gdal.GetDriverByName("JP2OpenJPEG").CreateCopy(str(path), in_memory(dn, pixel, origin, epsg), options=options)
 
 
 def write_tiff(path: Path, dn: NDArray[np.uint16], pixel: int, origin: tuple[int, int] = ORIGIN) -> None:
@@ -127,11 +136,11 @@ def write_tiff(path: Path, dn: NDArray[np.uint16], pixel: int, origin: tuple[int
     gdal.GetDriverByName("GTiff").CreateCopy(str(path), in_memory(dn, pixel, origin))
 
 
-def in_memory(dn: NDArray[np.uint16], pixel: int, origin: tuple[int, int]) -> gdal.Dataset:
+def in_memory(dn: NDArray[np.uint16], pixel: int, origin: tuple[int, int], epsg: int = EPSG) -> gdal.Dataset:
     """An array as a georeferenced GDAL dataset."""
     dataset = gdal.GetDriverByName("MEM").Create("", dn.shape[1], dn.shape[0], 1, gdal.GDT_UInt16)
     system = osr.SpatialReference()
-    system.ImportFromEPSG(EPSG)
+    system.ImportFromEPSG(epsg)
     dataset.SetProjection(system.ExportToWkt())
     dataset.SetGeoTransform((origin[0], pixel, 0, origin[1], 0, -pixel))
     dataset.GetRasterBand(1).WriteArray(dn)
@@ -196,12 +205,12 @@ def product_xml(name: str, baseline: str, offsets: Sequence[float] | None, quant
 """
 
 
-def tile_xml(granule: str, bands: Bands) -> str:
+def tile_xml(granule: str, bands: Bands, origin: tuple[int, int] = ORIGIN, epsg: int = EPSG) -> str:
     """MTD_TL.xml: the granule's identity and geocoding."""
     sizes = {PIXEL_M[band]: dn.shape for band, dn in bands.items()}
     geocoding = "".join(
         f'<Size resolution="{r}"><NROWS>{rows}</NROWS><NCOLS>{columns}</NCOLS></Size>'
-        f'<Geoposition resolution="{r}"><ULX>{ORIGIN[0]}</ULX><ULY>{ORIGIN[1]}</ULY><XDIM>{r}</XDIM><YDIM>-{r}</YDIM>'
+        f'<Geoposition resolution="{r}"><ULX>{origin[0]}</ULX><ULY>{origin[1]}</ULY><XDIM>{r}</XDIM><YDIM>-{r}</YDIM>'
         "</Geoposition>"
         for r, (rows, columns) in sorted(sizes.items())
     )
@@ -213,7 +222,7 @@ def tile_xml(granule: str, bands: Bands) -> str:
   </n1:General_Info>
   <n1:Geometric_Info>
     <Tile_Geocoding metadataLevel="Brief">
-      <HORIZONTAL_CS_CODE>EPSG:{EPSG}</HORIZONTAL_CS_CODE>{geocoding}
+      <HORIZONTAL_CS_CODE>EPSG:{epsg}</HORIZONTAL_CS_CODE>{geocoding}
     </Tile_Geocoding>
   </n1:Geometric_Info>
 </n1:Level-1C_Tile_ID>

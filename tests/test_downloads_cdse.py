@@ -74,6 +74,11 @@ def zip_is_right(data: Path, content: bytes = ZIP) -> bool:
     return (folder / f"{NAME}.SAFE.zip").read_bytes() == content and not list(folder.glob(".*"))
 
 
+def numbered(count: int) -> list[str]:
+    """So many product names."""
+    return [NAME.replace("20170917T104018", f"20170917T1050{i:02}") for i in range(count)]
+
+
 def row(result: Any, name: str = NAME) -> str:
     return next(line for line in result.stdout.splitlines() if line.startswith(name))
 
@@ -101,11 +106,13 @@ def test_a_product_that_is_there_from_another_source_is_not_fetched(data: Path, 
 
 
 def test_many_names_are_looked_up_in_bulk_and_four_come_at_once(data: Path, space: Space) -> None:
-    names = [NAME.replace("20170917T104018", f"20170917T1050{i:02}") for i in range(24)]
+    names = numbered(24)
     for name in names[:-1]:
         space.add(name, drive.zipped(name, drive.product_files(name, 2000)))
     space.files.delay = 0.02
-    result = drive.run(data, *space.words(*names), "--CONNECTIONS", "8", variables=CREDENTIALS)
+    result = drive.run(
+        data, *space.words(*names), *("--CONNECTIONS", "8", "--STALL_SECONDS", "30"), variables=CREDENTIALS
+    )
     assert result.returncode == 1 and "1 of 24 are not there" in result.stderr
     assert len(space.catalogue.asked("FilterList", "POST")) == 2
     assert space.files.most_busy == 4 and space.keycloak.grants == ["password"]
@@ -242,11 +249,16 @@ def test_a_product_that_is_offline_is_told_as_such(data: Path, space: Space) -> 
     assert download(data, space).returncode == 0
 
 
-@pytest.mark.parametrize("identity", ["../../x", "1)/$value?", 7])
-def test_an_id_that_is_none_is_not_used(identity: Any, data: Path, space: Space) -> None:
-    space.catalogue.entries[0]["Id"] = identity
-    result = download(data, space)
-    assert result.returncode == 1 and "no proper product id" in row(result) and space.files.log == []
+def test_ids_that_are_none_and_other_nonsense_are_not_used(data: Path, space: Space) -> None:
+    names = numbered(6)
+    for name, identity in zip(names, ["../../x", "1)/$value?", 7, None], strict=False):
+        space.add(name, ZIP, Id=identity)
+    space.add(names[4], ZIP, ContentLength="much")
+    space.add(names[5], ZIP, Checksum=[5])
+    result = drive.run(data, *space.words(*names), variables=CREDENTIALS)
+    assert result.returncode == 1 and space.files.log == []
+    assert all("no proper product id" in row(result, name) for name in names[:4])
+    assert all("makes no sense" in row(result, name) for name in names[4:])
 
 
 # --- files without a checksum, a length, or a Range -------------------------------------------------------------------
@@ -328,39 +340,45 @@ EVIL = {
 
 
 def test_zips_that_mean_harm_or_are_another_product_are_refused(data: Path, space: Space) -> None:
-    names = [NAME.replace("20170917T104018", f"20170917T1050{i:02}") for i in range(len(EVIL) + 2)]
+    names = numbered(len(EVIL) + 3)
     contents = [evil_zip(kind).replace(NAME.encode(), name.encode()) for kind, name in zip(EVIL, names, strict=False)]
     contents.append(ZIP)  # a product under the name of another one
     without = {path: content for path, content in drive.product_files().items() if "_B10" not in path}
-    contents.append(drive.zipped(names[-1], without))
+    contents.append(drive.zipped(names[-2], without))
+    broken = bytearray(drive.zipped(names[-1], drive.product_files()))
+    broken[broken.index(b"<product>") + 3] ^= 1  # damaged where it comes from: its checksum there is right
+    contents.append(bytes(broken))
     for name, content in zip(names, contents, strict=True):
         space.add(name, content)
     result = drive.run(data, *space.words(*names), variables=CREDENTIALS)
     assert result.returncode == 1
-    for name, said in zip(names, [*EVIL.values(), "and not", "the zip lacks B10"], strict=True):
+    for name, said in zip(names, [*EVIL.values(), "and not", "the zip lacks B10", "ask the source"], strict=True):
         assert said.replace(NAME, name) in row(result, name), row(result, name)
-    assert drive.visible(data / "products") == []
+    assert drive.on_disk(data / "products") == {}
+    assert len(space.files.log) == len(names)  # none of them twice
 
 
 # --- quotas -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("fault", "said"),
-    [
-        (Fault("value", -1, status=403, body=b'{"detail": "Monthly download quota exceeded"}'), "quota exceeded"),
-        (
-            Fault("value", -1, status=429, body=b'{"code": "DAT-ZIP-100", "message": "Max session number exceeded"}'),
-            "Max session number exceeded .tried 5 times",
-        ),
-        (Fault("value", -1, status=429, headers={"Retry-After": "3600"}), "it asks to wait 3600 s"),
-    ],
-)
-def test_a_quota_is_told_as_such(fault: Fault, said: str, data: Path, space: Space) -> None:
-    space.files.faults = [Fault(**vars(fault))]
-    result = download(data, space)
-    assert result.returncode == 1 and " quota " in row(result) and re.search(said, row(result))
-    assert drive.visible(data / "products") == []
+QUOTAS = {
+    "quota exceeded": Fault("", -1, status=403, body=b'{"detail": "Monthly download quota exceeded"}'),
+    "Max session number exceeded .tried 5 times": Fault(
+        "", -1, status=429, body=b'{"code": "DAT-ZIP-100", "message": "Max session number exceeded"}'
+    ),
+    "it asks to wait 3600 s": Fault("", -1, status=429, headers={"Retry-After": "3600"}),
+}
+
+
+def test_quotas_are_told_as_such(data: Path, space: Space) -> None:
+    names = numbered(len(QUOTAS))
+    for name, fault in zip(names, QUOTAS.values(), strict=True):
+        identity = space.catalogue.add(name, ZIP)
+        space.files.faults.append(Fault(**vars(fault) | {"match": identity}))
+    result = drive.run(data, *space.words(*names), variables=CREDENTIALS)
+    assert result.returncode == 1 and drive.visible(data / "products") == []
+    for name, said in zip(names, QUOTAS, strict=True):
+        assert " quota " in row(result, name) and re.search(said, row(result, name)), row(result, name)
 
 
 def test_too_many_sessions_pass_after_a_while(data: Path, space: Space) -> None:

@@ -64,7 +64,14 @@ def test_encrypted_or_on_this_machine(url: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["http://a.org/x", "ftp://a.org/x", "file:///etc/passwd", "http://127.0.0.1.a.org/", "https:///x", "https://u:p@a.org/"],
+    [
+        "http://a.org/x",
+        "ftp://a.org/x",
+        "file:///etc/passwd",
+        "http://127.0.0.1.a.org/",
+        "https:///x",
+        "https://u:p@a.org/",
+    ],
 )
 def test_anything_else_is_refused(url: str) -> None:
     with pytest.raises(DownloadError):

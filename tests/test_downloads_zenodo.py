@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,9 @@ import pytest
 from servers import Fault, drive
 from servers.drive import NAME, OTHER
 from servers.zenodo import ZenodoServer
+
+from cloudsom.downloads.archives import unpack_reference
+from cloudsom.downloads.client import DownloadError
 
 ARCHIVE = "masks.tgz"
 TOP = "SENTINEL_2_reference_cloud_masks_Baetens_Hagolle"
@@ -90,8 +94,14 @@ def test_masks_come_from_every_form_of_the_record(form: str, data: Path, zenodo:
     assert result.returncode == 0, result.stderr
     assert masks_are_right(data)
     assert f"{OTHER}: is in Reference_dataset and in Hollstein, with different masks; taken from" in result.stderr
+
+
+def test_masks_are_not_fetched_twice(data: Path, zenodo: ZenodoServer) -> None:
+    masks(data, zenodo)
     asked = len(zenodo.log)
     assert masks(data, zenodo).returncode == 0 and len(zenodo.log) == asked
+    local = masks(data, zenodo, "--SOURCE", "local")
+    assert local.returncode == 0 and "3 scenes" in local.stdout and len(zenodo.log) == asked
 
 
 def test_a_lost_scene_comes_back_from_the_archive_without_the_network(data: Path, zenodo: ZenodoServer) -> None:
@@ -168,19 +178,29 @@ EVIL = {
 }
 
 
-@pytest.mark.parametrize("kind", EVIL)
-def test_nothing_of_a_malicious_archive_is_used(
-    kind: str, data: Path, zenodo: ZenodoServer, tmp_path: Path
-) -> None:
-    limit = ["--REFERENCE_MAX_GB", "0.05"]
-    result = masks(data, zenodo, *limit, archive=EVIL[kind])
-    assert result.returncode == 1
-    said = ("could leave its folder", "link or device", "unpacks to more than", "damaged archive")
-    assert any(words in result.stdout for words in said), result.stdout
-    assert "\x1b" not in result.stdout + result.stderr
+THROUGH_THE_SCRIPT = ["absolute path", "way out", "symlink out", "device", "bomb"]
+
+
+@pytest.mark.parametrize("kind", THROUGH_THE_SCRIPT)
+def test_nothing_of_a_malicious_archive_is_used(kind: str, data: Path, zenodo: ZenodoServer, tmp_path: Path) -> None:
+    result = masks(data, zenodo, "--REFERENCE_MAX_GB", "0.05", archive=EVIL[kind])
+    assert result.returncode == 1 and REFUSALS.search(result.stdout), result.stdout
     assert drive.on_disk(data / "reference") == {}
     assert [p.name for p in tmp_path.iterdir()] == ["data"]
     assert not Path("/tmp/evil_by_absolute_path").exists()
+
+
+REFUSALS = re.compile("could leave its folder|link or device|unpacks to more than|damaged archive")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in EVIL if kind not in THROUGH_THE_SCRIPT])
+def test_nor_of_a_more_devious_one(kind: str, tmp_path: Path) -> None:
+    archive = tmp_path / ARCHIVE
+    archive.write_bytes(EVIL[kind])
+    with pytest.raises(DownloadError, match=REFUSALS):
+        unpack_reference(archive, tmp_path / "reference", 50_000_000, print)
+    assert drive.on_disk(tmp_path / "reference") == {}
+    assert sorted(p.name for p in tmp_path.iterdir()) == [ARCHIVE, "reference"]
 
 
 def test_an_archive_without_masks_or_not_an_archive_is_told(data: Path, zenodo: ZenodoServer) -> None:

@@ -18,7 +18,6 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -232,9 +231,7 @@ def scatterplot(
     draw(axes, chosen, neurons, frame, norm_of(density), size=0.8)
     axes.set(xlabel=f"reflectance in {bands[0]}", ylabel=f"reflectance in {bands[1]}")
     axes.set_title(heading(chosen, part))
-    axes.legend(
-        handles=legend(neurons, chosen, frame), loc="upper left", handlelength=1.4, frameon=True, edgecolor="none"
-    )
+    figure.legend(handles=legend(neurons, chosen, frame), loc="outside lower center", ncols=2, columnspacing=1.2)
     figure.colorbar(ScalarMappable(norm_of(density), COUNT_COLOURS), ax=axes, label="spectra a square", aspect=30)
     return figure
 
@@ -287,9 +284,9 @@ def draw(
     for x, y in lines(neurons):
         axes.plot(x, y, color="#333333", linewidth=0.5 * size, zorder=2)
     calm = ~neurons.bright
-    marks: dict[str, Any] = {"markeredgewidth": 0.4 * size, "markeredgecolor": "white", "linestyle": "none", "zorder": 3}
-    axes.plot(neurons.x[calm], neurons.y[calm], "o", color="#222222", markersize=3.4 * size, **marks)
-    axes.plot(neurons.x[~calm], neurons.y[~calm], "D", color=BRIGHT_COLOUR, markersize=4.4 * size, **marks)
+    for chosen, marker, colour, wide in ((calm, "o", "#222222", 3.4), (~calm, "D", BRIGHT_COLOUR, 4.4)):
+        place = neurons.x[chosen], neurons.y[chosen]
+        axes.plot(*place, marker, color=colour, ms=wide * size, mec="white", mew=0.4 * size, zorder=3)
     axes.set_xlim(frame[:2])
     axes.set_ylim(frame[2:])
 
@@ -308,9 +305,9 @@ def legend(neurons: Neurons, density: Density, frame: tuple[float, float, float,
     entries = [Line2D([], [], color="#333333", lw=0.5, marker="o", ms=3.4, mec="white", mew=0.3, label="neurons")]
     if neurons.bright.any():
         label = f"bright neurons ({neurons.bright.sum()})"
-        entries.append(Line2D([], [], color=BRIGHT_COLOUR, lw=0, marker="D", ms=4.4, mec="white", mew=0.3, label=label))
+        entries.append(Line2D([], [], color=BRIGHT_COLOUR, lw=0, marker="D", ms=4.4, mec="white", label=label))
     if n := outside(density, frame):
-        entries.append(Line2D([], [], lw=0, label=f"{n:,} spectra are\noutside the frame"))
+        entries.append(Line2D([], [], lw=0, label=f"{n:,} outside the frame"))
     return entries
 
 

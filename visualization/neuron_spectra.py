@@ -110,8 +110,8 @@ def main() -> None:
     neurons = [Neuron(r + 1, c + 1, int(classes[r, c]), weights[r, c]) for r, c in places]
     bright = weights[read_flipped(labels, finetuned_csv)] if finetuned_csv else np.empty((0, N_BANDS))
     spectra = class_spectra(tables.read_spectra(inputs["TRAINING_CSV"]))
-    figure = neuron_spectra(spectra, neurons, bright)
-    portfolio.write("neuron_spectra", figure, "Spectra of the classes and of neurons", describe(spectra, neurons, bright))
+    figure, alt = neuron_spectra(spectra, neurons, bright), describe(spectra, neurons, bright)
+    portfolio.write("neuron_spectra", figure, "Spectra of the classes and of neurons", alt)
     portfolio.show_windows()
 
 
@@ -176,7 +176,8 @@ def neuron_spectra(spectra: ClassSpectra, neurons: list[Neuron], bright: NDArray
         label = f"bright neurons ({len(bright)})" if j == 0 else None
         below.plot(WAVELENGTHS_NM, spectrum, color=BRIGHT_COLOUR, linewidth=0.5, label=label)
     for neuron in neurons:
-        draw(below, neuron.spectrum, neuron.code, f"({neuron.row}, {neuron.column}) {CLASSES.get(neuron.code, 'never hit')}")
+        name = CLASSES.get(neuron.code, "never hit")
+        draw(below, neuron.spectrum, neuron.code, f"({neuron.row}, {neuron.column}) {name}")
     above.set_title("(a) classes: mean, shaded one standard deviation (spectra)", pad=22, loc="left")
     below.set_title("(b) neurons (row, column) and their class", loc="left")
     for axes in (above, below):
@@ -199,9 +200,10 @@ def draw(axes: Axes, spectrum: NDArray[np.float64], code: int, label: str) -> No
 def name_bands(axes: Axes) -> None:
     """The bands' names above their wavelengths, in two rows where they are close."""
     for i, (band, wavelength) in enumerate(zip(BANDS, WAVELENGTHS_NM, strict=True)):
-        height = 3 if i % 2 == 0 else 11
-        place = {"xytext": (0, height), "textcoords": "offset points", "ha": "center", "fontsize": 7}
-        axes.annotate(band, (wavelength, 1), xycoords=axes.get_xaxis_transform(), **place)
+        place = (wavelength, 1), (0, 3 if i % 2 == 0 else 11)
+        axes.annotate(
+            band, *place, xycoords=axes.get_xaxis_transform(), textcoords="offset points", ha="center", fontsize=7
+        )
 
 
 def describe(spectra: ClassSpectra, neurons: list[Neuron], bright: NDArray[np.float64]) -> str:
@@ -213,7 +215,7 @@ def describe(spectra: ClassSpectra, neurons: list[Neuron], bright: NDArray[np.fl
     ]
     places = " ".join(f"({neuron.row}, {neuron.column})" for neuron in neurons)
     return (
-        f"Two graphs of reflectance against wavelength. Mean spectra of the classes, highest values: {', '.join(peaks)}. "
+        f"Two graphs of reflectance against wavelength. Peaks of the classes' mean spectra: {', '.join(peaks)}. "
         f"Spectra of the neurons {places} and of {len(bright)} bright neurons"
     )
 

@@ -18,7 +18,7 @@ from typing import IO
 
 from cloudsom.bands import SAFE_BANDS
 from cloudsom.downloads.client import DownloadError
-from cloudsom.downloads.transfer import Corrupt, publish
+from cloudsom.downloads.transfer import Corrupt, Unusable, publish
 
 MAX_MEMBERS = 200_000  # the reference set has some thousand, a product some hundred
 MAX_PRODUCT_BYTES = 30_000_000_000  # unpacked; an old product of many tiles comes to some 8 GB
@@ -27,7 +27,7 @@ COLLECTIONS = ("Reference_dataset", "Hollstein")  # folders of the reference set
 MASK = PurePosixPath("Classification/classification_map.tif")
 
 
-class Unsafe(DownloadError):
+class Unsafe(Unusable):
     """An archive or listing that tries what no honest one does."""
 
 
@@ -189,22 +189,19 @@ def is_tile_metadata(path: PurePosixPath) -> bool:
     return path.name == "MTD_TL.xml" or ("_MTD_L1C_TL_" in path.name and path.suffix == ".xml")
 
 
-def check_product_zip(path: Path, name: str, test_contents: bool) -> None:
-    """Raise Corrupt for a zip that is not whole, Unsafe or DownloadError for one that is not the product `name`.
-
-    `test_contents` reads every member and compares its CRC: for zips without a published checksum.
-    """
+def check_product_zip(path: Path, name: str) -> None:
+    """Raise Corrupt for a zip that is not whole or has a wrong CRC, Unusable for one that is not the product `name`."""
     try:
         with zipfile.ZipFile(path) as product:
             members = product.infolist()
             _check_members(members, path.name)
             roots = {PurePosixPath(m.filename).parts[0] for m in members} - {"__MACOSX"}
             if roots != {f"{name}.SAFE"}:
-                raise DownloadError(f"{path.name}: holds {', '.join(sorted(roots)[:3])} and not {name}.SAFE")
+                raise Unusable(f"{path.name}: holds {', '.join(sorted(roots)[:3])} and not {name}.SAFE")
             missing = lacking(m.filename for m in members)
             if missing:
-                raise DownloadError(f"{name}: the zip lacks {', '.join(missing)}")
-            broken = product.testzip() if test_contents else None
+                raise Unusable(f"{name}: the zip lacks {', '.join(missing)}")
+            broken = product.testzip()
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as problem:
         raise Corrupt(f"not a whole zip file ({problem})") from None
     if broken:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from cloudsom.downloads.client import Client, DownloadError
+from cloudsom.downloads.client import Client, DownloadError, check_url
 from cloudsom.downloads.credentials import Credentials
 from cloudsom.downloads.engine import Plan
 from cloudsom.downloads.names import Product
@@ -102,6 +102,7 @@ class DataSpace:
 
     def look_up(self, products: list[Product]) -> Iterator[tuple[Product, Plan | DownloadError]]:
         """The zip of each product."""
+        check_url(self.download)
         self.token.headers(self.download)  # a wrong password is told before anything else is done
         for first in range(0, len(products), NAMES_AT_ONCE):
             group = products[first : first + NAMES_AT_ONCE]

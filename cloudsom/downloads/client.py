@@ -46,6 +46,12 @@ class Limits:
     backoff_max: float = 60.0
     wait_max: float = 600.0
 
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            may_be_zero = name in ("retries", "backoff", "backoff_max", "wait_max", "stall_rate")
+            if value < 0 or (value == 0 and not may_be_zero):
+                raise UserError(f"{name.upper()} is {value}; give a number above 0")
+
 
 class DownloadError(UserError):
     """A file that cannot be had; `state` is the word for it in the final table."""
@@ -90,8 +96,11 @@ def is_loopback(host: str | None) -> bool:
 
 def check_url(url: str, came_from: str = "") -> None:
     """Refuse, with a DownloadError, any URL that is not https; http only to this machine itself, as in tests."""
-    parts = urlsplit(url)
-    host = parts.hostname
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+    except ValueError:
+        raise DownloadError(f"{url[:100]!r}: is not a URL; check the address") from None
     if parts.username or parts.password:
         raise DownloadError(f"{host}: the URL carries credentials; give them in ~/.netrc or the environment")
     plain_allowed = is_loopback(host) and (not came_from or is_loopback(urlsplit(came_from).hostname))
@@ -277,7 +286,7 @@ class Client:
                 redirects += 1
                 if redirects > MAX_REDIRECTS:
                     raise DownloadError(f"{urlsplit(start).hostname}: redirects in a circle")
-                url = urljoin(url, target)
+                url = _join(url, target)
             elif response.status_code == 401 and auth and credentials and renewals < 2:
                 response.close()
                 renewals += 1
@@ -378,6 +387,13 @@ class Client:
                 raise Transient(f"{urlsplit(url).hostname}: its answer is not JSON") from None
 
         return self.persist(attempt)
+
+
+def _join(url: str, target: str) -> str:
+    try:
+        return urljoin(url, target)
+    except ValueError:
+        raise DownloadError(f"{urlsplit(url).hostname}: redirects to something that is not a URL") from None
 
 
 def _message(answer: Any) -> str:

@@ -17,7 +17,7 @@ from cloudsom.downloads.archives import check_product_zip, safe_path
 from cloudsom.downloads.client import Auth, Client, DownloadError, Stopped
 from cloudsom.downloads.display import Display, human
 from cloudsom.downloads.names import Product
-from cloudsom.downloads.transfer import DiskFull, Remote, bytes_there, fetch, publish
+from cloudsom.downloads.transfer import Corrupt, DiskFull, Remote, Unusable, bytes_there, fetch, publish
 from cloudsom.errors import UserError
 
 Item = TypeVar("Item")
@@ -55,16 +55,31 @@ class Plan:
         target = self.target(folder)
         return target if self.zipped else stores.partial_path(target) / safe_path(remote.name, self.source)
 
-    def check(self, remote: Remote) -> Callable[[Path], None] | None:
-        """The test a file of this product must pass: a zip is looked into, and read through if it has no checksum."""
+    def check(self, folder: Path, remote: Remote) -> Callable[[Path], None] | None:
+        """The last thing before a zip gets its name: it is looked into and read through, and its record is written."""
         if not self.zipped:
             return None
-        return lambda path: check_product_zip(path, self.delivered, test_contents=remote.checksum is None)
+
+        def check(path: Path) -> None:
+            try:
+                check_product_zip(path, self.delivered)
+            except Corrupt as fault:
+                if remote.checksum:  # fetching it again would bring the same
+                    raise Unusable(f"{remote.name}: {fault}, though its checksum is right: ask the source") from None
+                raise
+            self.record(folder, path)
+
+        return check
+
+    def record(self, folder: Path, content: Path) -> None:
+        """Write the product's record, while it is still `content`: a product never stands there without its record."""
+        checksums = {remote.name: remote.checksum for remote in self.files}
+        records.write(self.target(folder), self.facts(), checksums, content)
 
     def facts(self) -> dict[str, Any]:
         """What the record beside the product says."""
         return {
-            "product": self.product.name,
+            "name": self.product.name,
             "source": self.source,
             "delivered": self.delivered,
             "reprocessed": self.reprocessed,
@@ -242,8 +257,9 @@ def _fetch_all(order: Order, plans: list[Plan], client: Client, display: Display
 
     def bring(task: tuple[Plan, Remote]) -> None:
         plan, remote = task
+        place, check = plan.place(order.folder, remote), plan.check(order.folder, remote)
         with display.file(PurePosixPath(remote.name).name, remote.size) as count:
-            fetch(client, remote, plan.place(order.folder, remote), plan.auth, plan.check(remote), count.at)
+            fetch(client, remote, place, plan.auth, check, count.at)
 
     sizes = [remote.size for _, remote in tasks]
     total = None if None in sizes else sum(size or 0 for size in sizes)
@@ -269,15 +285,26 @@ def _finish(order: Order, plan: Plan, problem: BaseException | None) -> None:
         raise problem
     else:
         target = plan.target(order.folder)
+        partial = stores.partial_path(target)
         if not plan.zipped:
-            publish(stores.partial_path(target), target)
-        records.write(target, plan.facts(), {remote.name: remote.checksum for remote in plan.files})
+            plan.record(order.folder, partial)
+            publish(partial, target)
+        _forget_partials(order.folder, plan.product.name)
         size = records.OnDisk(target).size
         if plan.reprocessed:
             _note(order, plan.product, "reprocessed", plan.source, f"as {plan.delivered}", size)
         else:
             named = "" if plan.delivered == plan.product.name else f"there as {plan.delivered}"
             _note(order, plan.product, "fetched", plan.source, named, size)
+
+
+def _forget_partials(folder: Path, name: str) -> None:
+    """Remove what an earlier, interrupted run has fetched of a product from another source."""
+    for path in (folder / f"{name}.SAFE", folder / f"{name}.SAFE.zip"):
+        partial = stores.partial_path(path)
+        shutil.rmtree(partial, ignore_errors=True)
+        for leftover in (partial, stores.record_path(partial)):
+            leftover.unlink(missing_ok=True)
 
 
 def table(outcomes: list[Outcome]) -> str:

@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
-from cloudsom.downloads.archives import is_product_metadata, is_tile_metadata, lacking, safe_path
+from cloudsom.downloads.archives import MAX_MEMBERS, is_product_metadata, is_tile_metadata, lacking, safe_path
 from cloudsom.downloads.client import Client, DownloadError
 from cloudsom.downloads.engine import Plan, in_threads
 from cloudsom.downloads.names import Product
@@ -99,7 +99,7 @@ class Bucket:
 
     def _objects(self, prefix: str, product: Product) -> list[Remote]:
         """Every object under a product's prefix."""
-        remotes = []
+        remotes: list[Remote] = []
         for page in self._pages(prefix=prefix):
             for entry in page.get("items", []):
                 path = str(entry["name"])
@@ -108,7 +108,10 @@ class Bucket:
                 if not path.startswith(prefix):
                     raise DownloadError("the listing holds objects that were not asked for")
                 name = str(safe_path(path.removeprefix(prefix), self.name))
-                remotes.append(Remote(self._url(path), name, int(entry["size"]), _md5(entry)))
+                size = int(entry["size"])
+                if size < 0 or len(remotes) >= MAX_MEMBERS:
+                    raise ValueError
+                remotes.append(Remote(self._url(path), name, size, _md5(entry)))
         granules = {name for name in (_granule(remote.name) for remote in remotes) if name}
         ours = {granule for granule in granules if f"_T{product.tile}_" in granule}
         if len(granules) > 1 and ours:  # an old product that kept all its tiles

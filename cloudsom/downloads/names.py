@@ -1,7 +1,7 @@
 """Names of Sentinel-2 L1C products, and the list of those that are wanted.
 
-    S2A_MSIL1C_20170430T103021_N0205_R108_T32UPV_20170430T103024                      since December 2016
-    S2A_OPER_PRD_MSIL1C_PDMC_20160107T001924_R049_V20160102T075903_20160102T075903    before; many tiles in one
+S2A_MSIL1C_20170430T103021_N0205_R108_T32UPV_20170430T103024                      since December 2016
+S2A_OPER_PRD_MSIL1C_PDMC_20160107T001924_R049_V20160102T075903_20160102T075903    before; many tiles in one
 """
 
 import json
@@ -55,6 +55,15 @@ def parse(text: str) -> Product:
         f"{name[:100]!r}: is not the name of a Sentinel-2 L1C product; "
         "names look like S2A_MSIL1C_20170430T103021_N0205_R108_T32UPV_20170430T103024"
     )
+
+
+def is_product_name(text: str) -> bool:
+    """Whether `parse` would take it."""
+    try:
+        parse(text)
+    except UserError:
+        return False
+    return True
 
 
 def wanted(entries: Iterable[str], reference_dir: Path) -> list[Product]:

@@ -59,10 +59,10 @@ def _fault(found: OnDisk, name: str) -> str | None:
         missing = lacking(file for file, size in sizes(found.path).items() if size)
         return f"lacks {', '.join(missing)}" if missing else None
     try:
-        check_product_zip(found.path, name, test_contents=True)
+        check_product_zip(found.path, name)
     except (Corrupt, DownloadError) as problem:
         return str(problem)
-    write(found.path, {"product": name, "source": BY_HAND}, {})  # so that its CRCs are not computed again every time
+    write(found.path, {"name": name, "source": BY_HAND}, {})  # so that its CRCs are not computed again every time
     return None
 
 
@@ -77,14 +77,15 @@ def _unchanged(path: Path, file: str, recorded: Any) -> bool:
         return False
 
 
-def write(path: Path, facts: dict[str, Any], checksums: dict[str, str | None]) -> None:
-    """Write the record of a product that has just got its final name.
+def write(path: Path, facts: dict[str, Any], checksums: dict[str, str | None], content: Path | None = None) -> None:
+    """Write the record of the product at `path`, or of the partial folder or file `content` that is to be renamed so.
 
     `checksums` ("md5:...") are those its files were verified against, by path in the product; others are computed.
     """
+    content = content or path
     entries = {}
-    for name in sizes(path) if path.is_dir() else [path.name]:
-        file = path / name if path.is_dir() else path
+    for name in sizes(content) if content.is_dir() else [path.name]:
+        file = content / name if content.is_dir() else content
         known = checksums.get(name) or ""
         md5 = known.removeprefix("md5:") if known.startswith("md5:") else digest(file, "md5")
         entries[name] = {"size": file.stat().st_size, "md5": md5.lower(), "mtime_ns": file.stat().st_mtime_ns}

@@ -24,11 +24,16 @@ from cloudsom.downloads.client import Auth, Client, DownloadError, Transient
 from cloudsom.errors import UserError
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+MAX_BYTES = 50_000_000_000  # no file here is larger; where a server names no length, it may not send more
 RANGE_REFUSED = (400, 416, 501)  # what servers answer that cannot go on from the middle
 
 
 class Corrupt(Exception):
     """The bytes that came are not the file."""
+
+
+class Unusable(DownloadError):
+    """The file came as the server has it, and must not be used."""
 
 
 class DiskFull(UserError):
@@ -61,7 +66,7 @@ def bytes_there(path: Path) -> int:
 def digest(path: Path, algorithm: str) -> str:
     """The file's checksum, hexadecimal."""
     with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, algorithm).hexdigest()
+        return hashlib.file_digest(handle, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
 
 
 def verify(path: Path, remote: Remote, check: Callable[[Path], None] | None = None) -> None:
@@ -88,9 +93,9 @@ def fetch(
 ) -> None:
     """Bring `remote` to `path`, which afterwards holds the right bytes or does not exist.
 
-    `check` is called with the finished partial file and raises Corrupt if the content is wrong; `at` is told the number
-    of bytes on disk. A wrong length, checksum or content costs one more try from the start. Raises DownloadError,
-    DiskFull, Stopped.
+    `check` is called with the finished partial file and raises Corrupt if the content is damaged, Unusable if it is not
+    to be used; `at` is told the number of bytes on disk. A wrong length, checksum or content costs one more try from
+    the start. Raises DownloadError, DiskFull, Stopped.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
@@ -125,6 +130,9 @@ def _bring(
             client.persist(transfer.attempt, transfer.progressed)
             verify(transfer.partial, remote, check)
             break
+        except Unusable:
+            transfer.discard()
+            raise
         except Corrupt as fault:
             transfer.discard()
             host = urlsplit(remote.url).hostname
@@ -164,7 +172,8 @@ class _Transfer:
     def progressed(self) -> bool:
         """Whether the last attempt brought as many new bytes as a server that is not stalled would."""
         size = self._size()
-        worth_it = size - self.furthest >= self.client.limits.stall_rate * self.client.limits.stall_seconds
+        limits = self.client.limits
+        worth_it = size - self.furthest >= max(1.0, limits.stall_rate * limits.stall_seconds)
         self.furthest = max(self.furthest, size)
         return worth_it
 
@@ -174,7 +183,8 @@ class _Transfer:
         self.note.unlink(missing_ok=True)
 
     def _promise(self) -> dict[str, Any]:
-        return {"size": self.remote.size, "checksum": self.remote.checksum}
+        url = None if self.remote.checksum else self.remote.url  # with a checksum, any server's bytes will do
+        return {"size": self.remote.size, "checksum": self.remote.checksum, "url": url}
 
     def _note(self) -> dict[str, Any]:
         """What the bytes on disk belong to; empty where that is not known or not the file that is wanted."""
@@ -256,8 +266,8 @@ class _Transfer:
                 _write_all(out, block)
                 count += len(block)
                 self.at(count)
-                if total is not None and count > total:
-                    raise Corrupt(f"more than the {total:,} bytes came that were promised")
+                if count > (MAX_BYTES if total is None else total):
+                    raise Corrupt(f"more than the {total or MAX_BYTES:,} bytes came that were promised")
         if total is not None and count < total:
             raise Transient(f"{self._host()}: {self.remote.name}: the connection was cut")
 

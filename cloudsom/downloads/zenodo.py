@@ -7,10 +7,11 @@ from typing import Any
 from urllib.parse import quote
 
 from cloudsom import stores
-from cloudsom.downloads.archives import sizes, unpack_reference
+from cloudsom.downloads.archives import MASK, sizes, unpack_reference
 from cloudsom.downloads.client import Client, DownloadError
 from cloudsom.downloads.display import Display
 from cloudsom.downloads.engine import Outcome, check_room
+from cloudsom.downloads.records import BY_HAND
 from cloudsom.downloads.transfer import Remote, bytes_there, digest, fetch
 
 
@@ -52,10 +53,9 @@ class ReferenceMasks:
 
     def obtain(self, folder: Path, client: Client, display: Display, margin: int) -> Outcome:
         """Bring the masks to `folder/SCENE/...`, unless all of them are there."""
-        note = stores.read_record(self.archive) or {}
-        if note.get("md5") == self.md5 and _complete(folder, note.get("scenes")):
-            scenes = note["scenes"]
-            return Outcome("reference masks", "there", "zenodo", _total(scenes), f"{len(scenes)} scenes")
+        present = self.look(folder)
+        if present.source == "zenodo":
+            return present
         try:
             self._fetch(client, display, margin)
             collections = unpack_reference(self.archive, folder, self.max_bytes, display.line)
@@ -66,6 +66,17 @@ class ReferenceMasks:
             facts = {"record": self.record, "url": self.url, "md5": self.md5, "scenes": scenes}
             place.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
         return Outcome("reference masks", "fetched", "zenodo", _total(scenes), f"{len(scenes)} scenes")
+
+    def look(self, folder: Path) -> Outcome:
+        """The masks as they are on disk: those of the archive, or masks put there by hand."""
+        note = stores.read_record(self.archive) or {}
+        scenes = note.get("scenes") or {}
+        if note.get("md5") == self.md5 and _complete(folder, scenes):
+            return Outcome("reference masks", "there", "zenodo", _total(scenes), f"{len(scenes)} scenes")
+        own = len(list(folder.glob(f"[!.]*/{MASK}")))
+        if own:
+            return Outcome("reference masks", "there", BY_HAND, None, f"{own} scenes")
+        return Outcome("reference masks", "missing", "local", None, "not there")
 
     def _fetch(self, client: Client, display: Display, margin: int) -> None:
         """The archive; one that is there already needs no network, only the right checksum."""

@@ -1,0 +1,203 @@
+"""Masks coloured by what is right and wrong in them: TP, TN, FN and FP against the reference masks (paper's colours).
+
+    python visualization/colored_cloudmasks.py
+
+reads   MASK_DIRS/NAME_mask.tif                                   masks of step 9, and fine-tuned ones
+        REFERENCE_DIR/NAME/Classification/classification_map.tif  reference class maps (Baetens et al. 2019 codes)
+writes  FIGURES_DIR/colored_MASKS/NAME_colored.tif  uint8 with a colour table, georeferenced: 1 TP (cloud in both),
+                                                    2 TN (clear in both), 3 FN (missed cloud), 4 FP (false alarm),
+                                                    0 nodata: not scored. MASKS is the name of the masks' folder
+        FIGURES_DIR/colored_MASKS/NAME_colored.png  the same as a picture with its legend
+        FIGURES_DIR/colored_cloudmasks_legend.png   the legend alone
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
+
+from cloudsom import stores
+from cloudsom.bands import CLOUD, MASK_NODATA
+from cloudsom.errors import UserError
+from cloudsom.figures import COLUMN, Portfolio, find_masks, save, styled
+from cloudsom.jobs import Job, raise_if_any_failed, results_or_errors, run_jobs
+from cloudsom.rasters import Grid, read_layer, read_mask, write_layer
+from cloudsom.settings import Snapshot, path, run, snapshot
+
+# --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
+# paths (relative to DATA_DIR)
+DATA_DIR = "data"  # folder everything is read from and written to
+MASK_DIRS = ["masks", "masks_finetuned"]  # folders of masks, each done if it is there
+REFERENCE_DIR = "reference"  # reference class maps, one folder a product
+FIGURES_DIR = "figures"  # where the coloured masks go
+PRODUCTS: list[str] = []  # names of the products to colour; none named: all in MASK_DIRS that have a reference
+
+# what is compared (as in step 10)
+CLOUD_CODES = [2, 3]  # reference codes that are cloud: low and high clouds; the rest is clear
+LEFT_OUT_CODES = [0, 1]  # reference codes that are not scored: no data, not used
+
+# running
+WORKERS = 0  # processes; 0: one a processor. A worker needs about 0.2 GB for a full tile at 60 m
+OVERWRITE = False  # make again what is finished
+# --- end of constants -------------------------------------------------------------------------------------------------
+
+NOT_SCORED, TP, TN, FN, FP = 0, 1, 2, 3, 4
+
+#: Name, meaning and the paper's colour of each code.
+OUTCOMES = {
+    TP: ("TP", "cloud found", (0, 102, 102)),
+    TN: ("TN", "clear confirmed", (0, 102, 204)),
+    FN: ("FN", "cloud missed", (255, 102, 102)),
+    FP: ("FP", "false alarm", (153, 0, 0)),
+}
+
+
+def main() -> None:
+    references = find_references(path(DATA_DIR, REFERENCE_DIR))
+    figures_dir, settings = path(DATA_DIR, FIGURES_DIR), snapshot(globals())
+    codes = tuple(CLOUD_CODES), tuple(LEFT_OUT_CODES)
+    jobs = []
+    for mask_dir, masks in find_masks([path(DATA_DIR, name) for name in MASK_DIRS], PRODUCTS).items():
+        for name, mask in masks.items():
+            if name in references:
+                target = figures_dir / f"colored_{mask_dir.name}" / f"{name}_colored.tif"
+                jobs.append(Job(name, (settings, name, mask, references[name], codes, target, OVERWRITE)))
+            else:
+                print(f"{mask}: has no reference in {path(DATA_DIR, REFERENCE_DIR)}, left out")
+    if not jobs:
+        raise UserError(
+            f"{path(DATA_DIR, REFERENCE_DIR)}: has no reference for any mask in {', '.join(MASK_DIRS)}; "
+            "run step 6, or name the reference folders as the products"
+        )
+    portfolio = Portfolio(figures_dir, stores.recipe(settings, {}), overwrite=OVERWRITE)
+    if not portfolio.finished(["colored_cloudmasks_legend"]):
+        words = "; ".join(f"{name}: {meaning}" for name, meaning, _ in OUTCOMES.values())
+        portfolio.write("colored_cloudmasks_legend", legend_figure(), "Legend of the coloured masks", words)
+    outcomes = run_jobs(colour_mask, jobs, WORKERS, "colouring")
+    for line in results_or_errors(outcomes):
+        print(line)
+    raise_if_any_failed(outcomes)
+
+
+def find_references(reference_dir: Path) -> dict[str, Path]:
+    """Reference class maps by product name."""
+    places = sorted(reference_dir.glob("*/Classification/classification_map.tif"))
+    return {place.parent.parent.name.removesuffix(".SAFE"): place for place in places}
+
+
+def colour_mask(
+    settings: Snapshot,
+    name: str,
+    mask_file: Path,
+    reference_file: Path,
+    codes: tuple[tuple[int, ...], tuple[int, ...]],
+    target: Path,
+    overwrite: bool,
+) -> str:
+    """Write one product's coloured mask and its picture; returns a line of summary.
+
+    `codes` are the reference codes of cloud, and those left out.
+    """
+    made_by = stores.recipe(settings, {f"mask {name}": mask_file, f"reference {name}": reference_file})
+    image = target.with_suffix(".png")
+    records = [stores.finished(product, made_by, overwrite) for product in (target, image)]
+    if all(records):
+        return f"{target}: is up to date; {records[0]['results']['summary']}"  # type: ignore[index]
+    mask, grid = read_mask(mask_file)
+    reference, reference_grid = read_layer(reference_file)
+    difference = grid.difference(reference_grid)
+    if difference:
+        raise UserError(f"{mask_file}: does not cover the pixels of {reference_file} ({difference}); make it at 60 m")
+    outcomes = outcomes_of(mask, reference, *codes)
+    with stores.product(target, made_by) as product:
+        write_outcomes(product.partial, outcomes, grid, name)
+        product.results["summary"] = summary(outcomes)
+    with stores.product(image, made_by) as product:
+        save(colored_mask(outcomes), product.partial, "png")
+        title = f"{name}: right and wrong pixels ({mask_file.parent.name})"
+        product.results |= {"title": title, "alt": f"{title}: {summary(outcomes)}"}
+    return f"{target}: {summary(outcomes)}"
+
+
+def write_outcomes(target: Path, outcomes: NDArray[np.uint8], grid: Grid, name: str) -> None:
+    """Write outcomes (height, width) as a GeoTIFF with the colours of OUTCOMES."""
+    write_layer(
+        target,
+        outcomes,
+        grid,
+        nodata=NOT_SCORED,
+        descriptions=["outcome"],
+        tags={"PRODUCT": name, "CODES": ", ".join(f"{code} {text[0]}" for code, text in OUTCOMES.items())},
+        colours={code: colour for code, (_, _, colour) in OUTCOMES.items()},
+    )
+
+
+def outcomes_of(
+    mask: NDArray[np.uint8], reference: NDArray[np.integer], cloud_codes: tuple[int, ...], left_out: tuple[int, ...]
+) -> NDArray[np.uint8]:
+    """TP, TN, FN and FP of each pixel; NOT_SCORED where the mask has no data or the reference code is left out.
+
+    mask (height, width) of 255, 0 and nodata; reference (height, width) class codes.
+    """
+    by_truth_and_mask = np.array([TN, FP, FN, TP], np.uint8)
+    truth = np.isin(reference, cloud_codes)
+    codes = by_truth_and_mask[2 * truth + (mask == CLOUD)]
+    codes[np.isin(reference, left_out) | (mask == MASK_NODATA)] = NOT_SCORED
+    return codes
+
+
+@styled
+def colored_mask(codes: NDArray[np.uint8]) -> Figure:
+    """A mask's outcomes (height, width) as a picture at column width, the legend with pixel shares below it."""
+    height, width = codes.shape
+    shape = min(height / width, 2.0)
+    figure = Figure(figsize=(COLUMN, COLUMN * shape + 0.6), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(picture(codes), interpolation="antialiased", interpolation_stage="rgba")
+    axes.set_axis_off()
+    counts = np.bincount(codes.ravel(), minlength=5)
+    scored = max(1, counts[1:].sum())
+    labels = [f"{name}: {meaning} {counts[code] / scored:.2%}" for code, (name, meaning, _) in OUTCOMES.items()]
+    if counts[NOT_SCORED]:
+        axes.set_title(f"white: not scored, {counts[NOT_SCORED] / codes.size:.2%} of the pixels")
+    figure.legend(handles=patches(labels), loc="outside lower center", ncols=2, columnspacing=1, handlelength=1.2)
+    return figure
+
+
+@styled
+def legend_figure() -> Figure:
+    """The legend alone."""
+    figure = Figure(figsize=(COLUMN * 0.45, 0.75))
+    labels = [f"{name}: {meaning}" for name, meaning, _ in OUTCOMES.values()]
+    figure.legend(handles=patches(labels), loc="center left", borderaxespad=0.3)
+    return figure
+
+
+def patches(labels: list[str]) -> list[Patch]:
+    """One coloured patch an outcome."""
+    colours = [f"#{bytes(colour).hex()}" for _, _, colour in OUTCOMES.values()]
+    return [Patch(facecolor=colour, label=label) for colour, label in zip(colours, labels, strict=True)]
+
+
+def picture(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Codes (height, width) as colours (height, width, 4); what is not scored is transparent."""
+    table = np.zeros((5, 4), np.uint8)
+    for code, (_, _, colour) in OUTCOMES.items():
+        table[code] = (*colour, 255)
+    return table[codes]
+
+
+def summary(codes: NDArray[np.uint8]) -> str:
+    """Pixels of each outcome in words."""
+    counts = np.bincount(codes.ravel(), minlength=5)
+    pixels = ", ".join(f"{name} {counts[code]:,}" for code, (name, _, _) in OUTCOMES.items())
+    return f"{pixels}, not scored {counts[NOT_SCORED]:,} pixels"
+
+
+if __name__ == "__main__":
+    run(main, globals())

@@ -1,0 +1,328 @@
+"""The method in one picture, stage by stage, from your own run (the paper's methodology figure).
+
+Stage 1: the trained map. Stage 2: hit maps, labels by majority vote, and the mask they give. Stage 3: the labels after
+fine-tuning, what they change, and the final mask. Stage 3 is left out where nothing is fine-tuned yet.
+
+    python visualization/methodology_figure.py
+    python visualization/methodology_figure.py --SCENE S2A_MSIL1C_20170430T103021_N0205_R108_T32UPV_20170430T103024
+
+reads   SCALER_FILE, SOM_FILE              steps 2 and 3
+        HIT_MAPS_CSV, NEURON_LABELS_CSV    step 5
+        TIFF_DIR/NAME.tif, MASK_DIR/NAME_mask.tif  steps 7 and 9, one scene
+        NEURON_LABELS_FINETUNED_CSV, MASK_FINETUNED_DIR/NAME_mask.tif  fine_tuning.py, where it has run
+writes  FIGURES_DIR/methodology.png
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
+
+from cloudsom import model, stores
+from cloudsom.bands import CLASSES, CLOUD, MASK_NODATA
+from cloudsom.errors import UserError
+from cloudsom.figures import (
+    PAGE,
+    TRUE_COLOUR_BANDS,
+    Portfolio,
+    class_legend,
+    cloud_legend,
+    draw_cells,
+    draw_classes,
+    draw_cloud,
+    find_masks,
+    optional_input,
+    read_flipped,
+    read_true_colour,
+    styled,
+    true_colour,
+    unscale,
+)
+from cloudsom.labels import CLASS_CODES
+from cloudsom.rasters import read_mask
+from cloudsom.settings import existing, path, run, snapshot
+
+# --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
+# paths (relative to DATA_DIR)
+DATA_DIR = "data"  # folder everything is read from and written to
+SCALER_FILE = "scaler.p"  # step 2's scaler
+SOM_FILE = "SOM_trained.p"  # step 3's map
+HIT_MAPS_CSV = "hit_maps.csv"  # step 5's counts
+NEURON_LABELS_CSV = "neuron_labels.csv"  # step 5's labels
+NEURON_LABELS_FINETUNED_CSV = "neuron_labels_finetuned.csv"  # corrected labels
+TIFF_DIR = "tiff"  # step 7's images
+MASK_DIR = "masks"  # step 9's masks
+MASK_FINETUNED_DIR = "masks_finetuned"  # fine_tuning.py's masks
+FIGURES_DIR = "figures"  # where the picture goes
+
+# scene
+SCENE: str | None = None  # name of the product to show; None: the first one that has a mask
+BRIGHTEST = 0.5  # reflectance shown as white
+GAMMA = 1.7  # above 1 lifts dark surfaces
+
+# running
+FORMATS = ["png"]  # png (300 dpi), pdf, svg: one or more
+SHOW = False  # open the figure in a window too
+OVERWRITE = False  # draw again what is finished
+# --- end of constants -------------------------------------------------------------------------------------------------
+
+#: The paper's order and letters of the hit maps.
+HIT_PANELS = {"(a1)": 10, "(a2)": 20, "(a3)": 40, "(a4)": 50, "(a5)": 60, "(a6)": 30}
+
+#: What fine-tuning changed in a mask: colours that are ours, told apart by any eye.
+CHANGES = {
+    "(g) cloud before and after": "#FFFFFF",
+    "(g) cloud before only": "#E69F00",
+    "(g) cloud after only": "#56B4E9",
+    "(g) clear": "#000000",
+}
+NODATA_COLOUR = "#808080"
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What the figure shows. Maps are (rows, columns), pictures (height, width); the last two are None before stage 3.
+
+    neurons  (rows, columns, 3) uint8, the weights in true colour
+    counts   (rows, columns, 6) hits in the order of `CLASS_CODES`
+    classes, cloud  labels of the neurons
+    scene    (height, width, 3) uint8, true colour
+    mask     255, 0 and nodata
+    flipped  neurons fine-tuning turned to clear
+    final_mask  the mask after fine-tuning, median filter and dilation
+    """
+
+    neurons: NDArray[np.uint8]
+    counts: NDArray[np.int64]
+    classes: NDArray[np.uint8]
+    cloud: NDArray[np.uint8]
+    scene: NDArray[np.uint8]
+    mask: NDArray[np.uint8]
+    flipped: NDArray[np.bool_] | None = None
+    final_mask: NDArray[np.uint8] | None = None
+
+
+def main() -> None:
+    if BRIGHTEST <= 0 or GAMMA <= 0:
+        raise UserError("BRIGHTEST and GAMMA are above 0; correct the settings")
+    inputs = find_inputs()
+    portfolio = Portfolio(
+        path(DATA_DIR, FIGURES_DIR), stores.recipe(snapshot(globals()), inputs), FORMATS, OVERWRITE, SHOW
+    )
+    if portfolio.finished(["methodology"]):
+        return
+    stages, name = read_stages(inputs), inputs["scene"].stem
+    figure, alt = methodology_figure(stages, training_facts(inputs["SOM_FILE"], stages), name), describe(stages, name)
+    portfolio.write("methodology", figure, "The method, stage by stage", alt)
+    portfolio.show_windows()
+
+
+def find_inputs() -> dict[str, Path]:
+    """The files by role; those of stage 3 only where both are there."""
+    inputs = {
+        "SCALER_FILE": existing(DATA_DIR, SCALER_FILE, "run step 2 (data_preprocessing.py)"),
+        "SOM_FILE": existing(DATA_DIR, SOM_FILE, "run step 3 (SOM_training.py)"),
+        "HIT_MAPS_CSV": existing(DATA_DIR, HIT_MAPS_CSV, "run step 5 (labeling.py)"),
+        "NEURON_LABELS_CSV": existing(DATA_DIR, NEURON_LABELS_CSV, "run step 5 (labeling.py)"),
+    }
+    mask_dir = path(DATA_DIR, MASK_DIR)
+    masks = find_masks([mask_dir], [SCENE] if SCENE else [])[mask_dir]
+    name, inputs["mask"] = next(iter(masks.items()))
+    inputs["scene"] = existing(DATA_DIR, f"{TIFF_DIR}/{name}.tif", "run step 7, or choose another SCENE")
+    finetuned = {
+        "NEURON_LABELS_FINETUNED_CSV": optional_input(DATA_DIR, NEURON_LABELS_FINETUNED_CSV),
+        "final mask": optional_input(DATA_DIR, f"{MASK_FINETUNED_DIR}/{name}_mask.tif"),
+    }
+    if all(finetuned.values()):
+        return inputs | {role: place for role, place in finetuned.items() if place}
+    print(f"{path(DATA_DIR, NEURON_LABELS_FINETUNED_CSV)} or the scene's final mask is not there: stage 3 is left out")
+    return inputs
+
+
+def read_stages(inputs: dict[str, Path]) -> Stages:
+    """The arrays of the figure; UserError where they do not belong together."""
+    weights = model.load_som(inputs["SOM_FILE"]).get_weights()
+    shape = weights.shape[:2]
+    labels = model.read_neuron_labels(inputs["NEURON_LABELS_CSV"])
+    counts, *size = model.read_hit_maps(inputs["HIT_MAPS_CSV"])
+    model.check_same_map(
+        inputs["SOM_FILE"], weights.shape, inputs["NEURON_LABELS_CSV"], labels.rows, labels.columns
+    )
+    model.check_same_map(inputs["SOM_FILE"], weights.shape, inputs["HIT_MAPS_CSV"], *size)
+    in_colour = unscale(weights, model.load_scaler(inputs["SCALER_FILE"]))[..., TRUE_COLOUR_BANDS]
+    scene, grid = read_true_colour(inputs["scene"], BRIGHTEST, GAMMA)
+    masks = [read_mask(inputs[role]) for role in ("mask", "final mask") if role in inputs]
+    for _, mask_grid in masks:
+        difference = mask_grid.difference(grid)
+        if difference:
+            raise UserError(f"{inputs['mask']}: does not cover the pixels of {inputs['scene']} ({difference})")
+    return Stages(
+        true_colour(in_colour, BRIGHTEST, GAMMA),
+        counts.reshape(*shape, -1),
+        labels.classes.reshape(shape),
+        labels.cloud.reshape(shape),
+        scene,
+        masks[0][0],
+        read_flipped(labels, inputs["NEURON_LABELS_FINETUNED_CSV"]) if len(masks) == 2 else None,
+        masks[1][0] if len(masks) == 2 else None,
+    )
+
+
+def training_facts(som_file: Path, stages: Stages) -> list[str]:
+    """Lines about the training: spectra a class, and what the map's settings file says of it."""
+    totals = stages.counts.sum(axis=(0, 1))
+    lines = [f"{totals.sum():,} spectra", "of 13 bands, in 6 classes:", ""]
+    lines += [f"   {name} {total:,}" for name, total in zip(CLASSES.values(), totals, strict=True)]
+    record = stores.read_record(som_file) or {}
+    if "N_ITER" in record.get("constants", {}):
+        lines += ["", f"{record['constants']['N_ITER']:,} training steps", "of one spectrum each"]
+    return lines
+
+
+# --- drawing ----------------------------------------------------------------------------------------------------------
+
+
+@styled
+def methodology_figure(stages: Stages, facts: list[str], name: str) -> Figure:
+    """The stages one below the other, at page width; `facts` are lines about the training, `name` is the scene's."""
+    complete = stages.flipped is not None
+    heights = [2.9, 2.75, 2.75] if complete else [2.9, 2.75]
+    figure = Figure(figsize=(PAGE, sum(heights)), layout="constrained")
+    parts = figure.subfigures(len(heights), 1, height_ratios=heights, hspace=0.02, squeeze=False)[:, 0]
+    draw_stage_1(parts[0], stages, facts)
+    draw_stage_2(parts[1], stages, name)
+    if complete:
+        draw_stage_3(parts[2], stages)
+    return figure
+
+
+def draw_stage_1(part: SubFigure, stages: Stages, facts: list[str]) -> None:
+    """Training spectra, the trained map in true colour, and the six hit maps."""
+    heading(part, "Stage 1: train the map")
+    grid = part.add_gridspec(2, 7, width_ratios=[1.1, 0.22, 1.5, 0.3, 0.95, 0.95, 0.95])
+    text = part.add_subplot(grid[:, 0])
+    text.set_axis_off()
+    text.text(0, 0.5, "\n".join(facts), va="center", linespacing=1.35, transform=text.transAxes)
+    arrow(part.add_subplot(grid[:, 1]))
+    neurons = part.add_subplot(grid[:, 2])
+    draw_cells(neurons, stages.neurons / 255)
+    neurons.set_title("trained map,\nneurons in true colour")
+    arrow(part.add_subplot(grid[:, 3]))
+    part.text(0.565, 0.985, "Stage 2: count each class on each neuron", va="top", fontweight="bold", fontsize=8)
+    for i, (panel, code) in enumerate(HIT_PANELS.items()):
+        axes = part.add_subplot(grid[i // 3, 4 + i % 3])
+        draw_cells(axes, stages.counts[:, :, CLASS_CODES.index(code)])
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.set_title(f"{panel} {CLASSES[code]}")
+
+
+def draw_stage_2(part: SubFigure, stages: Stages, name: str) -> None:
+    """Labels by majority vote, the scene and its mask."""
+    heading(part, f"Stage 2: label the neurons by majority vote, and mask a scene ({name})")
+    panels = row_of_panels(part, [1, 1, 1.3, 1.3])
+    draw_classes(panels[0], stages.classes)
+    panels[0].set_title("(b) class of each neuron")
+    draw_cloud(panels[1], stages.cloud)
+    panels[1].set_title("(c) cloud or clear")
+    show(panels[2], stages.scene, "(d) scene")
+    show(panels[3], mask_picture(stages.mask), f"(e) mask: {cloud_share(stages.mask):.1%} cloud (white)")
+    legend(part, class_legend(stages.classes) + cloud_legend(stages.cloud))
+
+
+def draw_stage_3(part: SubFigure, stages: Stages) -> None:
+    """Labels after fine-tuning, what they change in the mask, and the final mask."""
+    assert stages.flipped is not None and stages.final_mask is not None
+    heading(part, "Stage 3: bright surfaces taken for cloud correct the labels; median filter and dilation")
+    panels = row_of_panels(part, [1, 1.3, 1.3])
+    cloud = np.where(stages.flipped, 0, stages.cloud)
+    draw_cloud(panels[0], cloud, stages.flipped)
+    panels[0].set_title("(f) fine-tuned labels")
+    show(panels[1], changes_picture(stages.mask, stages.final_mask), "(g) what changes in the mask")
+    share = cloud_share(stages.final_mask)
+    show(panels[2], mask_picture(stages.final_mask), f"(h) final mask: {share:.1%} cloud (white)")
+    legend(part, cloud_legend(cloud, stages.flipped) + [patch(label, colour) for label, colour in CHANGES.items()])
+
+
+def heading(part: SubFigure, text: str) -> None:
+    part.suptitle(text, x=0.01, ha="left", fontweight="bold", fontsize=8)
+
+
+def row_of_panels(part: SubFigure, widths: list[float]) -> list[Axes]:
+    """Panels beside each other, with an arrow between each two."""
+    ratios = [ratio for width in widths for ratio in (width, 0.13)][:-1]
+    grid = part.add_gridspec(1, len(ratios), width_ratios=ratios)
+    axes = [part.add_subplot(grid[0, i]) for i in range(len(ratios))]
+    for between in axes[1::2]:
+        arrow(between)
+    return axes[::2]
+
+
+def arrow(axes: Axes) -> None:
+    """An arrow to the right across empty axes."""
+    axes.set_axis_off()
+    look = {"arrowstyle": "-|>", "linewidth": 1.2, "color": "#444444", "mutation_scale": 9}
+    axes.annotate("", (1, 0.5), (0, 0.5), xycoords="axes fraction", arrowprops=look)
+
+
+def legend(part: SubFigure, entries: list[Patch]) -> None:
+    """A legend below a row of panels."""
+    part.legend(
+        handles=entries, loc="outside lower left", ncols=4, handlelength=1, handleheight=1, columnspacing=2
+    )
+
+
+def show(axes: Axes, picture: NDArray[np.uint8], title: str) -> None:
+    """A picture (height, width, 3) without axes."""
+    axes.imshow(picture, interpolation="antialiased", interpolation_stage="rgba")
+    axes.set(xticks=[], yticks=[], title=title)
+
+
+def patch(label: str, colour: str) -> Patch:
+    return Patch(facecolor=colour, edgecolor="#888888", linewidth=0.4, label=label)
+
+
+def mask_picture(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A mask (height, width) in white, black and grey (height, width, 3)."""
+    grey = np.where(mask == MASK_NODATA, 128, np.where(mask == CLOUD, 255, 0)).astype(np.uint8)
+    return np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def changes_picture(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Two masks (height, width) against each other, in the colours of CHANGES (height, width, 3)."""
+    colours = np.array([list(bytes.fromhex(c[1:])) for c in (*CHANGES.values(), NODATA_COLOUR)], np.uint8)
+    kind = np.where(before == CLOUD, np.where(after == CLOUD, 0, 1), np.where(after == CLOUD, 2, 3))
+    kind[(before == MASK_NODATA) | (after == MASK_NODATA)] = 4
+    return colours[kind]
+
+
+def cloud_share(mask: NDArray[np.uint8]) -> float:
+    """Share of cloud among the pixels with data."""
+    return float((mask == CLOUD).sum() / max(1, (mask != MASK_NODATA).sum()))
+
+
+def describe(stages: Stages, name: str) -> str:
+    """The figure in words."""
+    rows, columns = stages.cloud.shape
+    text = (
+        f"The method in stages. Stage 1: {stages.counts.sum():,} spectra train a map of {rows} x {columns} neurons. "
+        f"Stage 2: six hit maps, the class of each neuron, {(stages.cloud == CLOUD).sum()} of them cloud, the scene "
+        f"{name} and its mask with {cloud_share(stages.mask):.1%} cloud"
+    )
+    if stages.flipped is None or stages.final_mask is None:
+        return text
+    return (
+        f"{text}. Stage 3: fine-tuning turns {stages.flipped.sum()} neurons to clear; what that changes in the mask; "
+        f"the final mask with {cloud_share(stages.final_mask):.1%} cloud"
+    )
+
+
+if __name__ == "__main__":
+    run(main, globals())

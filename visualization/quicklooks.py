@@ -1,0 +1,142 @@
+"""Quicklooks: each scene in true colour, and beside it the same with the outline of its cloud mask.
+
+    python visualization/quicklooks.py
+
+reads   TIFF_DIR/NAME.tif                          step 7's images
+        MASK_DIRS/NAME_mask.tif                    masks of step 9, and fine-tuned ones
+writes  FIGURES_DIR/quicklooks/NAME_MASKS.png      WIDTH pixels wide; MASKS is the name of the masks' folder
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from matplotlib.colors import is_color_like, to_rgb
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
+
+from cloudsom import stores
+from cloudsom.bands import CLOUD, MASK_NODATA
+from cloudsom.errors import UserError
+from cloudsom.figures import find_masks, read_true_colour, save, styled
+from cloudsom.jobs import Job, raise_if_any_failed, results_or_errors, run_jobs
+from cloudsom.rasters import read_mask
+from cloudsom.settings import Snapshot, path, run, snapshot
+
+# --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
+# paths (relative to DATA_DIR)
+DATA_DIR = "data"  # folder everything is read from and written to
+TIFF_DIR = "tiff"  # step 7's images
+MASK_DIRS = ["masks", "masks_finetuned"]  # folders of masks, each done if it is there
+FIGURES_DIR = "figures"  # where the quicklooks go
+PRODUCTS: list[str] = []  # names of the products; none named: all in MASK_DIRS
+
+# picture
+WIDTH = 1000  # pixels
+BRIGHTEST = 0.5  # reflectance shown as white: clouds are mostly brighter, land and sea darker
+GAMMA = 1.7  # above 1 lifts dark surfaces: forest and sea are 0.02 to 0.1
+OUTLINE = "#FF00C8"  # colour of the mask's outline: no surface has it, and it is seen on white clouds and dark sea
+
+# running
+WORKERS = 0  # processes; 0: one a processor. A worker needs about 0.3 GB for a full tile at 60 m
+OVERWRITE = False  # draw again what is finished
+# --- end of constants -------------------------------------------------------------------------------------------------
+
+PIXELS_PER_INCH = 100
+GAP, CAPTION = 8, 26  # pixels between the two panels, and for the line of text above them
+
+
+def main() -> None:
+    if WIDTH < 200:
+        raise UserError(f"WIDTH: {WIDTH} is too small for two pictures; give 200 or more")
+    if BRIGHTEST <= 0 or GAMMA <= 0:
+        raise UserError("BRIGHTEST and GAMMA are above 0; correct the settings")
+    if not is_color_like(OUTLINE):
+        raise UserError(f"OUTLINE: {OUTLINE!r} is not a colour; give one such as #FF00C8")
+    picture = (WIDTH, BRIGHTEST, GAMMA, OUTLINE)
+    folder = path(DATA_DIR, FIGURES_DIR) / "quicklooks"
+    settings = snapshot(globals())
+    jobs = [
+        Job(name, (settings, name, path(DATA_DIR, TIFF_DIR) / f"{name}.tif", mask, folder, picture, OVERWRITE))
+        for masks in find_masks([path(DATA_DIR, name) for name in MASK_DIRS], PRODUCTS).values()
+        for name, mask in masks.items()
+    ]
+    outcomes = run_jobs(write_quicklook, jobs, WORKERS, "drawing")
+    for line in results_or_errors(outcomes):
+        print(line)
+    raise_if_any_failed(outcomes)
+
+
+def write_quicklook(
+    settings: Snapshot,
+    name: str,
+    tiff: Path,
+    mask_file: Path,
+    folder: Path,
+    picture: tuple[int, float, float, str],
+    overwrite: bool,
+) -> str:
+    """Write one quicklook; returns a line of summary."""
+    if not tiff.is_file():
+        raise UserError(f"{tiff}: no such file, but there is {mask_file}; run step 7, or remove the mask")
+    made_by = stores.recipe(settings, {f"image {name}": tiff, f"mask {name}": mask_file})
+    target = folder / f"{name}_{mask_file.parent.name}.png"
+    if stores.finished(target, made_by, overwrite):
+        return f"{target}: is up to date"
+    mask, grid = read_mask(mask_file)
+    width, brightest, gamma, colour = picture
+    scene, scene_grid = read_true_colour(tiff, brightest, gamma)
+    difference = grid.difference(scene_grid)
+    if difference:
+        raise UserError(f"{mask_file}: does not cover the pixels of {tiff} ({difference}); run step 9 again")
+    valid = mask != MASK_NODATA
+    share = (mask == CLOUD).sum() / max(1, valid.sum())
+    title = f"{name}: {share:.1%} cloud, outlined ({mask_file.parent.name})"
+    with stores.product(target, made_by) as product:
+        save(quicklook(scene, mask == CLOUD, title, width, colour), product.partial, "png", PIXELS_PER_INCH)
+        product.results |= {"title": title, "alt": f"{title}. Left: true colour. Right: the mask's outline on it"}
+    return f"{target}: {share:.1%} cloud"
+
+
+@styled
+def quicklook(
+    scene: NDArray[np.uint8], cloud: NDArray[np.bool_], title: str, width: int = 1000, colour: str = "#FF00C8"
+) -> Figure:
+    """True colour (height, width, 3) and beside it the same with the outline of `cloud` (height, width).
+
+    The figure is `width` pixels wide at 100 pixels an inch.
+    """
+    pair = side_by_side(scene, cloud, width, colour)
+    height = len(pair) + CAPTION
+    figure = Figure(figsize=(width / PIXELS_PER_INCH, height / PIXELS_PER_INCH), dpi=PIXELS_PER_INCH)
+    figure.figimage(pair, 0, 0, origin="upper")
+    size = min(9.5, 1.45 * width / max(1, len(title)))  # points: a long product name stays within the picture
+    figure.text(0.003, 1 - CAPTION / 2 / height, title, va="center_baseline", fontsize=size)
+    return figure
+
+
+def side_by_side(scene: NDArray[np.uint8], cloud: NDArray[np.bool_], width: int, colour: str) -> NDArray[np.uint8]:
+    """The two panels as one picture (rows, width, 3); each is averaged down, or repeated up, to half the width."""
+    panel = (width - GAP) // 2
+    rows = max(1, round(panel * scene.shape[0] / scene.shape[1]))
+    left = np.asarray(Image.fromarray(scene).resize((panel, rows), Image.Resampling.BOX))
+    shrunk = Image.fromarray(cloud.astype(np.uint8) * 255).resize((panel, rows), Image.Resampling.BOX)
+    right = left.copy()
+    right[border(np.asarray(shrunk) >= 128)] = np.multiply(to_rgb(colour), 255).astype(np.uint8)
+    pair = np.full((rows, width, 3), 255, np.uint8)
+    pair[:, :panel], pair[:, width - panel :] = left, right
+    return pair
+
+
+def border(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The outermost pixels of a region (height, width); where it meets the picture's own edge is no border."""
+    padded = np.pad(inside, 1, mode="edge")
+    neighbours = np.stack([padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]])
+    return inside & ~neighbours.all(axis=0)
+
+
+if __name__ == "__main__":
+    run(main, globals())
