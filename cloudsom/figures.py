@@ -92,7 +92,8 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     def in_style(*args: P.args, **kwargs: P.kwargs) -> Figure:
         with _look():
             figure = draw(*args, **kwargs)
-            figure.draw_without_rendering()  # ticks are made when first drawn: have them take this style
+            for axes in figure.findobj(Axes):  # ticks are made when the figure is drawn, perhaps in another style
+                axes.tick_params(which="both", labelsize=STYLE["xtick.labelsize"], width=STYLE["xtick.major.width"])
             return figure
 
     return in_style

@@ -46,7 +46,8 @@ class LanesModel(models.PrimitiveModel):  # type: ignore[misc]
         super().__init__(manager, lanes, lanes.vector)
 
 
-F64, F32, INTS, QUAD = Lanes(types.float64, 8), Lanes(types.float32, 16), Lanes(types.int32, 16), Lanes(types.float32, 4)
+F64, F32, QUAD = Lanes(types.float64, 8), Lanes(types.float32, 16), Lanes(types.float32, 4)
+INTS, EIGHT_INTS = Lanes(types.int32, 16), Lanes(types.int32, 8)
 
 
 def _call(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
@@ -106,7 +107,8 @@ def _makers(lanes: Lanes) -> tuple[Callable[..., Any], ...]:
 f64_load, f64_spread_from, f64_spread = _makers(F64)
 f32_load, f32_spread_from, f32_spread = _makers(F32)
 quad_load, quad_spread_from, quad_spread = _makers(QUAD)
-ints_load, _, ints_spread = _makers(INTS)
+_, _, ints_spread = _makers(INTS)
+eight_load, _, eight_spread = _makers(EIGHT_INTS)
 
 
 def _arithmetic(symbol: Any, float_name: str, int_name: str) -> None:
@@ -201,29 +203,11 @@ def pick(_: Any, x: Any, i: Any) -> Any:
 
 
 @intrinsic
-def ints_counted(_: Any) -> Any:
-    """0, 1, ..., 15."""
-    return INTS(), lambda context, builder, signature, args: ir.Constant(INTS.vector, list(range(INTS.count)))
-
-
-@intrinsic
 def to_ints(_: Any, x: Any) -> Any:
     """Lanes of finite numbers, truncated."""
     vector = ir.VectorType(INT32, x.count)
     result = Lanes(types.int32, x.count)
     return result(x), lambda context, builder, signature, args: builder.fptosi(args[0], vector)
-
-
-@intrinsic
-def compress(_: Any, bits: Any, x: Any) -> Any:
-    """The lanes whose bit is set, moved to the front; the rest is undefined."""
-
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        mask = builder.bitcast(builder.trunc(args[0], ir.IntType(x.count)), ir.VectorType(BIT, x.count))
-        name = f"llvm.experimental.vector.compress.{_suffix(x)}"
-        return _call(builder, name, x.vector, [args[1], mask, ir.Constant(x.vector, ir.Undefined)])
-
-    return x(types.uint32, x), emit
 
 
 @intrinsic
@@ -244,10 +228,8 @@ def prefetch(_: Any, address: Any) -> Any:
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         where = _at(builder, args[0], ir.IntType(8))
-        kind = ir.FunctionType(ir.VoidType(), [where.type, INT32, INT32, INT32])
-        name = "llvm.prefetch.p0"
-        function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-        builder.call(function, [where, INT32(0), INT32(3), INT32(1)])
+        to_read, keep, data = INT32(0), INT32(3), INT32(1)
+        _call(builder, "llvm.prefetch.p0i8", ir.VoidType(), [where, to_read, keep, data])
         return context.get_dummy_value()
 
     return types.void(types.intp), emit
@@ -513,6 +495,7 @@ class Scratch(NamedTuple):
     apart: NDArray[np.float32]  # (padded K,) distances of the neurons from neuron b
     candidates: NDArray[np.int32]  # (padded K + 16,)
     lanes: NDArray[np.int32]  # (16,)
+    places: NDArray[np.int32]  # (256, 8) which bits of a number below 256 are set
 
 
 UNSETTLED = -2  # in place of a BMU: to be found in float64
@@ -556,6 +539,18 @@ def _grid(weights: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np
     return axes, origin, (cells - 1).astype(np.float32)
 
 
+def _places_of_bits() -> NDArray[np.int32]:
+    """For each number below 256 the places of the bits that are set, from the left; the rest is 0."""
+    places = aligned((256, 8), np.int32, 0)
+    for number in range(256):
+        is_set = [bit for bit in range(8) if number >> bit & 1]
+        places[number, : len(is_set)] = is_set
+    return places
+
+
+PLACES_OF_BITS = _places_of_bits()
+
+
 def make_scratch(plan: Plan, n: int) -> Scratch:
     """Working memory for one thread."""
     padded, n_bands = plan.rounded.shape
@@ -569,6 +564,7 @@ def make_scratch(plan: Plan, n: int) -> Scratch:
         apart=aligned((padded,), np.float32),
         candidates=aligned((padded + 16,), np.int32),
         lanes=aligned((16,), np.int32),
+        places=PLACES_OF_BITS,
     )
 
 
@@ -698,12 +694,16 @@ def _candidates(plan: Plan, scratch: Scratch, b_before: int) -> tuple[int, int]:
     share = 2 * (plan.relative - 1)
     level = f32_spread(np.float32((least * (1 + share) + share * rho * rho + plan.absolute) * plan.slack))
     steep = f32_spread(np.float32(2 * rho * plan.slack))
-    squares_at, to_at, count = address(scratch.squares), address(scratch.candidates), 0
+    squares_at, to_at, places_at = address(scratch.squares), address(scratch.candidates), address(scratch.places)
+    count = 0
     for k in range(len(plan.blocks)):
         limit = multiply_add(steep, f32_load(apart_at + 64 * k), level)
         bits = not_above(f32_load(squares_at + 64 * k), limit)
-        store(to_at + 4 * count, compress(bits, ints_spread(np.int32(16 * k)) + ints_counted()))
-        count += count_bits(bits)
+        for half in (np.int32(0), np.int32(8)):
+            eight = (bits >> half) & np.uint32(255)
+            first = eight_spread(np.int32(16 * k) + half)
+            store(to_at + 4 * count, eight_load(places_at + 32 * np.int64(eight)) + first)
+            count += count_bits(eight)
     return count, nearest
 
 

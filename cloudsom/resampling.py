@@ -36,21 +36,18 @@ def block_mean(dn: NDArray[np.uint16], factor: int, nodata: int, saturated: int)
     """Mean over blocks of factor x factor pixels, (h * factor, w * factor) -> (h, w), rounded half up.
 
     Nodata and saturated pixels are codes, not measurements, and are left out. A block with nothing else is saturated
-    if any of its pixels is, and nodata otherwise. A block with data never comes out as nodata: 0 becomes 1.
+    if any of its pixels is, and nodata otherwise. As nodata is 0, a block with data is at least 1.
     """
     if factor == 1:
         return dn
+    pixels = factor * factor
     missing = dn == nodata
     flagged = missing | (dn == saturated)
     if not flagged.any():
-        total = _block_sum(dn, factor)
-        count: NDArray[np.uint32] | int = factor * factor
-        mean = (2 * total + count) // (2 * count)
-        return np.maximum(mean, 1 if nodata == 0 else 0).astype(np.uint16)
-    count = factor * factor - _block_sum(flagged, factor)
-    total = _block_sum(np.where(flagged, 0, dn), factor)
-    mean = np.maximum((2 * total + count) // np.maximum(2 * count, 1), 1 if nodata == 0 else 0)
-    empty = np.where(_block_sum(missing, factor) == factor * factor, nodata, saturated)
+        return ((2 * _block_sum(dn, factor) + pixels) // (2 * pixels)).astype(np.uint16)
+    count = pixels - _block_sum(flagged, factor)
+    mean = (2 * _block_sum(np.where(flagged, 0, dn), factor) + count) // np.maximum(2 * count, 1)
+    empty = np.where(_block_sum(missing, factor) == pixels, nodata, saturated)
     return np.where(count > 0, mean, empty).astype(np.uint16)
 
 

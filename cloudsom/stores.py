@@ -126,10 +126,8 @@ def recipe(settings: Snapshot, inputs: Mapping[str, Path]) -> Recipe:
 
 def _lineage_of(path: Path, checksum: str) -> dict[str, str]:
     """The lineage a file's settings file records; empty for a file of unknown origin or changed since."""
-    record = read_record(path)
-    if not record or record.get("product", {}).get("sha256") != checksum:
-        return {}
-    return dict(record.get("lineage", {}))
+    record = _settings_file(path)
+    return dict(record["lineage"]) if record and record["product"]["sha256"] == checksum else {}
 
 
 def record_path(path: Path) -> Path:
@@ -138,12 +136,20 @@ def record_path(path: Path) -> Path:
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """A product's settings file as a dictionary; None where there is none or it cannot be read."""
+    """The JSON object beside a file: a product's settings file, or a download's record; None where there is none."""
     try:
         record = json.loads(record_path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) else None
+
+
+def _settings_file(path: Path) -> dict[str, Any] | None:
+    """A product's settings file; None where there is none, or something else has its name."""
+    record = read_record(path) or {}
+    product, lineage = record.get("product"), record.get("lineage")
+    whole = isinstance(product, dict) and isinstance(product.get("sha256"), str) and isinstance(lineage, dict)
+    return record if whole else None
 
 
 def finished(path: Path, made_by: Recipe, overwrite: bool = False) -> dict[str, Any] | None:
@@ -155,10 +161,10 @@ def finished(path: Path, made_by: Recipe, overwrite: bool = False) -> dict[str, 
     _finish_interrupted(path)
     if overwrite or not path.exists():
         return None
-    record = read_record(path)
+    record = _settings_file(path)
     if record is None:
         raise UserError(f"{path}: is there already and was not made by this script; move it away, or use --OVERWRITE")
-    if record.get("product", {}).get("sha256") != sha256(path):
+    if record["product"]["sha256"] != sha256(path):
         raise UserError(f"{path}: was changed after it was made; move it away, or use --OVERWRITE to make it again")
     wanted = made_by.as_json()
     return record if {key: record.get(key) for key in wanted} == wanted else None
@@ -166,8 +172,8 @@ def finished(path: Path, made_by: Recipe, overwrite: bool = False) -> dict[str, 
 
 def _finish_interrupted(path: Path) -> None:
     """Rename a product whose run ended after its settings file was in place, but before the product was."""
-    partial, record = partial_path(path), read_record(path)
-    if record and partial.exists() and record.get("product", {}).get("sha256") == sha256(partial):
+    partial, record = partial_path(path), _settings_file(path)
+    if record and partial.exists() and record["product"]["sha256"] == sha256(partial):
         os.replace(partial, path)
 
 

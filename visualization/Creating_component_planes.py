@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
@@ -66,7 +67,8 @@ def main() -> None:
 def component_planes(scaled: NDArray[np.float64], reflectance: NDArray[np.float64]) -> Figure:
     """One panel a band, from the weights (rows, columns, 13) in scaled units and in reflectance."""
     rows, columns, n_bands = scaled.shape
-    figure = Figure(figsize=(PAGE, 3 * (PAGE / 5 * 0.86 * rows / columns + 0.75)), layout="constrained")
+    room = ConstrainedLayoutEngine(w_pad=0.09)  # inches: the last number of a colour bar stands beyond its end
+    figure = Figure(figsize=(PAGE, 3 * (PAGE / 5 * 0.86 * rows / columns + 0.75)), layout=room)
     panels = list(figure.subplots(3, 5).flat)
     for i in range(n_bands):
         draw_plane(panels[i], scaled[:, :, i], reflectance[:, :, i])

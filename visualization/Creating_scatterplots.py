@@ -18,6 +18,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -26,6 +27,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
@@ -58,6 +60,7 @@ LINE = "order"  # one of: order, grid, none
 # order: one line through the neurons row by row, as in the paper; grid: neighbours joined, which shows the map's folds
 
 # running
+SINGLE_PLOTS = True  # write each plot as a picture of its own too
 FORMATS = ["png"]  # png (300 dpi), pdf, svg: one or more
 SHOW = False  # open the figures in windows too
 OVERWRITE = False  # draw again what is finished
@@ -97,8 +100,8 @@ def main() -> None:
         path(DATA_DIR, FIGURES_DIR), stores.recipe(snapshot(globals()), inputs), FORMATS, OVERWRITE, SHOW
     )
     suffix = f"{X_BAND}_{Y_BAND}"
-    plots = {f"scatterplot_{suffix}_all": slice(None)}
-    plots |= {f"scatterplot_{suffix}_{name}": slice(i, i + 1) for i, name in enumerate(model.HIT_COLUMNS)}
+    parts = {"all": slice(None)} | {name: slice(i, i + 1) for i, name in enumerate(model.HIT_COLUMNS)}
+    plots = {f"scatterplot_{suffix}_{name}": part for name, part in parts.items()} if SINGLE_PLOTS else {}
     if portfolio.finished([f"scatterplots_{suffix}", *plots]):
         return
     scaler = model.load_scaler(inputs["SCALER_FILE"])
@@ -232,7 +235,7 @@ def scatterplot(
     axes.set(xlabel=f"reflectance in {bands[0]}", ylabel=f"reflectance in {bands[1]}")
     axes.set_title(heading(chosen, part))
     figure.legend(handles=legend(neurons, chosen, frame), loc="outside lower center", ncols=2, columnspacing=1.2)
-    figure.colorbar(ScalarMappable(norm_of(density), COUNT_COLOURS), ax=axes, label="spectra a square", aspect=30)
+    add_scale(figure, density, ax=axes, aspect=30)
     return figure
 
 
@@ -252,15 +255,16 @@ def scatterplots(
     last = panels.flat[-1]
     last.set_axis_off()
     last.legend(handles=legend(neurons, density, frame), loc="upper left", borderaxespad=0, handlelength=1.4)
-    bar = figure.colorbar(
-        ScalarMappable(norm_of(density), COUNT_COLOURS),
-        cax=last.inset_axes((0.05, 0.3, 0.85, 0.05)),
-        orientation="horizontal",
-    )
-    bar.set_label("spectra a square")
+    add_scale(figure, density, cax=last.inset_axes((0.05, 0.3, 0.85, 0.05)), orientation="horizontal")
     figure.supxlabel(f"reflectance in {bands[0]}", fontsize=7.5)
     figure.supylabel(f"reflectance in {bands[1]}", fontsize=7.5)
     return figure
+
+
+def add_scale(figure: Figure, density: Density, **place: Any) -> None:
+    """The colour bar of the counts, its numbers written out: exponents would be too small to read."""
+    scale = ScalarMappable(norm_of(density), COUNT_COLOURS)
+    figure.colorbar(scale, label="spectra a square", format=FuncFormatter(lambda n, _: f"{n:,.0f}"), **place)
 
 
 def norm_of(density: Density) -> LogNorm:

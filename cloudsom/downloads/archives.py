@@ -106,7 +106,8 @@ def _destination(member: tarfile.TarInfo, archive: Path, partial: Path) -> Path 
         return None
     if not member.isreg() or member.issparse():
         raise Unsafe(f"{archive}: {member.name[:100]!r} is a link or device; nothing of the archive is used")
-    tarfile.data_filter(member, str(partial))  # the standard library's opinion as well
+    if hasattr(tarfile, "data_filter"):  # the standard library's opinion as well, from Python 3.11.4 on
+        tarfile.data_filter(member, str(partial))
     inside = next((i for i, part in enumerate(path.parts) if part in COLLECTIONS), None)
     junk = any(part.startswith("._") or part == "__MACOSX" for part in path.parts)
     if inside is None or junk or len(path.parts) < inside + 3 or path.parts[inside + 1].startswith("."):
