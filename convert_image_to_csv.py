@@ -62,6 +62,8 @@ def convert(settings: Snapshot, tiff: Path, csv_file: Path, overwrite: bool) -> 
             f"{counts['pixels']:,} pixels; {counts['nodata'] / counts['pixels']:.2%} without data; "
             f"offset {scene.info.tags['RADIO_ADD_OFFSET']}, quantification {scene.info.quantification:g}"
         )
+        if written.rounded:  # with a quantification of 10000 never
+            product.results["summary"] += f"; {written.rounded:,} values are rounded to 4 decimals"
     return f"{csv_file}: {product.results['summary']}"
 
 

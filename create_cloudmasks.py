@@ -15,7 +15,6 @@ writes  MASK_DIR/NAME_mask.tif         uint8: 255 cloud, 0 clear, 1 nodata
                                        pixel's neuron; distance of the spectrum to the neuron's weights (scaled units)
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +22,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudsom import model, stores, tables
-from cloudsom.bands import CLASS_COLOURS, CLASSES, CLOUD, MASK_NODATA, N_BANDS, NO_CLASS
+from cloudsom import model, stores
+from cloudsom.bands import CLASS_COLOURS, CLASSES, CLOUD, MASK_NODATA, NO_CLASS
 from cloudsom.bmu import BMUSearch
 from cloudsom.errors import UserError
-from cloudsom.jobs import Job, choose_products, raise_if_any_failed, results_or_errors, run_jobs
-from cloudsom.rasters import open_scene, reflectance, write_layer, write_mask
+from cloudsom.jobs import Job, raise_if_any_failed, results_or_errors, run_jobs
+from cloudsom.pixels import find_sources, grid_of_scene, spectra_blocks
+from cloudsom.rasters import write_layer, write_mask
 from cloudsom.settings import Snapshot, existing, path, run, snapshot
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
@@ -52,8 +52,6 @@ CONFIDENCE = False  # write NAME_confidence.tif too
 WORKERS = 0  # processes; 0: one a processor. A worker needs about 0.5 GB for a full tile at 60 m
 OVERWRITE = False  # make again what is finished
 # --- end of constants -------------------------------------------------------------------------------------------------
-
-ROWS_AT_ONCE = 500_000  # pixels; 52 MB of float64 spectra
 
 
 @dataclass(frozen=True)
@@ -85,21 +83,12 @@ def main() -> None:
     tiff_dir, mask_dir = path(DATA_DIR, TIFF_DIR), path(DATA_DIR, MASK_DIR)
     jobs = [
         Job(name, (settings, source, tiff_dir / f"{name}.tif", trained, mask_dir, CLASS_MAPS, CONFIDENCE, OVERWRITE))
-        for name, source in sources(tiff_dir).items()
+        for name, source in find_sources(PIXELS, path(DATA_DIR, CSV_DIR), tiff_dir, PRODUCTS).items()
     ]
     outcomes = run_jobs(create_masks, jobs, WORKERS, "masking")
     for summary in results_or_errors(outcomes):
         print(summary)
     raise_if_any_failed(outcomes)
-
-
-def sources(tiff_dir: Path) -> dict[str, Path]:
-    """The file each product's spectra come from."""
-    if PIXELS == "tiff":
-        return choose_products({f.stem: f for f in tiff_dir.glob("*.tif")}, PRODUCTS, tiff_dir, "run step 7")
-    csv_dir = path(DATA_DIR, CSV_DIR)
-    csv_files = {f.name.removesuffix("_converted.csv"): f for f in csv_dir.glob("*_converted.csv")}
-    return choose_products(csv_files, PRODUCTS, csv_dir, "run step 8")
 
 
 def load_model(trained: Model) -> tuple[Any, NDArray[np.float64], model.LabelledMap]:
@@ -122,8 +111,7 @@ def create_masks(
     overwrite: bool,
 ) -> str:
     """Write one product's mask and optional layers; returns a line of summary."""
-    if not tiff.is_file():
-        raise UserError(f"{tiff}: no such file, but there is {source}; run step 7, or remove the table")
+    grid = grid_of_scene(source, tiff)
     inputs = {
         source.name: source,
         tiff.name: tiff,
@@ -139,8 +127,6 @@ def create_masks(
     if all(records):
         return f"{mask_file}: is up to date; {records[0]['results']['summary']}"  # type: ignore[index]
     scaler, weights, labels = load_model(trained)
-    with open_scene(tiff) as scene:
-        grid = scene.info.grid
     layers = find_layers(source, tiff, scaler, weights, confidence)
     if len(layers.index) != grid.width * grid.height:
         raise UserError(
@@ -186,16 +172,6 @@ def find_layers(
     ]
     distance = np.concatenate([bmus.distance for bmus in found]) if with_distance else None
     return Layers(np.concatenate([bmus.index for bmus in found]), distance)
-
-
-def spectra_blocks(source: Path, tiff: Path) -> Iterator[NDArray[np.float64]]:
-    """Blocks (n, 13) of reflectance in row-major order, NaN where there is no data, from a table or an image."""
-    if source != tiff:
-        yield from tables.read_pixels(source, chunk_rows=ROWS_AT_ONCE, dtype=np.float64)
-        return
-    with open_scene(tiff) as scene:
-        for _, dn in scene.blocks():
-            yield reflectance(dn, scene.info).reshape(-1, N_BANDS)
 
 
 def confidence_layers(layers: Layers, labels: model.LabelledMap) -> NDArray[np.float32]:

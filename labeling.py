@@ -61,7 +61,7 @@ def main() -> None:
         return
     weights = model.load_som(inputs["SOM_FILE"]).get_weights()
     rows, columns, n_bands = weights.shape
-    index = read_bmus(inputs["BMUS_CSV"], rows, columns)
+    index = model.read_bmus(inputs["BMUS_CSV"], rows, columns)
     counts = count_hits(inputs["TRAINING_CSV"], inputs["BMUS_CSV"], index, rows * columns)
     labels = majority_vote(counts, weights.reshape(-1, n_bands), tuple(TIE_ORDER), UNHIT_NEURONS)
     with stores.product(hit_maps_csv, made_by) as maps, stores.product(neuron_labels_csv, made_by) as table:
@@ -69,17 +69,6 @@ def main() -> None:
         model.neuron_labels_table(labels, rows, columns).to_csv(table.partial, index=False)
         table.results["summary"] = summary(labels, counts)
     print(f"{neuron_labels_csv}: {table.results['summary']}")
-
-
-def read_bmus(bmus_csv: Path, rows: int, columns: int) -> NDArray[np.int32]:
-    """Flat neuron index of every row of a BMU table; UserError for a position outside the map."""
-    positions = tables.read_bmus(bmus_csv)
-    outside = (positions < 0).any(axis=1) | (positions >= (rows, columns)).any(axis=1)
-    if outside.any():
-        first = int(np.flatnonzero(outside)[0])
-        place = ", ".join(str(p) for p in positions[first])
-        raise UserError(f"{bmus_csv}: row {first} names the neuron ({place}), the map has {rows} x {columns}")
-    return positions[:, 0] * np.int32(columns) + positions[:, 1]
 
 
 def count_hits(training_csv: Path, bmus_csv: Path, index: NDArray[np.int32], n_neurons: int) -> NDArray[np.int64]:

@@ -32,6 +32,7 @@ Codes = NDArray[np.uint32]
 GRID = 10_000.0  # steps per unit of reflectance: four decimals
 GRID_START, GRID_STOP = -10_000, 65_536  # k of the lookup: every uint16 DN, with or without offset
 NAN, INF, MINUS_INF = (GRID_STOP - GRID_START + i for i in range(3))  # codes after the grid's
+LABELS_START = MINUS_INF + 1  # code of label 0 in the shortest lookup
 OTHER = np.uint32(2**32 - 1)  # code of a cell that the lookup does not have
 TIE_MARGIN = 1e-6  # of one grid step; the error of v * 10000 is below 1e-11 in the lookup's range
 
@@ -42,7 +43,7 @@ MAX_DECIMALS = 15  # `shortest` without an exponent
 TIE_BITS = 1 << 28  # float64 bits below a float32's, when exactly half-way between two float32
 
 # Positions in text are unsigned: numba then leaves out the test for an index below zero, without
-# which the compiler merges neighbouring byte loads and stores (parsing 3, writing 8 times faster).
+# which the compiler merges neighbouring byte loads and stores (`_assemble` is 8 times faster).
 U = np.uint64
 ONE = U(1)
 
@@ -274,9 +275,6 @@ def integer_lookup() -> Lookup:
     return Lookup.of(list(map(str, range(2**16))))
 
 
-LABELS_START = MINUS_INF + 1  # code of label 0 in the shortest lookup
-
-
 @njit(nogil=True, cache=True)
 def _grid_codes(values: Floats, exact: bool, codes: Codes) -> tuple[int, int]:
     """Fill `codes` (rows, at least the columns of `values`) with the lookup's code of each value.
@@ -386,6 +384,9 @@ def _shortest_texts(values: Floats, out: Bytes, ends: NDArray[np.int64]) -> None
         ends[n] = p
 
 
+_NO_OTHERS = (np.empty(0, np.uint8), np.empty(0, np.int64))
+
+
 def _join(texts: Sequence[bytes]) -> tuple[Bytes, NDArray[np.int64]]:
     ends = np.cumsum([len(text) for text in texts], dtype=np.int64)
     return np.frombuffer(b"".join(texts), np.uint8), ends
@@ -436,9 +437,6 @@ def shortest_text(values: Floats, labels: NDArray[np.integer]) -> memoryview:
 def integer_text(values: NDArray[np.integer]) -> memoryview:
     """Rows of integers 0..65535 (n, columns)."""
     return _text(values.astype(np.uint32), integer_lookup(), *_NO_OTHERS)
-
-
-_NO_OTHERS = (np.empty(0, np.uint8), np.empty(0, np.int64))
 
 
 def _text(codes: Codes, lookup: Lookup, others: Bytes, ends: NDArray[np.int64]) -> memoryview:

@@ -55,6 +55,7 @@ STYLE: dict[str, Any] = {
     "xtick.major.size": 2.5,
     "ytick.major.size": 2.5,
     "axes.titlepad": 4,
+    "figure.constrained_layout.w_pad": 0.07,  # inches
     "pdf.fonttype": 42,
     "svg.fonttype": "path",
     "svg.hashsalt": "cloudsom",  # fixed names inside an SVG

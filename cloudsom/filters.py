@@ -38,7 +38,9 @@ def median(mask: Mask, size: int) -> Mask:
 
     def majority(stripe: Mask) -> Mask:
         twice, valid = 2 * count(stripe == CLOUD), count(stripe != MASK_NODATA)
-        return np.select([stripe == MASK_NODATA, twice > valid, twice < valid], [MASK_NODATA, CLOUD, CLEAR], stripe)
+        out = np.where(twice > valid, np.uint8(CLOUD), np.where(twice < valid, np.uint8(CLEAR), stripe))
+        out[stripe == MASK_NODATA] = MASK_NODATA
+        return out
 
     return _by_stripes(mask, size // 2, majority)
 
@@ -59,7 +61,7 @@ def dilate(mask: Mask, radius: int, shape: str) -> Mask:
 
 
 def _by_stripes(mask: Mask, reach: int, work: Callable[[Mask], Mask]) -> Mask:
-    """`work` on stripes of the mask with `reach` rows more on both sides, so that memory does not grow with the mask."""
+    """`work` on stripes of the mask with `reach` rows more on both sides: memory does not grow with the mask."""
     out = np.empty_like(mask)
     for top, bottom in _stripes(len(mask)):
         above = max(top - reach, 0)

@@ -477,6 +477,7 @@ class Plan(NamedTuple):
     axes: NDArray[np.float32]  # (B, 4) how spectra are put in order: axes to project on, in units of cells,
     origin: NDArray[np.float32]  # (4,) from where,
     top: NDArray[np.float32]  # (4,) and the last cell on each axis, a power of 2 less 1
+    apart: NDArray[np.float32]  # (K, padded K) distances between the neurons; of a large map (0, padded K)
     relative: float
     absolute: float
     slack: float
@@ -500,6 +501,7 @@ class Scratch(NamedTuple):
 
 UNSETTLED = -2  # in place of a BMU: to be found in float64
 N_CELLS = 2**16
+LARGE = 1024  # neurons; the distances between more are not kept but measured when needed, a tenth slower
 
 
 def make_plan(weights: NDArray[np.float64]) -> Plan:
@@ -515,7 +517,10 @@ def make_plan(weights: NDArray[np.float64]) -> Plan:
     gamma, tiny = (n_bands + 8) * u, n_bands * 2.0**-120
     relative = (1 + 2.0**-15) * (1 + 16 * u) * (1 + gamma) / (1 - gamma)
     absolute = 2.0**15 * 18 * (u * longest) * (u * longest) + 4 * tiny
-    return Plan(weights, rounded, blocks, *_grid(weights), relative, absolute, 1 + 8 * gamma, tiny)
+    apart = aligned((n_neurons if n_neurons <= LARGE else 0, len(rounded)), np.float32)
+    plan = Plan(weights, rounded, blocks, *_grid(weights), apart, relative, absolute, 1 + 8 * gamma, tiny)
+    measure_neurons_apart(plan, apart)
+    return plan
 
 
 def _grid(weights: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
@@ -672,12 +677,29 @@ def _measure_all(plan: Plan, point_at: int, squares: Any) -> tuple[float, int]:
 
 
 @inline
+def _measure_apart(plan: Plan, b: int, apart: Any) -> None:
+    """Distances of the neurons from neuron b, with all the slack they need; 0 for the padding, to keep it out."""
+    _measure_all(plan, address(plan.rounded) + 4 * plan.rounded.shape[1] * b, apart)
+    slack, tiny = f32_spread(np.float32(plan.slack)), f32_spread(np.float32(2 * plan.tiny))
+    for at in range(address(apart), address(apart) + 4 * len(apart), 64):
+        store(at, root(multiply_add(f32_load(at), slack, tiny)))
+    apart[len(plan.exact) :] = 0
+
+
+@kernel
+def measure_neurons_apart(plan: Plan, apart: Any) -> None:
+    """`plan.apart` of all neurons."""
+    for b in range(len(apart)):
+        _measure_apart(plan, b, apart[b])
+
+
+@inline
 def _candidates(plan: Plan, scratch: Scratch, b_before: int) -> tuple[int, int]:
     """Neurons that can be the BMU of any of the group's spectra (2. of `Plan`): their number, and neuron b.
 
     `b_before` is the neuron scratch.apart was last made for.
     """
-    n_neurons, n_bands = plan.exact.shape
+    n_bands = plan.exact.shape[1]
     mean_at, group_at, apart_at = address(scratch.mean), address(scratch.group), address(scratch.apart)
     reach = f32_spread(np.float32(0))
     for b in range(n_bands):
@@ -685,12 +707,10 @@ def _candidates(plan: Plan, scratch: Scratch, b_before: int) -> tuple[int, int]:
         reach = multiply_add(d, d, reach)
     rho = np.sqrt(largest(reach) * plan.slack + 2 * plan.tiny)
     least, nearest = _measure_all(plan, mean_at, scratch.squares)
-    if nearest != b_before:
-        _measure_all(plan, address(plan.rounded) + 4 * n_bands * nearest, scratch.apart)
-        slack, tiny = f32_spread(np.float32(plan.slack)), f32_spread(np.float32(2 * plan.tiny))
-        for at in range(apart_at, apart_at + 4 * len(scratch.apart), 64):
-            store(at, root(multiply_add(f32_load(at), slack, tiny)))
-        scratch.apart[n_neurons:] = 0  # keeps the padding out
+    if len(plan.apart):
+        apart_at = address(plan.apart) + 4 * len(plan.rounded) * nearest
+    elif nearest != b_before:
+        _measure_apart(plan, nearest, scratch.apart)
     share = 2 * (plan.relative - 1)
     level = f32_spread(np.float32((least * (1 + share) + share * rho * rho + plan.absolute) * plan.slack))
     steep = f32_spread(np.float32(2 * rho * plan.slack))
@@ -752,23 +772,29 @@ def _settle(plan: Plan, scratch: Scratch, rounded: Any, x: Any, two: bool) -> tu
     for b in range(len(x)):
         if not np.isfinite(x[b]):
             return -1, -1
-    least, nearest = _measure_all(plan, address(rounded), scratch.squares)
+    squares, squares_at = scratch.squares, address(scratch.squares)
+    least, nearest = _measure_all(plan, address(rounded), squares)
     if two:
-        least = np.float32(np.inf)
-        for j in range(len(plan.exact)):
-            if j != nearest and scratch.squares[j] < least:
-                least = scratch.squares[j]
-    limit = least * plan.relative + plan.absolute
+        squares[nearest], least = np.inf, squares[nearest]
+        low = f32_spread(np.float32(np.inf))
+        for at in range(squares_at, squares_at + 4 * len(squares), 64):
+            low = where_less(f32_load(at), low, f32_load(at), low)
+        squares[nearest], least = least, smallest(low)
+    limit = f32_spread(np.float32(least * plan.relative + plan.absolute))
     first, second, best, runner_up = -1, -1, np.inf, np.inf
-    for j in range(len(plan.exact)):
-        if scratch.squares[j] > limit:
-            continue
-        d = np.sqrt(squared_distance(x, plan.exact[j]))
-        if first < 0 or d < best:
-            second, runner_up = first, best
-            first, best = j, d
-        elif second < 0 or d < runner_up:
-            second, runner_up = j, d
+    for k in range(0, len(squares), 16):
+        bits = not_above(f32_load(squares_at + 4 * k), limit)
+        while bits:
+            j = k + np.int64(first_bit(bits))
+            bits &= bits - np.uint32(1)
+            if j >= len(plan.exact):
+                continue
+            d = np.sqrt(squared_distance(x, plan.exact[j]))
+            if first < 0 or d < best:
+                second, runner_up = first, best
+                first, best = j, d
+            elif second < 0 or d < runner_up:
+                second, runner_up = j, d
     return first, second
 
 

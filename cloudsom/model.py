@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cloudsom import stores
+from cloudsom import stores, tables
 from cloudsom.bands import CLASSES, CLEAR, CLOUD, N_BANDS, NO_CLASS
 from cloudsom.errors import UserError
 from cloudsom.labels import CLASS_CODES, NeuronLabels
@@ -136,6 +136,17 @@ def read_hit_maps(path: Path) -> tuple[NDArray[np.int64], int, int]:
     except (ValueError, TypeError):
         raise UserError(f"{path}: counts are not all whole numbers; make the table again (step 5)") from None
     return counts, rows, columns
+
+
+def read_bmus(path: Path, rows: int, columns: int) -> NDArray[np.int32]:
+    """Flat neuron index of every row of a BMU table; UserError for a position outside the map."""
+    positions = tables.read_bmus(path)
+    outside = (positions < 0).any(axis=1) | (positions >= (rows, columns)).any(axis=1)
+    if outside.any():
+        first = int(np.flatnonzero(outside)[0])
+        place = ", ".join(str(p) for p in positions[first])
+        raise UserError(f"{path}: row {first} names the neuron ({place}), the map has {rows} x {columns}")
+    return positions[:, 0] * np.int32(columns) + positions[:, 1]
 
 
 def check_same_map(som_path: Path, shape: tuple[int, ...], table_path: Path, rows: int, columns: int) -> None:

@@ -81,9 +81,8 @@ def line_mean(blocks: int, factor: int, step: int) -> sparse.csr_matrix:
     pixel = np.arange(blocks * factor)
     left, share = pixel // step, (pixel % step) / step
     right = np.minimum(left + 1, samples - 1)
-    block = pixel // factor
     weights = np.concatenate([(1 - share) / factor, share / factor])
-    places = (np.concatenate([block, block]), np.concatenate([left, right]))
+    places = (np.tile(pixel // factor, 2), np.concatenate([left, right]))
     return sparse.csr_matrix((weights.astype(np.float32), places), shape=(blocks, samples))
 
 
@@ -118,27 +117,25 @@ class Estimate:
     lost: Mapping[int, Float] = field(default_factory=dict)
 
 
-def estimate(samples: NDArray[np.uint16], height: int, width: int, factor: int, step: int) -> Estimate:
-    """Block means of factor x factor native pixels from low-pass samples at every `step`-th (2 or 4)."""
-    mean = _line_means(samples, height, width, factor, step)
-    return Estimate(mean - np.float32(ROUNDING_BIAS * np.log2(step)), _coarse_details(samples))
+def estimate(samples: NDArray[np.uint16], shape: tuple[int, int], factor: int, octaves: int) -> Estimate:
+    """Block means (h, w) = `shape` of factor x factor native pixels from samples `octaves` (1 or 2) halvings down."""
+    mean = _line_means(samples, shape, factor, 2**octaves)
+    return Estimate(mean - np.float32(ROUNDING_BIAS * octaves), _coarse_details(samples))
 
 
-def estimate_guide(samples: NDArray[np.uint16], height: int, width: int) -> Estimate:
-    """As `estimate` for a 10 m band at half its resolution, (3 h, 3 w), with all that can be carried to other bands."""
-    mean = _line_means(samples, height, width, 6, 2)
-    rows, columns = low_pass(3 * height), low_pass(3 * width)
+def estimate_guide(samples: NDArray[np.uint16], shape: tuple[int, int]) -> Estimate:
+    """As `estimate` for a 10 m band one halving down, with all that can be carried to other bands."""
+    mean = _line_means(samples, shape, 6, 2)
+    rows, columns = (low_pass(3 * n) for n in shape)
     at_quarter = both_ways(rows, columns, samples)
-    as_20m = both_ways(rows @ line_mean(3 * height, 2, 2), columns @ line_mean(3 * width, 2, 2), samples)
-    lost = {
-        6: mean - _line_means(at_quarter, height, width, 6, 4),
-        3: mean - _line_means(as_20m, height, width, 3, 2),
-    }
+    to_20m = [line_mean(3 * n, 2, 2) for n in shape]
+    as_20m = both_ways(rows @ to_20m[0], columns @ to_20m[1], samples)
+    lost = {6: mean - _line_means(at_quarter, shape, 6, 4), 3: mean - _line_means(as_20m, shape, 3, 2)}
     return Estimate(mean - np.float32(ROUNDING_BIAS), _coarse_details(as_20m), lost)
 
 
-def _line_means(samples: NDArray[np.generic], height: int, width: int, factor: int, step: int) -> Float:
-    return both_ways(line_mean(height, factor, step), line_mean(width, factor, step), samples)
+def _line_means(samples: NDArray[np.generic], shape: tuple[int, int], factor: int, step: int) -> Float:
+    return both_ways(line_mean(shape[0], factor, step), line_mean(shape[1], factor, step), samples)
 
 
 def _coarse_details(samples: NDArray[np.generic]) -> Float:
@@ -146,7 +143,7 @@ def _coarse_details(samples: NDArray[np.generic]) -> Float:
     height, width = (n // 3 for n in samples.shape)
     pixels = samples[: 3 * height, : 3 * width]
     at_half = both_ways(low_pass(3 * height), low_pass(3 * width), pixels)
-    return _line_means(pixels, height, width, 3, 1) - _line_means(at_half, height, width, 3, 2)
+    return _line_means(pixels, (height, width), 3, 1) - _line_means(at_half, (height, width), 3, 2)
 
 
 def carry_details(band: Estimate, factor: int, guides: Sequence[Estimate], clean: NDArray[np.bool_]) -> Float:

@@ -389,8 +389,8 @@ def read_reduced(work: Work, name: str) -> Reduced | None:
         samples = np.empty((level.YSize, level.XSize), np.uint16)
         for row, dn in image.strips(level, STRIP_ROWS >> octaves):
             samples[row : row + len(dn)] = dn
-    size = grid.height, grid.width
-    guessed = estimate_guide(samples, *size) if name in GUIDES else estimate(samples, *size, factor, 2**octaves)
+    shape = grid.height, grid.width
+    guessed = estimate_guide(samples, shape) if name in GUIDES else estimate(samples, shape, factor, octaves)
     missing = patches(samples == 0)
     empty = ~any_sample(~missing, grid)
     return Reduced(factor, guessed, empty, any_sample(missing | (samples > LARGEST_MEASURED), grid) & ~empty)

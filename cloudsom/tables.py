@@ -45,7 +45,7 @@ BMU_HEADER = ",".join(BMU_COLUMNS)
 
 CHUNK_ROWS = 262_144  # rows in a block handed to the caller: 14 MB of float32 spectra
 PIECE_ROWS = 8192  # rows one thread formats at a time: 1.2 MB of text
-PIECE_BYTES = 1 << 20  # text one thread parses at a time
+PIECE_BYTES = 2 << 20  # text one thread parses at a time
 LONGEST_LINE = 1 << 16  # bytes; a row of 14 numbers has about 150
 
 Floats = NDArray[Any]  # float32 or float64

@@ -2,6 +2,7 @@
 
 import io
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -234,6 +235,8 @@ def test_hit_rates_are_labelled_in_thousands() -> None:
     rendered(figure)
     words = [text.get_text() for text in words_of(figure)]
     assert {"10", "20", "50", "spectra (thousands)"} <= set(words)
+    few = Creating_hit_rate_maps.hit_rate_map(counts // 1000)
+    assert "spectra" in [text.get_text() for text in words_of(few)]
 
 
 # --- U-matrix ---------------------------------------------------------------------------------------------------------
@@ -529,24 +532,47 @@ def test_script_writes_its_figures_once_with_words_for_them(
     assert [place.stat().st_mtime_ns for place in written.values()] == times
 
 
-def test_all_letters_are_at_least_7_points_and_within_the_figure() -> None:
-    density = density_of(*make_spectra(200))
-    neurons = Creating_scatterplots.Neurons(np.ones((2, 2)), np.ones((2, 2)), np.eye(2, dtype=bool))
-    weights = np.random.default_rng(0).random((20, 15, 13))
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: Creating_hit_rate_maps.hit_rate_maps(np.ones((20, 15, 6), int)),
+        lambda: Creating_hit_rate_maps.hit_rate_map(np.full((20, 15), 523_400)),
+        lambda: Creating_component_planes.component_planes(*[np.random.default_rng(0).random((20, 15, 13))] * 2),
+        lambda: Creating_component_planes.component_plane(*[np.random.default_rng(0).random((20, 15))] * 2, "B1"),
+        lambda: Creating_scatterplots.scatterplots(*made_scatter(), (0, 1, 0, 1), ("B8", "B11")),
+        lambda: Creating_scatterplots.scatterplot(*made_scatter(), (0, 1, 0, 1), ("B8a", "B11"), slice(4, 5)),
+        lambda: U_matrix_creation.u_matrix_figure(np.random.default_rng(0).random((20, 15))),
+        lambda: neuron_label_maps.neuron_label_maps(CLASSES_OF_AUTHORS, *[labels.is_cloud(CLASSES_OF_AUTHORS)] * 2),
+        lambda: neuron_spectra.neuron_spectra(*made_spectra_of_classes()),
+        lambda: methodology_figure.methodology_figure(made_stages(), ["988,404 spectra"], "S2A_" * 15),
+        lambda: colored_cloudmasks.colored_mask(np.arange(100, dtype=np.uint8).reshape(10, 10) % 5),
+        colored_cloudmasks.legend_figure,
+    ],
+)
+def test_all_letters_are_at_least_7_points_and_none_is_cut_off(draw: Callable[[], Figure]) -> None:
+    figure = draw()
+    picture = rendered(figure)
+    for text in words_of(figure):
+        assert text.get_fontsize() >= 7 and "$" not in text.get_text(), text.get_text()
+    for side, edge in {"top": picture[0], "foot": picture[-1], "left": picture[:, 0], "right": picture[:, -1]}.items():
+        assert (edge == 255).all(), side  # what is cut off leaves a trace on the edge
+
+
+def made_scatter() -> tuple[Any, Any]:
+    bright = np.eye(2, dtype=bool)
+    return density_of(*make_spectra(200)), Creating_scatterplots.Neurons(np.ones((2, 2)), np.ones((2, 2)), bright)
+
+
+def made_spectra_of_classes() -> tuple[Any, list[Any], np.ndarray]:
+    found = neuron_spectra.class_spectra([make_spectra(200)])
+    return found, [neuron_spectra.Neuron(20, 15, 50, found.mean[4])], found.mean[:2]
+
+
+def made_stages() -> Any:
     cloud = labels.is_cloud(CLASSES_OF_AUTHORS)
-    for figure in (
-        Creating_hit_rate_maps.hit_rate_maps(np.ones((20, 15, 6), int)),
-        Creating_component_planes.component_planes(weights, weights),
-        Creating_scatterplots.scatterplots(density, neurons, (0, 1, 0, 1), ("B8", "B11")),
-        U_matrix_creation.u_matrix_figure(np.ones((20, 15))),
-        neuron_label_maps.neuron_label_maps(CLASSES_OF_AUTHORS, cloud, cloud == CLOUD),
-        colored_cloudmasks.colored_mask(np.ones((10, 10), np.uint8)),
-    ):
-        picture = rendered(figure)
-        for text in words_of(figure):
-            assert text.get_fontsize() >= 7 and "$" not in text.get_text(), text.get_text()
-        for edge in (picture[0], picture[-1], picture[:, 0], picture[:, -1]):
-            assert (edge == 255).all()  # what is cut off leaves a trace on the edge
+    scene, mask = np.zeros((50, 60, 3), np.uint8), np.zeros((50, 60), np.uint8)
+    neurons, counts = np.zeros((20, 15, 3), np.uint8), np.ones((20, 15, 6), np.int64)
+    return methodology_figure.Stages(neurons, counts, CLASSES_OF_AUTHORS, cloud, scene, mask, cloud == CLOUD, mask)
 
 
 def test_figures_use_fine_tuned_labels_where_there_are_some(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -205,6 +205,12 @@ def test_float32_texts_are_nearest_to_no_other_float32(
                 assert abs(Fraction(cell) - exact) < gap / 2
 
 
+def test_no_text_of_the_lookup_is_a_tie_of_float32() -> None:
+    """Half-way between two float32, the way by float64 could differ from the direct one."""
+    k = np.arange(decimals.GRID_START, decimals.GRID_STOP)
+    assert (bits(k / decimals.GRID) % 2**29 != 2**28).all()
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_off_grid_spectra_are_as_short_as_repr(tmp_path: Path, dtype: type) -> None:
     values: NDArray[Any] = np.random.default_rng(1).uniform(0.001, 2.8, (200, 13)).astype(dtype)

@@ -14,6 +14,7 @@ writes  FIGURES_DIR/methodology.png
 """
 
 import sys
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -226,13 +227,14 @@ def draw_stage_1(part: SubFigure, stages: Stages, facts: list[str]) -> None:
 
 def draw_stage_2(part: SubFigure, stages: Stages, name: str) -> None:
     """Labels by majority vote, the scene and its mask."""
-    heading(part, f"Stage 2: label the neurons by majority vote, and mask a scene ({name})")
+    heading(part, "Stage 2: label the neurons by majority vote, and mask a scene")
     panels = row_of_panels(part, [1, 1, 1.3, 1.3])
     draw_classes(panels[0], stages.classes)
     panels[0].set_title("(b) class of each neuron")
     draw_cloud(panels[1], stages.cloud)
     panels[1].set_title("(c) cloud or clear")
     show(panels[2], stages.scene, "(d) scene")
+    panels[2].set_xlabel("\n".join(textwrap.wrap(name, 30)), fontsize=7)
     show(panels[3], mask_picture(stages.mask), f"(e) mask: {cloud_share(stages.mask):.1%} cloud (white)")
     legend(part, class_legend(stages.classes) + cloud_legend(stages.cloud))
 

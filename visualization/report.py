@@ -230,7 +230,7 @@ def missing_stages(stages: list[Stage]) -> list[str]:
 
 
 def recipe_of(run_files: dict[str, Path], figures: dict[str, Path], stages: list[Stage]) -> stores.Recipe:
-    """What the report is made of. Refuses files of different runs, such as a figure of an older map.
+    """What the report is made of, settings files included. Refuses files of different runs (a figure of an older map).
 
     The two sets of masks have files of the same roles, so each is checked beside the run's own files alone.
     """
@@ -238,7 +238,9 @@ def recipe_of(run_files: dict[str, Path], figures: dict[str, Path], stages: list
     shared = run_files | {f"figure {name}": place for name, place in figures.items()}
     recipes = {stage.key: stores.recipe(settings, shared | stage.inputs()) for stage in stages}
     inputs = {f"{key}: {role}": entry for key, recipe in recipes.items() for role, entry in recipe.inputs.items()}
-    return stores.Recipe(settings.script, settings.constants, inputs)
+    files = shared | {f"{stage.key}: {role}": place for stage in stages for role, place in stage.inputs().items()}
+    told = only_existing({f"settings of {role}": stores.record_path(place) for role, place in files.items()})
+    return stores.Recipe(settings.script, settings.constants, inputs | stores.recipe(settings, told).inputs)
 
 
 def read_training(files: dict[str, Path]) -> Training:
@@ -443,9 +445,9 @@ def table(
             cells.append(f'<th role="columnheader" scope="col" class="plain">{escape(head)}</th>')
     last = f'<tfoot role="rowgroup">{"".join(foot)}</tfoot>' if foot else ""
     return (
-        f'<table role="table" class="{kind}"><caption>{escape(caption)}</caption>'
+        f'<div class="scroll"><table role="table" class="{kind}"><caption>{escape(caption)}</caption>'
         f'<thead role="rowgroup"><tr role="row">{"".join(cells)}</tr></thead>'
-        f'<tbody role="rowgroup">{"".join(rows)}</tbody>{last}</table>'
+        f'<tbody role="rowgroup">{"".join(rows)}</tbody>{last}</table></div>'
     )
 
 

@@ -1,0 +1,214 @@
+"""The BMU search beside faiss, BLAS and MiniSom: speed, memory, and how many BMUs are wrong.
+
+    python -m benchmarks.bench_bmu
+    python -m benchmarks.bench_bmu --spectra spectra.h5 ... --scenes scene.npz ... --rows 1000000
+
+A 20 x 15 map is trained by the published law on the spectra; then the BMUs of the spectra, and of each
+scene repeated to the number of rows, are searched by every method in turn. Each method runs in a process
+of its own: peak memory is what it needs beside Python, its imports and the spectra. Times are medians of
+five runs; CPU time (of all threads) tells what they would be on a machine that does nothing else. Slow
+methods get fewer rows. "wrong" are rows of a million whose BMU is not ours; ours are checked against
+float64 distances by numpy on 100,000 rows. `--spectra` takes HDF5 files of the spectra database,
+`--scenes` npz files with `dn` (rows, columns, 13); without them spectra are drawn at random, smoothly.
+At the end: how the time grows with the rows and with the map, beside faiss.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.samples import memory, reset_peak, scaled_scenes, scaled_spectra
+from cloudsom.bmu import find_bmus
+from cloudsom.training import TrainingLaw, train_som
+
+Spectra = NDArray[np.float32]
+RUNS = 5
+CHECKED_ROWS = 100_000
+
+
+# --- the methods ------------------------------------------------------------------------------------------------------
+
+
+def _faiss(x: Spectra, w: NDArray[np.float64], threads: int) -> NDArray[Any]:
+    import faiss
+
+    faiss.omp_set_num_threads(threads)
+    index = faiss.IndexFlatL2(w.shape[1])
+    index.add(w.astype(np.float32))
+    return index.search(x, 1)[1].ravel()
+
+
+def _blas(x: Spectra, w: NDArray[np.float64]) -> NDArray[Any]:
+    """|w|**2 - 2 x.w in float32, 256 rows at a time."""
+    double, square = np.asfortranarray(-2 * w.T.astype(np.float32)), (w**2).sum(axis=1).astype(np.float32)
+    return np.concatenate([(x[i : i + 256] @ double + square).argmin(axis=1) for i in range(0, len(x), 256)])
+
+
+def _som(w: NDArray[np.float64]) -> Any:
+    from minisom import MiniSom
+
+    som = MiniSom(len(w), 1, w.shape[1])
+    som._weights = w[:, np.newaxis]
+    return som
+
+
+def _minisom_matrix(x: Spectra, w: NDArray[np.float64]) -> NDArray[Any]:
+    som = _som(w)
+    return np.concatenate([som._distance_from_weights(x[i : i + 1000]).argmin(axis=1) for i in range(0, len(x), 1000)])
+
+
+def _minisom_winner(x: Spectra, w: NDArray[np.float64]) -> NDArray[Any]:
+    som = _som(w)
+    return np.array([som.winner(row)[0] for row in x])
+
+
+def _susi(x: Spectra, w: NDArray[np.float64]) -> NDArray[Any]:
+    import susi
+
+    som = susi.SOMClustering(n_rows=len(w), n_columns=1)
+    return np.array([som.get_bmu(row, w[:, np.newaxis])[0] for row in x])
+
+
+PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Method:
+    name: str
+    run: Callable[[Spectra, NDArray[np.float64]], NDArray[Any]]
+    needs: str = "numpy"
+    rows: int | None = None  # how many it gets, if not all
+
+
+METHODS = [
+    Method("ours", lambda x, w: find_bmus(x, w).index),
+    Method("ours, 1 thread", lambda x, w: find_bmus(x, w, threads=1).index),
+    Method("ours, with distances", lambda x, w: find_bmus(x, w, distance=True).index),
+    Method("ours, with second BMUs", lambda x, w: find_bmus(x, w, second=True).index),
+    Method("faiss IndexFlatL2", lambda x, w: _faiss(x, w, PROCESSORS), "faiss"),
+    Method("faiss, 1 thread", lambda x, w: _faiss(x, w, 1), "faiss"),
+    Method("BLAS, 256 rows a time", _blas),
+    Method("MiniSom's matrix, 1000 rows", _minisom_matrix, rows=200_000),
+    Method("MiniSom.winner", _minisom_winner, rows=10_000),
+    Method("susi", _susi, "susi", rows=5_000),
+]
+
+
+# --- measuring --------------------------------------------------------------------------------------------------------
+
+
+class Result(NamedTuple):
+    rows: int
+    median: float  # seconds
+    cpu: float  # seconds of all threads
+    peak: float  # bytes
+    index: NDArray[np.int32]
+
+
+def measure(name: str, spectra: Path, weights: Path, rows: int | None) -> Result:
+    """Run one method in this process, which runs nothing else."""
+    method = next(method for method in METHODS if method.name == name)
+    x, w = np.load(spectra)[: rows or method.rows], np.load(weights)
+    method.run(x[:5000], w)  # imports, compiled code, threads
+    before, peak, seconds, cpu = memory("VmRSS"), 0.0, [], []
+    for _ in range(RUNS if method.rows is None else 1):
+        reset_peak()
+        start, start_cpu = time.perf_counter(), time.process_time()
+        index = method.run(x, w)
+        seconds.append(time.perf_counter() - start)
+        cpu.append(time.process_time() - start_cpu)
+        peak = max(peak, memory("VmHWM") - before)
+    return Result(len(x), statistics.median(seconds), statistics.median(cpu), peak, index.astype(np.int32))
+
+
+def in_its_own_process(name: str, spectra: Path, weights: Path, rows: int | None = None) -> Result | None:
+    """`measure` there; None where the method's package is not installed, which is said."""
+    needs = next(method.needs for method in METHODS if method.name == name)
+    if importlib.util.find_spec(needs) is None:
+        print(f"  {name:28} skipped: {needs} is not installed", flush=True)
+        return None
+    if name.startswith("BLAS"):
+        os.environ["OPENBLAS_NUM_THREADS"] = "1"  # more do not help matrices this thin
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(measure, (name, spectra, weights, rows))
+
+
+def compare(title: str, spectra: Path, weights: Path) -> None:
+    """Print a table of all methods."""
+    print(f"\n{title}\n  {'':28}M rows/s  x ours  CPU ns a row  peak MB  wrong a million", flush=True)
+    ours: Result | None = None
+    for method in METHODS:
+        result = in_its_own_process(method.name, spectra, weights)
+        if result is None:
+            continue
+        ours = ours or result
+        wrong = 1e6 * np.mean(result.index != ours.index[: result.rows])
+        speed, cpu = result.rows / result.median, 1e9 * result.cpu / result.rows
+        slower = speed / (ours.rows / ours.median)
+        print(f"  {method.name:28}{speed / 1e6:8.2f} {slower:7.3f} {cpu:13.0f} {result.peak / 1e6:8.0f} {wrong:11.1f}",
+              flush=True)  # fmt: skip
+    assert ours is not None
+    x, w = np.load(spectra, mmap_mode="r"), np.load(weights)
+    rows = np.random.default_rng(0).choice(len(x), min(CHECKED_ROWS, len(x)), replace=False)
+    wrong = sum(
+        int((np.linalg.norm(x[part][:, np.newaxis] - w, axis=-1).argmin(axis=1) != ours.index[part]).sum())
+        for part in np.array_split(np.sort(rows), 100)
+    )
+    print(f"  ours against float64 distances by numpy: {wrong} of {len(rows):,} BMUs differ")
+
+
+def growth(folder: Path, x: Spectra, row_numbers: Sequence[int], maps: Sequence[tuple[int, int]]) -> None:
+    """Time by number of rows on a 20 x 15 map, and by map with the middle number of rows."""
+    print(f"\nhow it grows\n  {'map':>8}{'rows':>12}{'ours s':>10}{'faiss s':>10}{'times faster':>14}", flush=True)
+    middle = sorted(row_numbers)[len(row_numbers) // 2]
+    for shape, n in [((20, 15), n) for n in row_numbers] + [(shape, middle) for shape in maps]:
+        radius = max(2.0, max(shape) / 2)
+        som = train_som(x, TrainingLaw(*shape, n_iter=200_000, radius_start=radius))
+        np.save(folder / "weights.npy", som.get_weights().reshape(-1, x.shape[1]))
+        np.save(folder / "spectra.npy", np.resize(x, (n, x.shape[1])))
+        ours, faiss = (
+            in_its_own_process(name, folder / "spectra.npy", folder / "weights.npy")
+            for name in ("ours", "faiss IndexFlatL2")
+        )
+        assert ours is not None
+        line = f"  {shape[0]:>4} x{shape[1]:>2}{n:>12,}{ours.median:>10.3f}"
+        print(line + (f"{faiss.median:>10.3f}{faiss.median / ours.median:>14.1f}" if faiss else ""), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1_000_000, help="spectra in each comparison")
+    parser.add_argument("--spectra", type=Path, nargs="*", default=[], help="HDF5 files of the spectra database")
+    parser.add_argument("--scenes", type=Path, nargs="*", default=[], help="npz files with `dn`")
+    parser.add_argument("--growth", type=int, nargs="*", default=[100_000, 1_000_000, 10_000_000], help="rows")
+    arguments = parser.parse_args()
+    x, scaler = scaled_spectra(arguments.spectra, arguments.rows)
+    weights = train_som(x, TrainingLaw()).get_weights().reshape(-1, x.shape[1])
+    cases = {"training spectra": x, "training spectra, shuffled": np.random.default_rng(0).permutation(x)}
+    cases |= scaled_scenes(arguments.scenes, scaler)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        np.save(folder / "map.npy", weights)
+        for title, values in cases.items():
+            np.save(folder / "case.npy", np.resize(values, (arguments.rows, x.shape[1])).astype(np.float32))
+            compare(f"{title}: {arguments.rows:,} rows, 20 x 15 neurons, {x.shape[1]} bands, {PROCESSORS} processors",
+                    folder / "case.npy", folder / "map.npy")  # fmt: skip
+        if arguments.growth:
+            growth(folder, x, arguments.growth, [(10, 10), (30, 30), (60, 60)])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""Bright samples: spectra of bright ground without cloud, from the places where users know of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cloudsom.bands import BANDS, CLOUD, MASK_NODATA
+from cloudsom.errors import UserError
+from cloudsom.filters import dilate
+from cloudsom.model import read_table
+from cloudsom.pixels import spectra_at
+from cloudsom.rasters import read_mask
+from cloudsom.references import read_reference
+from cloudsom.vectors import Feature, pixels_marked
+
+#: Columns of bright_samples.csv: row and column counted from 0, reflectance, and which source the sample comes from.
+COLUMNS = ("product", "row", "column", *BANDS, "source")
+
+#: Where samples come from, in the order in which a pixel named twice keeps its first source.
+SOURCES = ("reference", "polygons", "csv")
+
+VISIBLE = [BANDS.index(band) for band in ("B2", "B3", "B4")]
+CIRRUS = BANDS.index("B10")
+
+
+@dataclass(frozen=True)
+class ReferenceRules:
+    """Which false alarms of a mask are taken for bright ground; `fine_tuning.py` gives the numbers' reasons."""
+
+    cloud_codes: tuple[int, ...]
+    left_out_codes: tuple[int, ...]
+    cloud_margin: int
+    least_brightness: float
+    most_cirrus: float
+
+
+def false_alarms(mask: NDArray[np.uint8], reference: NDArray[np.integer], rules: ReferenceRules) -> NDArray[np.int64]:
+    """Flat positions of the pixels a mask calls cloud and its reference clear, away from the reference's clouds."""
+    clear = ~np.isin(reference, (*rules.cloud_codes, *rules.left_out_codes))
+    clouds = np.where(np.isin(reference, rules.cloud_codes), CLOUD, 0).astype(np.uint8)
+    near_cloud = dilate(clouds, rules.cloud_margin, "square") == CLOUD
+    return np.flatnonzero((mask == CLOUD) & clear & ~near_cloud)
+
+
+def is_bright(spectra: NDArray[np.float64], rules: ReferenceRules) -> NDArray[np.bool_]:
+    """Which spectra (n, 13) are bright in the visible bands and not under cirrus."""
+    visible: NDArray[np.float64] = spectra[:, VISIBLE].mean(axis=1)
+    return (visible >= rules.least_brightness) & (spectra[:, CIRRUS] <= rules.most_cirrus)
+
+
+def read_positions(path: Path) -> pd.DataFrame:
+    """A hand-written CSV of product, row, column (counted from 0); UserError with the line for anything else."""
+    table = read_table(path, ("product", "row", "column"))
+    if list(table.columns) != ["product", "row", "column"]:
+        raise UserError(f"{path}: has the columns {', '.join(map(str, table.columns))}; needed: product, row, column")
+    if table.empty:
+        raise UserError(f"{path}: names no pixels; write one a line: product, row, column")
+    for name in ("row", "column"):
+        values = pd.to_numeric(table[name], errors="coerce")
+        wrong = np.flatnonzero(~(values.notna() & (values >= 0) & (values % 1 == 0)))
+        if len(wrong):
+            value = table[name].iloc[wrong[0]]
+            raise UserError(f"{path}: line {wrong[0] + 2}: {name} is {value!r}; give whole numbers counted from 0")
+        table[name] = values.astype(np.int64)
+    unnamed = np.flatnonzero(table["product"].isna())
+    if len(unnamed):
+        raise UserError(f"{path}: line {unnamed[0] + 2}: names no product; write product, row, column")
+    table["product"] = table["product"].astype(str).str.strip().str.removesuffix(".SAFE")
+    return table
+
+
+def check_positions(path: Path, table: pd.DataFrame, shape: tuple[int, int], mask: NDArray[np.uint8]) -> None:
+    """UserError for the first of one product's positions that is outside its image or has no data."""
+    for line, row, column in zip(table.index + 2, table["row"], table["column"], strict=True):
+        if row >= shape[0] or column >= shape[1]:
+            raise UserError(
+                f"{path}: line {line}: row {row}, column {column} is outside the image, which has {shape[0]} rows and "
+                f"{shape[1]} columns (counted from 0); correct it"
+            )
+        if mask[row, column] == MASK_NODATA:
+            raise UserError(f"{path}: line {line}: row {row}, column {column} has no data; name another pixel")
+
+
+def sample_table(
+    product: str, width: int, pixels: NDArray[np.int64], spectra: NDArray[np.float64], source: Sequence[str]
+) -> pd.DataFrame:
+    """One product's samples in the columns of bright_samples.csv, from flat positions and spectra (n, 13)."""
+    row, column = np.divmod(pixels, width)
+    where = {"product": product, "row": row, "column": column}
+    return pd.DataFrame(where | dict(zip(BANDS, spectra.T, strict=True)) | {"source": list(source)})
+
+
+def read_samples(path: Path) -> pd.DataFrame:
+    """bright_samples.csv; UserError for anything else."""
+    table = read_table(path, COLUMNS)
+    try:
+        spectra = table[list(BANDS)].to_numpy(np.float64)
+    except (ValueError, TypeError):
+        raise UserError(f"{path}: its reflectances are not all numbers; run fine_tuning.py again") from None
+    if not np.isfinite(spectra).all():
+        raise UserError(f"{path}: holds reflectances that are not finite; run fine_tuning.py again")
+    return table
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The files of one product: where its spectra come from, its image, its SOM1 mask, and its reference if used."""
+
+    name: str
+    source: Path
+    tiff: Path
+    mask: Path
+    reference: Path | None = None
+
+
+def sample_scene(
+    scene: Scene,
+    rules: ReferenceRules,
+    features: Sequence[Feature],
+    positions: Sequence[tuple[Path, pd.DataFrame]],
+    most_samples: int,
+    seed: int,
+) -> pd.DataFrame:
+    """The bright samples of one product from its reference, from polygons and from positions in CSVs.
+
+    What a person has marked is taken as it is; false alarms of the reference are taken where they are bright. More than
+    `most_samples` are thinned out at random.
+    """
+    mask, grid = read_mask(scene.mask)
+    marked = {"reference": np.empty(0, np.int64), "polygons": np.empty(0, np.int64), "csv": np.empty(0, np.int64)}
+    if scene.reference:
+        marked["reference"] = false_alarms(mask, read_reference(scene.reference, scene.mask, grid), rules)
+    own = [f for f in features if f.product in ("", scene.name)]
+    if own:
+        inside = pixels_marked(own, grid, scene.tiff)
+        marked["polygons"] = inside[mask.ravel()[inside] != MASK_NODATA]
+    for path, table in positions:
+        rows = table[table["product"] == scene.name]
+        check_positions(path, rows, mask.shape, mask)
+        marked["csv"] = np.append(marked["csv"], rows["row"] * grid.width + rows["column"])
+    pixels, first = np.unique(np.concatenate([marked[s] for s in SOURCES]), return_index=True)
+    source = np.repeat(SOURCES, [len(marked[s]) for s in SOURCES])[first]
+    spectra = spectra_at(scene.source, scene.tiff, pixels)
+    keep = np.isfinite(spectra).all(axis=1) & ((source != "reference") | is_bright(spectra, rules))
+    chosen = np.flatnonzero(keep)
+    if len(chosen) > most_samples:
+        chosen = np.sort(np.random.default_rng(seed).choice(chosen, most_samples, replace=False))
+    return sample_table(scene.name, grid.width, pixels[chosen], spectra[chosen], source[chosen].tolist())

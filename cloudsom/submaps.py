@@ -1,0 +1,232 @@
+"""Sub-maps: small self-organizing maps that decide inside a neuron that clouds and bright land share.
+
+Flipping such a neuron gives up its clouds, leaving it loses its land. A sub-map learns the training spectra that fall
+on the neuron and the bright samples that do, in coordinates standardised within the neuron, and each of its own neurons
+(sub-neurons) is cloud or clear by their vote. The large map is not trained again. This goes beyond the paper.
+"""
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloudsom.bands import BANDS, CLEAR, CLOUD, N_BANDS
+from cloudsom.bmu import BMUSearch
+from cloudsom.errors import UserError
+from cloudsom.model import LabelledMap
+from cloudsom.training import TrainingLaw, train_som
+
+Floats = NDArray[np.float64]
+
+#: Least standard deviation of a band within a neuron, in scaled units: 1e-4 of the band's range over all training
+#: spectra, about the step of one digital number.
+LEAST_DEVIATION = 1e-4
+
+
+@dataclass(frozen=True)
+class SubMapRules:
+    """How a sub-map is made; `fine_tuning.py` gives each number's reason."""
+
+    size: int
+    steps: int
+    clear_share: float
+    shrinkage: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class SubMap:
+    """One neuron's sub-map.
+
+    centre      (13,) scaled spectrum that becomes the origin
+    projection  (13, 13), z = (spectrum - centre) @ projection; rows of bands left out and columns beyond are zero
+    weights     (size, size, 13) in the coordinates z
+    cloud       (size * size,) uint8, CLOUD or CLEAR
+    """
+
+    centre: Floats
+    projection: Floats
+    weights: Floats
+    cloud: NDArray[np.uint8]
+
+    def coordinates(self, scaled: Floats) -> Floats:
+        """Scaled spectra (n, 13) in the sub-map's coordinates (n, 13)."""
+        return np.asarray(np.einsum("ij,jk->ik", scaled - self.centre, self.projection))  # the same bits in any block
+
+    def is_cloud(self, scaled: Floats) -> NDArray[np.bool_]:
+        """Which of the scaled spectra (n, 13) fall on a cloud sub-neuron."""
+        return self.cloud[BMUSearch(self.weights)(self.coordinates(scaled)).index] == CLOUD
+
+
+def bands_for(label: int, left_out: Sequence[str], left_out_if_opaque: Sequence[str]) -> list[int]:
+    """Indices of the bands a neuron of class `label` is split by."""
+    out = set(left_out) | (set() if label == 40 else set(left_out_if_opaque))
+    return [i for i, band in enumerate(BANDS) if band not in out]
+
+
+def train_submap(clouds: Floats, clear: Floats, bands: Sequence[int], rules: SubMapRules, neuron: int) -> SubMap:
+    """Train and label the sub-map of one neuron.
+
+    clouds, clear  (n, 13) scaled spectra of the two sides, at least one each
+    bands          indices of the bands that take part
+    neuron         flat position on the large map: each sub-map has its own reproducible seed
+    """
+    centre, projection = standardisation(clouds, clear, bands, rules.shrinkage)
+    blank = SubMap(centre, projection, np.zeros((0, 0, N_BANDS)), np.zeros(0, np.uint8))
+    sides = [blank.coordinates(side)[:, : len(bands)] for side in (clouds, clear)]
+    draw = np.random.RandomState((rules.seed + neuron) % 2**32)
+    half = (rules.steps + 1) // 2
+    balanced = np.concatenate([side[draw.randint(0, len(side), half)] for side in sides])
+    law = TrainingLaw(rules.size, rules.size, rules.steps, 0.5, 0.05, rules.size / 2, 1.0, int(draw.randint(2**31)))
+    weights = train_som(balanced, law).get_weights()
+    cloud = vote(sides[0], sides[1], weights, rules.clear_share)
+    padded = np.zeros((rules.size, rules.size, N_BANDS))
+    padded[..., : len(bands)] = weights
+    return SubMap(centre, projection, padded, cloud)
+
+
+def standardisation(clouds: Floats, clear: Floats, bands: Sequence[int], shrinkage: float) -> tuple[Floats, Floats]:
+    """Origin (13,) and projection (13, 13) to coordinates in which both sides spread alike in every direction.
+
+    The covariance is that within the two sides, each with half the weight. Its correlations are shrunk by `shrinkage`
+    towards none, because 13 bands are highly correlated and a neuron may hold few spectra.
+    """
+    means = [side.mean(axis=0) for side in (clouds, clear)]
+    used = np.asarray(bands)
+    residuals = [(side - mean)[:, used] for side, mean in zip((clouds, clear), means, strict=True)]
+    covariance = sum(np.einsum("ij,ik->jk", r, r) / len(r) for r in residuals) / 2
+    deviation = np.maximum(np.sqrt(np.diag(covariance)), LEAST_DEVIATION)
+    correlation = (1 - shrinkage) * covariance / np.outer(deviation, deviation)
+    np.fill_diagonal(correlation, 1.0)
+    values, vectors = np.linalg.eigh(correlation)
+    projection = np.zeros((N_BANDS, N_BANDS))
+    projection[used, : len(used)] = vectors / deviation[:, None] / np.sqrt(np.maximum(values, 1e-6))
+    return (means[0] + means[1]) / 2, projection
+
+
+def vote(clouds: Floats, clear: Floats, weights: Floats, clear_share: float) -> NDArray[np.uint8]:
+    """CLOUD or CLEAR for each sub-neuron: clear where the clear side has more than `clear_share` of the votes.
+
+    Each side's votes weigh 1 in all, however many spectra it has. A sub-neuron without votes takes the label of the
+    voted sub-neuron with the nearest weights.
+    """
+    search, n = BMUSearch(weights), weights.shape[0] * weights.shape[1]
+    shares = [np.bincount(search(side).index, minlength=n) / len(side) for side in (clouds, clear)]
+    voted = np.flatnonzero(shares[0] + shares[1] > 0)
+    label = np.where(shares[1] > clear_share * (shares[0] + shares[1]), CLEAR, CLOUD).astype(np.uint8)
+    flat = weights.reshape(n, -1)
+    return label[voted][BMUSearch(flat[voted])(flat).index]
+
+
+# --- the corrected map ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FineTunedMap:
+    """All that final masks need.
+
+    weights       (rows, columns, 13)
+    scale, shift  (13,), scaled = reflectance * scale + shift
+    labels        corrected labels; neurons with a sub-map stay cloud there
+    submaps       sub-maps by flat position of their neuron
+    """
+
+    weights: Floats
+    scale: Floats
+    shift: Floats
+    labels: LabelledMap
+    submaps: Mapping[int, SubMap]
+
+    def cloud(self, scaled: Floats, bmus: NDArray[np.int32]) -> NDArray[np.uint8]:
+        """CLOUD or CLEAR for scaled spectra (n, 13) with BMUs (n,); sub-maps decide on their neurons.
+
+        Spectra without a BMU (index below 0: no data) get an arbitrary label.
+        """
+        label = self.labels.cloud[bmus]
+        split = np.zeros(len(self.labels.cloud), bool)
+        split[list(self.submaps)] = True
+        contested = np.flatnonzero(split[bmus] & (bmus >= 0))
+        for neuron, submap in self.submaps.items():
+            here = contested[bmus[contested] == neuron]
+            label[here] = np.where(submap.is_cloud(scaled[here]), CLOUD, CLEAR)
+        return label
+
+
+def save(path: Path, tuned: FineTunedMap) -> None:
+    """Write a corrected map as a plain .npz: numbers only, nothing that a reader would have to trust."""
+    neurons = sorted(tuned.submaps)
+    submaps = [tuned.submaps[neuron] for neuron in neurons]
+    size = submaps[0].weights.shape[0] if submaps else 0
+    n, labels = len(submaps), tuned.labels
+    with open(path, "wb") as handle:
+        np.savez(
+            handle,
+            weights=tuned.weights,
+            scaler_scale=tuned.scale,
+            scaler_min=tuned.shift,
+            classes=labels.classes,
+            cloud=labels.cloud,
+            share=labels.share,
+            submap_neuron=np.array(neurons, np.int64),
+            submap_centre=np.array([s.centre for s in submaps]).reshape(n, N_BANDS),
+            submap_projection=np.array([s.projection for s in submaps]).reshape(n, N_BANDS, N_BANDS),
+            submap_weights=np.array([s.weights for s in submaps]).reshape(n, size, size, N_BANDS),
+            submap_cloud=np.array([s.cloud for s in submaps], np.uint8).reshape(n, size * size),
+        )
+
+
+def load(path: Path) -> FineTunedMap:
+    """A corrected map from its .npz; UserError for anything else."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as problem:
+        raise _refused(path, " ".join(str(problem).split())[:100]) from None
+    _check(path, arrays)
+    rows, columns, _ = arrays["weights"].shape
+    labels = LabelledMap(rows, columns, arrays["classes"], arrays["cloud"], arrays["share"])
+    submaps = {
+        int(neuron): SubMap(*(arrays[f"submap_{name}"][i] for name in ("centre", "projection", "weights", "cloud")))
+        for i, neuron in enumerate(arrays["submap_neuron"])
+    }
+    return FineTunedMap(arrays["weights"], arrays["scaler_scale"], arrays["scaler_min"], labels, submaps)
+
+
+def _refused(path: Path, reason: str) -> UserError:
+    return UserError(f"{path}: not a fine-tuned map ({reason}); run fine_tuning.py again")
+
+
+def _check(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """UserError unless the arrays are there with the types and shapes of a corrected map."""
+    none = np.zeros(0)
+    weights, inner = arrays.get("weights", none), arrays.get("submap_weights", none)
+    rows, columns, bands = weights.shape if weights.ndim == 3 else (0, 0, 0)
+    n, k = rows * columns, arrays.get("submap_neuron", none).size
+    size = inner.shape[1] if inner.ndim == 4 else 0
+    expected: dict[str, tuple[str, tuple[int, ...]]] = {
+        "weights": ("f", (rows, columns, N_BANDS)),
+        "scaler_scale": ("f", (N_BANDS,)),
+        "scaler_min": ("f", (N_BANDS,)),
+        "classes": ("u", (n,)),
+        "cloud": ("u", (n,)),
+        "share": ("f", (n,)),
+        "submap_neuron": ("i", (k,)),
+        "submap_centre": ("f", (k, N_BANDS)),
+        "submap_projection": ("f", (k, N_BANDS, N_BANDS)),
+        "submap_weights": ("f", (k, size, size, N_BANDS)),
+        "submap_cloud": ("u", (k, size * size)),
+    }
+    for name, (kind, shape) in expected.items():
+        array = arrays.get(name)
+        if array is None or array.dtype.kind != kind or array.shape != shape:
+            found = "missing" if array is None else f"{array.dtype} of shape {array.shape}"
+            raise _refused(path, f"{name} is {found}")
+        if name != "share" and not np.isfinite(array).all():
+            raise _refused(path, f"{name} is not finite")
+    neurons = arrays["submap_neuron"]
+    if n == 0 or bands != N_BANDS or (k and (neurons.min() < 0 or neurons.max() >= n or (size == 0))):
+        raise _refused(path, f"{rows} x {columns} neurons, {k} sub-maps")
