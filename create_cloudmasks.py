@@ -28,7 +28,7 @@ from cloudsom.bmu import BMUSearch
 from cloudsom.errors import UserError
 from cloudsom.jobs import Job, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.pixels import find_sources, grid_of_scene, spectra_blocks
-from cloudsom.rasters import write_layer, write_mask
+from cloudsom.rasters import Grid, write_layer, write_mask
 from cloudsom.settings import Snapshot, existing, path, run, snapshot
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
@@ -132,28 +132,16 @@ def create_masks(
         raise UserError(
             f"{source}: holds {len(layers.index):,} pixels, {tiff} has {grid.width} x {grid.height}; run step 8 again"
         )
-    shape = (grid.height, grid.width)
     tags = {"PRODUCT": name, "METHOD": "SOM1"}
     if class_maps:
         with stores.product(mask_dir / f"{name}_classes.tif", made_by) as product:
-            classes = np.where(layers.index < 0, NO_CLASS, labels.classes[layers.index]).astype(np.uint8)
-            write_layer(
-                product.partial,
-                classes.reshape(shape),
-                grid,
-                nodata=NO_CLASS,
-                descriptions=["class"],
-                tags=tags | {"CODES": ", ".join(f"{code} {text}" for code, text in CLASSES.items())},
-                colours={code: hex_to_rgb(colour) for code, colour in CLASS_COLOURS.items()},
-            )
+            write_class_map(product.partial, layers, labels, grid, tags)
     if confidence:
         with stores.product(mask_dir / f"{name}_confidence.tif", made_by) as product:
-            values = confidence_layers(layers, labels).reshape(*shape, 2)
-            descriptions = ["share of the winning class in the neuron's votes", "distance to the BMU (scaled units)"]
-            write_layer(product.partial, values, grid, nodata=np.nan, descriptions=descriptions, tags=tags)
+            write_confidence(product.partial, layers, labels, grid, tags)
     with stores.product(mask_file, made_by) as product:
         mask = np.where(layers.index < 0, MASK_NODATA, labels.cloud[layers.index]).astype(np.uint8)
-        write_mask(product.partial, mask.reshape(shape), grid, tags=tags)
+        write_mask(product.partial, mask.reshape(grid.height, grid.width), grid, tags=tags)
         product.results |= shares(mask)
         product.results["summary"] = (
             f"{mask.size:,} pixels; cloud {product.results['cloud_share']:.2%} of those with data, "
@@ -174,13 +162,28 @@ def find_layers(
     return Layers(np.concatenate([bmus.index for bmus in found]), distance)
 
 
-def confidence_layers(layers: Layers, labels: model.LabelledMap) -> NDArray[np.float32]:
-    """(pixels, 2): share of the winning class in the votes of each pixel's neuron, and distance to that neuron."""
+def write_class_map(
+    place: Path, layers: Layers, labels: model.LabelledMap, grid: Grid, tags: dict[str, str]
+) -> None:
+    """The class of each pixel's neuron, in the paper's colours; 0 without data, and on neurons without a class."""
+    classes = np.where(layers.index < 0, NO_CLASS, labels.classes[layers.index]).astype(np.uint8)
+    codes = {"CODES": ", ".join(f"{code} {text}" for code, text in CLASSES.items())}
+    colours = {code: hex_to_rgb(colour) for code, colour in CLASS_COLOURS.items()}
+    image = classes.reshape(grid.height, grid.width)
+    write_layer(place, image, grid, nodata=NO_CLASS, descriptions=["class"], tags=tags | codes, colours=colours)
+
+
+def write_confidence(
+    place: Path, layers: Layers, labels: model.LabelledMap, grid: Grid, tags: dict[str, str]
+) -> None:
+    """Two bands: share of the winning class in the votes of each pixel's neuron, and distance to that neuron."""
     values = np.full((len(layers.index), 2), np.nan, dtype=np.float32)
     valid = layers.index >= 0
     values[valid, 0] = labels.share[layers.index[valid]]
     values[:, 1] = layers.distance
-    return values
+    names = ["share of the winning class in the neuron's votes", "distance to the BMU (scaled units)"]
+    image = values.reshape(grid.height, grid.width, 2)
+    write_layer(place, image, grid, nodata=np.nan, descriptions=names, tags=tags)
 
 
 def shares(mask: NDArray[np.uint8]) -> dict[str, float]:

@@ -5,25 +5,34 @@ calls "no data" or "not used", and pixels without data in the mask, are not scor
 
     python evaluation_metrics.py
 
+Where fine_tuning.py has made final masks (SOM2), they are set beside step 9's (SOM1), in all and by surface; false
+alarms on bright land are what fine-tuning is about. Scenes that samples came from are told from those held out.
+
 reads   MASK_DIR/NAME_mask.tif                                   step 9's masks
         REFERENCE_DIR/NAME/Classification/classification_map.tif reference class maps (Baetens et al. 2019 codes)
+        MASK_FINETUNED_DIR/NAME_mask.tif, NAME_unfiltered.tif    fine_tuning.py's masks, where there are any
+        TIFF_DIR/NAME.tif                                        step 7's images, where there are any, for bright land
 writes  RESULTS_DIR/confusion_matrix.csv  one row a product: TP, FN, FP, TN, excluded (pixels; cloud is positive)
         RESULTS_DIR/metrics.csv           one row a product: accuracy, precision, recall, F-score, balanced accuracy and
                                           IoU; then `mean` over products, and `pooled` over all their pixels.
                                           A measure that is not defined is empty
+        RESULTS_DIR/surfaces.csv          one row a product, masks and surface: pixels, and how many are called cloud;
+                                          then `pooled`
+        RESULTS_DIR/comparison.csv        where there are SOM2 masks, one row a product and masks: role (held out, or
+                                          tuned on), counts, measures, false-alarm rate; then `pooled`
 """
 
 import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from cloudsom import stores
+from cloudsom import comparison, stores
 from cloudsom.errors import UserError
 from cloudsom.jobs import Job, choose_products, raise_if_any_failed, results_or_errors, run_jobs
-from cloudsom.rasters import read_layer, read_mask
-from cloudsom.scores import MEASURES, REFERENCE_CODES, Counts, count, measures
+from cloudsom.rasters import read_mask
+from cloudsom.references import find_references, read_reference
+from cloudsom.scores import MEASURES, Counts, count, measures
 from cloudsom.settings import path, run, snapshot
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
@@ -31,12 +40,15 @@ from cloudsom.settings import path, run, snapshot
 DATA_DIR = "data"  # folder everything is read from and written to
 MASK_DIR = "masks"  # step 9's masks
 REFERENCE_DIR = "reference"  # reference class maps, one folder a product
-RESULTS_DIR = "results"  # the two tables
+MASK_FINETUNED_DIR = "masks_finetuned"  # fine_tuning.py's masks
+TIFF_DIR = "tiff"  # step 7's images
+RESULTS_DIR = "results"  # the tables
 
 # what is scored
 PRODUCTS: list[str] = []  # names of the products to score; none named: all in MASK_DIR
 CLOUD_CODES = [2, 3]  # reference codes that are cloud: low and high clouds (as CMIX maps them); the rest is clear
 LEFT_OUT_CODES = [0, 1]  # reference codes that are not scored: no data, not used
+LEAST_BRIGHTNESS = 0.15  # reflectance, mean of B2, B3, B4, from which on land is bright, as in fine_tuning.py
 
 # running
 UNPAIRED = "refuse"  # one of: refuse, skip
@@ -49,13 +61,19 @@ OVERWRITE = False  # make again what is finished
 
 def main() -> None:
     pairs, unpaired = find_pairs()
+    score_masks(pairs)
+    compare_masks(pairs)
+    tell_unpaired(unpaired)
+
+
+def score_masks(pairs: dict[str, tuple[Path, Path]]) -> None:
+    """Score step 9's masks: the two tables."""
     results_dir = path(DATA_DIR, RESULTS_DIR)
     files = [results_dir / "confusion_matrix.csv", results_dir / "metrics.csv"]
     made_by = recipe_of(pairs)
     records = [stores.finished(product, made_by, OVERWRITE) for product in files]
     if all(records):
         print(f"{files[1]}: is up to date; {records[1]['results']['summary']}")  # type: ignore[index]
-        tell_unpaired(unpaired)
         return
     jobs = [Job(name, (*pair, CLOUD_CODES, LEFT_OUT_CODES)) for name, pair in pairs.items()]
     outcomes = run_jobs(score, jobs, WORKERS, "scoring")
@@ -63,7 +81,36 @@ def main() -> None:
     if scored:
         write_tables(files, recipe_of({name: pairs[name] for name in scored}), scored)
     raise_if_any_failed(outcomes)
-    tell_unpaired(unpaired)
+
+
+def compare_masks(pairs: dict[str, tuple[Path, Path]]) -> None:
+    """Set the masks before and after fine-tuning side by side, in all and by surface."""
+    finals = path(DATA_DIR, MASK_FINETUNED_DIR) if MASK_FINETUNED_DIR != MASK_DIR else None
+    scenes = [
+        comparison.Scene(name, mask, reference, finals, path(DATA_DIR, TIFF_DIR) / f"{name}.tif")
+        for name, (mask, reference) in pairs.items()
+    ]
+    results_dir = path(DATA_DIR, RESULTS_DIR)
+    try:
+        made_by = stores.recipe(snapshot(globals()), {k: v for scene in scenes for k, v in scene.inputs().items()})
+    except UserError as problem:  # final masks of an earlier run: step 9's masks are scored all the same
+        print(f"not compared: {problem}; or run fine_tuning.py again", file=sys.stderr)
+        return
+    files = [results_dir / "surfaces.csv"]
+    files += [results_dir / "comparison.csv"] * any(scene.finals for scene in scenes)
+    records = [stores.finished(product, made_by, OVERWRITE) for product in files]
+    if all(records):
+        print(f"{files[-1]}: is up to date; {records[-1]['results']['summary']}")  # type: ignore[index]
+        return
+    rules = (tuple(CLOUD_CODES), tuple(LEFT_OUT_CODES), LEAST_BRIGHTNESS)
+    outcomes = run_jobs(comparison.compare, [Job(s.name, (s, *rules)) for s in scenes], WORKERS, "comparing")
+    rows = [row for found in results_or_errors(outcomes) for row in found]
+    raise_if_any_failed(outcomes)
+    for file, table in zip(files, (comparison.surfaces_table(rows), comparison.measures_table(rows)), strict=False):
+        with stores.product(file, made_by) as product:
+            table.to_csv(product.partial, index=False, float_format="%.6f")
+            product.results["summary"] = comparison.summary(rows)
+    print(f"{files[-1]}: {comparison.summary(rows)}")
 
 
 def recipe_of(pairs: dict[str, tuple[Path, Path]]) -> stores.Recipe:
@@ -103,27 +150,10 @@ def find_pairs() -> tuple[dict[str, tuple[Path, Path]], list[str]]:
     return pairs, unpaired
 
 
-def find_references(reference_dir: Path) -> dict[str, Path]:
-    """Reference class maps by product name; a product with two of them is an error."""
-    found: dict[str, Path] = {}
-    for place in sorted(reference_dir.glob("*/Classification/classification_map.tif")):
-        name = place.parent.parent.name.removesuffix(".SAFE")
-        if name in found:
-            raise UserError(f"{place}: product {name} has another reference, {found[name]}; remove one of them")
-        found[name] = place
-    return found
-
-
 def score(mask_file: Path, reference_file: Path, cloud_codes: list[int], left_out: list[int]) -> Counts:
     """Count one product's pixels; UserError if the two do not cover the same pixels or hold unknown codes."""
     mask, grid = read_mask(mask_file)
-    reference, reference_grid = read_layer(reference_file)
-    difference = grid.difference(reference_grid)
-    if difference:
-        raise UserError(f"{mask_file}: does not cover {reference_file} ({difference}); give a mask at 60 m")
-    unknown = set(np.unique(reference).tolist()) - set(REFERENCE_CODES)
-    if unknown:
-        raise UserError(f"{reference_file}: holds the code {min(unknown)}; known are 0 to 7 (Baetens et al. 2019)")
+    reference = read_reference(reference_file, mask_file, grid)
     return count(mask, reference, tuple(cloud_codes), tuple(left_out))
 
 

@@ -30,6 +30,7 @@ writes  BRIGHT_SAMPLES_CSV                   product, row, column (counted from 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,7 @@ SAMPLE_CSVS: list[str] = []  # (c) hand-written tables: product, row, column, bo
 LEAST_BRIGHTNESS = 0.15  # reflectance, mean of B2, B3, B4; for (a) only
 # vegetation, soil and water stay below at the top of the atmosphere (99 % of the clear sample spectra), sand, salt and
 # roofs above. Lower: more false alarms are corrected, but those of dark ground under haze or cloud edges too
-MOST_CIRRUS = 0.01  # reflectance of B10; for (a) only. Brighter pixels lie under cirrus, whatever the reference says
+MOST_CIRRUS = 0.005  # reflectance of B10; for (a) only. Brighter pixels lie under thin cirrus, or on high plateaus
 CLOUD_MARGIN = 2  # pixels (120 m) kept away from the reference's clouds, whose edges are mixed; for (a) only
 CLOUD_CODES = [2, 3]  # reference codes that are cloud, as in step 10
 LEFT_OUT_CODES = [0, 1]  # reference codes that say nothing: no data, not used
@@ -105,11 +106,12 @@ FLIP_NEURONS: list[str] = []  # neurons to flip whatever they cost, each as row,
 SUBMAP_SIZE = 10  # sub-neurons a side; from 6 to 10 the kit shows no more than noise, larger ones keep more clouds
 SUBMAP_STEPS = 20_000  # training steps, half of them on either side; 200 a sub-neuron
 COPY_FACTORS = [0.8, 1.25, 1.6]  # copies of each sample as the same ground looks in other light or of other albedo
-# the part of the spectrum above dark ground is multiplied; empty: sub-maps only where samples themselves fall.
-# Without copies brighter sand than the sampled is cured by a third, with them nine tenths; above 1.6 clouds are lost
+# the part of the spectrum above dark ground is multiplied; empty: no copies, sub-maps only where samples fall.
+# Without copies ground brighter than the sampled stays cloud; with copies by 2 more clouds are lost than gained
+TRAINING_LAND = 3000  # bright land spectra of the training table that are copied too, for other kinds of ground; 0: none
 MIN_CLOUD = 5  # training cloud spectra; a neuron with fewer is flipped, there is nothing to split it by
 MIN_CLOUD_FOR_COPIES = 100  # training cloud spectra a neuron needs before copies alone may split it
-CLEAR_SHARE = 0.8  # share of the votes that makes a sub-neuron clear, both sides having equal weight
+CLEAR_SHARE = 0.9  # share of the votes that makes a sub-neuron clear, both sides having equal weight
 # 0.5: as many clouds lost as bright land missed; more: in doubt it is cloud
 SHRINKAGE = 0.3  # of the bands' correlations within a neuron towards none; 13 bands are far from independent
 BANDS_LEFT_OUT = ["B9"]  # water vapour: tells of the sample's weather, not of its ground
@@ -173,7 +175,7 @@ def check_constants() -> None:
         if not 0 <= globals()[name] <= 1:
             raise UserError(f"{name}: {globals()[name]} is outside 0..1")
     for name, least in (("MIN_SAMPLES", 1), ("MIN_CLOUD", 1), ("MIN_CLOUD_FOR_COPIES", 1), ("SUBMAP_SIZE", 1),
-                        ("SUBMAP_STEPS", 1), ("SAMPLES_A_PRODUCT", 1), ("CLOUD_MARGIN", 0), ("DILATION_RADIUS", 0),
+                        ("SUBMAP_STEPS", 1), ("TRAINING_LAND", 0), ("SAMPLES_A_PRODUCT", 1), ("CLOUD_MARGIN", 0), ("DILATION_RADIUS", 0),
                         ("MEDIAN_SIZE", 0), ("SEED", 0), ("N_SUGGESTIONS", 1)):  # fmt: skip
         if globals()[name] < least:
             raise UserError(f"{name}: {globals()[name]} is too small; give {least} or more")
@@ -345,7 +347,7 @@ def correct(samples_csv: Path, split: Split) -> Path:
         return files[1]
     som = load_som(inputs)
     samples = bright_samples.read_samples(samples_csv)
-    training = (inputs["TRAINING_CSV"], inputs["BMUS_CSV"]) if METHOD == "submaps" else None
+    training = training_of(inputs, som) if METHOD == "submaps" else None
     done = correction.correct(som, samples[list(BANDS)].to_numpy(np.float64), rules(som.labels), training)
     prices = correction.price_table(som, done, MIN_SAMPLES)
     with stores.product(files[2], made_by) as flips:
@@ -361,6 +363,13 @@ def correct(samples_csv: Path, split: Split) -> Path:
     if not any(d.action in (correction.FLIPPED, correction.SPLIT) for d in done.decisions):
         print("no label changed: too few samples on any cloud neuron, or all changes refused (see the table)")
     return files[1]
+
+
+def training_of(files: dict[str, Path], som: correction.LabelledSom) -> correction.Training:
+    """What sub-maps need of the training table; it is read twice, a piece in memory at a time."""
+    on = partial(correction.training_spectra_on, files["TRAINING_CSV"], files["BMUS_CSV"], som.weights.shape)
+    limits = LEAST_BRIGHTNESS, MOST_CIRRUS, TRAINING_LAND if COPY_FACTORS else 0, SEED
+    return correction.Training(on, correction.bright_land_of(files["TRAINING_CSV"], *limits))
 
 
 def rules(labels: model.LabelledMap) -> correction.Rules:

@@ -21,7 +21,7 @@ TIFF_DIR=${TIFF_DIR:-tiff}              # one GeoTIFF a product
 # grid
 PIXEL_SIZE=${PIXEL_SIZE:-60}      # m: 60 as in the paper, 20 or 10; coarser bands are repeated, finer ones averaged
 RESAMPLING=${RESAMPLING:-exact}   # exact: mean of all native pixels with data
-# fast: 60 m only; decodes at half the resolution, in under a third of the time: 3 to 18 DN rms from exact, no shift
+# fast: 60 m only; decodes at reduced resolutions, in under a third of the time: 5 to 18 DN rms from exact, no shift
 # published: the original's gdal_translate commands; their reduced-resolution level displaces the bands by
 # (2^n - 1) / 2 native pixels - 15 m for 10 m bands, 10 m for 20 m bands - and mixes nodata into the swath's edge
 

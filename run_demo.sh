@@ -41,4 +41,20 @@ step python test_data_downloading.py --DATA_DIR "$DATA_DIR" --SOURCE local
 step bash gdal_commands.sh
 step python convert_image_to_csv.py --DATA_DIR "$DATA_DIR"
 step python create_cloudmasks.py --DATA_DIR "$DATA_DIR" --CLASS_MAPS --CONFIDENCE
+step python fine_tuning.py --DATA_DIR "$DATA_DIR" # bright sand of the cloud-free scene; the other one is held out
 step python evaluation_metrics.py --DATA_DIR "$DATA_DIR"
+
+for figure in Creating_hit_rate_maps neuron_label_maps Creating_component_planes U_matrix_creation \
+    Creating_scatterplots neuron_spectra colored_cloudmasks quicklooks methodology_figure report; do
+    step python "visualization/$figure.py" --DATA_DIR "$DATA_DIR"
+done
+
+printf '\n== the measures (%s/results/metrics.csv)\n' "$DATA_DIR"
+cat "$DATA_DIR/results/metrics.csv"
+if $OFFLINE; then
+    echo "The scene is made up: these numbers say only that everything runs."
+else
+    echo "The labels are an algorithm's (s2cloudless), not a person's: no number here is a claim about the paper."
+fi
+echo "The masks are in $DATA_DIR/masks and $DATA_DIR/masks_finetuned, the pictures in $DATA_DIR/figures;"
+echo "the report is $DATA_DIR/report.html: open it in a browser."

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.samples import memory, reset_peak, scaled_scenes, scaled_spectra
-from cloudsom.bmu import find_bmus
+from cloudsom.bmu import find_bmus, processors
 from cloudsom.training import TrainingLaw, train_som
 
 Spectra = NDArray[np.float32]
@@ -82,7 +82,7 @@ def _susi(x: Spectra, w: NDArray[np.float64]) -> NDArray[Any]:
     return np.array([som.get_bmu(row, w[:, np.newaxis])[0] for row in x])
 
 
-PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+PROCESSORS = processors()
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Result(NamedTuple):
     median: float  # seconds
     cpu: float  # seconds of all threads
     peak: float  # bytes
-    index: NDArray[np.int32]
+    bmus: NDArray[np.int32]
 
 
 def measure(name: str, spectra: Path, weights: Path, rows: int | None) -> Result:
@@ -155,7 +155,7 @@ def compare(title: str, spectra: Path, weights: Path) -> None:
         if result is None:
             continue
         ours = ours or result
-        wrong = 1e6 * np.mean(result.index != ours.index[: result.rows])
+        wrong = 1e6 * np.mean(result.bmus != ours.bmus[: result.rows])
         speed, cpu = result.rows / result.median, 1e9 * result.cpu / result.rows
         slower = speed / (ours.rows / ours.median)
         print(f"  {method.name:28}{speed / 1e6:8.2f} {slower:7.3f} {cpu:13.0f} {result.peak / 1e6:8.0f} {wrong:11.1f}",
@@ -164,7 +164,7 @@ def compare(title: str, spectra: Path, weights: Path) -> None:
     x, w = np.load(spectra, mmap_mode="r"), np.load(weights)
     rows = np.random.default_rng(0).choice(len(x), min(CHECKED_ROWS, len(x)), replace=False)
     wrong = sum(
-        int((np.linalg.norm(x[part][:, np.newaxis] - w, axis=-1).argmin(axis=1) != ours.index[part]).sum())
+        int((np.linalg.norm(x[part][:, np.newaxis] - w, axis=-1).argmin(axis=1) != ours.bmus[part]).sum())
         for part in np.array_split(np.sort(rows), 100)
     )
     print(f"  ours against float64 distances by numpy: {wrong} of {len(rows):,} BMUs differ")

@@ -10,7 +10,8 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,12 +22,18 @@ CHUNK = 32_768  # spectra a thread puts in order and searches at a time
 SMALL = 512  # fewer are not worth putting in order
 
 
-class BMUs(NamedTuple):
+@dataclass(frozen=True)
+class BMUs:
     """The answer of a search over N spectra. Spectra with a value that is not finite have no BMU."""
 
     index: NDArray[np.int32]  # (N,) neuron, counted row by row from 0; -1: no BMU
     second: NDArray[np.int32] | None = None  # (N,) second nearest neuron; -1: none
     distance: NDArray[np.float64] | None = None  # (N,) Euclidean distance to the BMU, in scaled units; NaN: no BMU
+
+
+def processors() -> int:
+    """Number of processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class BMUSearch:
@@ -60,7 +67,7 @@ class BMUSearch:
         index = np.empty(len(x), np.int32)
         bmus = BMUs(index, np.empty_like(index) if second else None, np.empty(len(x)) if distance else None)
         starts = iter(range(0, len(x), CHUNK))
-        n_threads = min(threads or len(os.sched_getaffinity(0)), -(-len(x) // CHUNK))
+        n_threads = min(threads or processors(), -(-len(x) // CHUNK))
         if n_threads <= 1:
             self._work(starts, x, bmus)
         else:
@@ -81,24 +88,24 @@ class BMUSearch:
         scratch, rounded = make_scratch(self.plan, n), np.empty((n, x.shape[1]), np.float32)
         is_plain = x.flags.c_contiguous and x.flags.writeable and x.flags.aligned
         for start in starts:
-            chunk = x[start : start + CHUNK] if is_plain else np.array(x[start : start + CHUNK], order="C")
-            index, second, distance = (part if part is None else part[start : start + CHUNK] for part in bmus)
+            part = slice(start, start + CHUNK)
+            chunk = x[part] if is_plain else np.array(x[part], order="C")
             if chunk.dtype == np.float32:
                 in_float32 = chunk
             else:
                 in_float32 = rounded[: len(chunk)]
                 with np.errstate(over="ignore"):
                     np.copyto(in_float32, chunk, casting="same_kind")
-            if second is None:
-                if len(chunk) >= SMALL:
-                    search(self.plan, scratch, in_float32, index)
-                else:
-                    index[:] = UNSETTLED
-                settle(self.plan, scratch, in_float32, chunk, index)
+            if bmus.second is not None:
+                search_two(self.plan, scratch, in_float32, chunk, bmus.index[part], bmus.second[part])
             else:
-                search_two(self.plan, scratch, in_float32, chunk, index, second)
-            if distance is not None:
-                bmu_distances(self.plan, chunk, index, distance)
+                if len(chunk) >= SMALL:
+                    search(self.plan, scratch, in_float32, bmus.index[part])
+                else:
+                    bmus.index[part] = UNSETTLED
+                settle(self.plan, scratch, in_float32, chunk, bmus.index[part])
+            if bmus.distance is not None:
+                bmu_distances(self.plan, chunk, bmus.index[part], bmus.distance[part])
 
 
 def find_bmus(

@@ -46,10 +46,14 @@ def false_alarms(mask: NDArray[np.uint8], reference: NDArray[np.integer], rules:
     return np.flatnonzero((mask == CLOUD) & clear & ~near_cloud)
 
 
-def is_bright(spectra: NDArray[np.float64], rules: ReferenceRules) -> NDArray[np.bool_]:
+def brightness(spectra: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean reflectance of B2, B3 and B4 of spectra (..., 13)."""
+    return np.asarray(spectra[..., VISIBLE].mean(axis=-1))
+
+
+def is_bright(spectra: NDArray[np.float64], least_brightness: float, most_cirrus: float) -> NDArray[np.bool_]:
     """Which spectra (n, 13) are bright in the visible bands and not under cirrus."""
-    visible: NDArray[np.float64] = spectra[:, VISIBLE].mean(axis=1)
-    return (visible >= rules.least_brightness) & (spectra[:, CIRRUS] <= rules.most_cirrus)
+    return (brightness(spectra) >= least_brightness) & (spectra[:, CIRRUS] <= most_cirrus)
 
 
 def read_positions(path: Path) -> pd.DataFrame:
@@ -145,7 +149,8 @@ def sample_scene(
     pixels, first = np.unique(np.concatenate([marked[s] for s in SOURCES]), return_index=True)
     source = np.repeat(SOURCES, [len(marked[s]) for s in SOURCES])[first]
     spectra = spectra_at(scene.source, scene.tiff, pixels)
-    keep = np.isfinite(spectra).all(axis=1) & ((source != "reference") | is_bright(spectra, rules))
+    bright = is_bright(spectra, rules.least_brightness, rules.most_cirrus)
+    keep = np.isfinite(spectra).all(axis=1) & ((source != "reference") | bright)
     chosen = np.flatnonzero(keep)
     if len(chosen) > most_samples:
         chosen = np.sort(np.random.default_rng(seed).choice(chosen, most_samples, replace=False))

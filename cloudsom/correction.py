@@ -1,6 +1,6 @@
 """Stage 3 of the paper on a labelled map: from bright samples to corrected labels, by flips or by sub-maps."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from cloudsom import model, tables
 from cloudsom.bands import CLOUD, CLOUD_CLASSES, N_BANDS
 from cloudsom.bmu import BMUSearch
+from cloudsom.bright_samples import is_bright
 from cloudsom.errors import UserError
 from cloudsom.relabelling import (
     FLIPPED,
     KEPT,
+    LAND,
     REFUSED,
     SPLIT,
     Change,
@@ -32,6 +34,9 @@ from cloudsom.submaps import FineTunedMap, SubMap, SubMapRules, bands_for, train
 
 Floats = NDArray[np.float64]
 
+#: Spectra (n, 13) in reflectance and their labels (n,).
+Labelled = tuple[Floats, NDArray[np.integer]]
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -47,6 +52,18 @@ class Rules:
     min_cloud_for_copies: int = 1
     left_out: tuple[str, ...] = ()
     left_out_if_opaque: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Training:
+    """What sub-maps need of the training table.
+
+    on           training spectra and labels on each of some neurons
+    bright_land  (n, 13) spectra of bright land, whose copies stand beside those of the samples
+    """
+
+    on: Callable[[Sequence[int]], Mapping[int, Labelled]]
+    bright_land: Floats
 
 
 @dataclass(frozen=True)
@@ -70,7 +87,7 @@ class LabelledSom:
 
 @dataclass(frozen=True)
 class Samples:
-    """Bright samples and their copies, scaled, with their BMUs; the first `n` are the samples themselves."""
+    """Bright samples and copies of other brightness, scaled, with their BMUs; the first `n` are the samples themselves."""
 
     scaled: Floats
     bmus: NDArray[np.int32]
@@ -101,18 +118,20 @@ class Correction:
         return sum(d.change.lost for d in self.decisions if d.action in (FLIPPED, SPLIT))
 
 
-def place_samples(som: LabelledSom, reflectance: Floats, factors: Sequence[float]) -> Samples:
-    """BMUs of bright samples (n, 13) and of their copies under other light."""
-    scaled = model.scale(brightened(reflectance, som.dark, (1.0, *factors)), som.scaler)
+def place_samples(som: LabelledSom, reflectance: Floats, land: Floats, factors: Sequence[float]) -> Samples:
+    """BMUs of bright samples (n, 13), and of the copies of samples and of training `land` (m, 13) in other light."""
+    everything = [reflectance, brightened(np.concatenate([reflectance, land]), som.dark, factors)]
+    scaled = model.scale(np.concatenate(everything), som.scaler)
     return Samples(scaled, BMUSearch(som.weights)(scaled).index, len(reflectance))
 
 
-def correct(som: LabelledSom, reflectance: Floats, rules: Rules, training: tuple[Path, Path] | None) -> Correction:
+def correct(som: LabelledSom, reflectance: Floats, rules: Rules, training: Training | None = None) -> Correction:
     """Correct the labels of a map by bright samples (n, 13) in reflectance.
 
-    training  the training table and its BMUs; needed for sub-maps only
+    training  needed for sub-maps only
     """
-    samples = place_samples(som, reflectance, rules.copy_factors if rules.submaps else ())
+    land = training.bright_land if training else np.empty((0, N_BANDS))
+    samples = place_samples(som, reflectance, land, rules.copy_factors if rules.submaps else ())
     n_samples, n_copies = samples.counts(len(som.votes))
     evidence = Evidence(som.labels.cloud, som.votes, n_samples, n_copies)
     flips = touched(evidence, rules.min_samples, rules.min_share)
@@ -121,7 +140,7 @@ def correct(som: LabelledSom, reflectance: Floats, rules: Rules, training: tuple
     submaps: dict[int, SubMap] = {}
     if rules.submaps and training:
         wanted = [neuron for neuron in contested(evidence, flips, rules) if neuron not in changes]
-        submaps, splits = train_submaps(som, samples, wanted, rules, *training)
+        submaps, splits = train_submaps(som, samples, training.on(wanted), rules)
         few = flips & (evidence.cloud_votes < rules.min_cloud)
         changes = {int(neuron): flip_of(evidence, int(neuron)) for neuron in np.flatnonzero(few)} | splits | changes
     else:
@@ -141,16 +160,14 @@ def contested(evidence: Evidence, flips: NDArray[np.bool_], rules: Rules) -> lis
 
 
 def train_submaps(
-    som: LabelledSom, samples: Samples, neurons: Sequence[int], rules: Rules, training_csv: Path, bmus_csv: Path
+    som: LabelledSom, samples: Samples, training: Mapping[int, Labelled], rules: Rules
 ) -> tuple[dict[int, SubMap], dict[int, Change]]:
-    """A sub-map for each neuron, and what splitting the neuron by it would do."""
+    """A sub-map for each neuron there are training spectra of, and what splitting the neuron by it would do."""
     assert rules.submaps is not None
-    spectra = training_spectra_on(training_csv, bmus_csv, som.weights.shape[:2], neurons)
     submaps, changes = {}, {}
-    for neuron in neurons:
-        scaled, labels = spectra[neuron]
+    for neuron, (spectra, labels) in training.items():
         clouds = np.isin(labels, CLOUD_CLASSES)
-        scaled = model.scale(scaled, som.scaler)
+        scaled = model.scale(spectra.copy(), som.scaler)
         bright = samples.on(neuron)
         bands = bands_for(int(som.labels.classes[neuron]), rules.left_out, rules.left_out_if_opaque)
         clear = np.concatenate([scaled[~clouds], bright])
@@ -165,7 +182,7 @@ def train_submaps(
 
 def training_spectra_on(
     training_csv: Path, bmus_csv: Path, shape: tuple[int, ...], neurons: Sequence[int]
-) -> dict[int, tuple[Floats, NDArray[np.integer]]]:
+) -> dict[int, Labelled]:
     """Training spectra (n, 13) in reflectance and labels (n,) on each of some neurons; the table is streamed."""
     index = model.read_bmus(bmus_csv, shape[0], shape[1])
     wanted = np.zeros(shape[0] * shape[1], bool)
@@ -183,6 +200,22 @@ def training_spectra_on(
         raise UserError(f"{bmus_csv}: does not have one BMU a spectrum of {training_csv}; run step 4 again")
     spectra, labels, bmus = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return {neuron: (spectra[bmus == neuron], labels[bmus == neuron]) for neuron in neurons}
+
+
+def bright_land_of(training_csv: Path, least_brightness: float, most_cirrus: float, most: int, seed: int) -> Floats:
+    """At most `most` spectra (n, 13) of bright land without cirrus, drawn from all of the training table."""
+    found = [np.empty((0, N_BANDS))]
+    for spectra, labels in tables.read_spectra(training_csv, dtype=np.float64):
+        land = spectra[labels == LAND]
+        found.append(land[is_bright(land, least_brightness, most_cirrus)])
+    return thinned(np.concatenate(found), most, seed)
+
+
+def thinned(spectra: Floats, most: int, seed: int) -> Floats:
+    """At most `most` of some spectra, drawn at random, in their order."""
+    if len(spectra) <= most:
+        return spectra
+    return spectra[np.sort(np.random.default_rng(seed).choice(len(spectra), most, replace=False))]
 
 
 def apply(som: LabelledSom, decisions: Sequence[Decision], submaps: dict[int, SubMap]) -> FineTunedMap:
@@ -261,8 +294,8 @@ def shown(prices: pd.DataFrame) -> str:
             "split clears": decided["split_samples_cleared"],
             "action": decided["action"],
         }
-    )
-    return narrow.to_string(index=False, na_rep="-") if len(narrow) else "no neuron to change"
+    ).astype(object)
+    return narrow.where(narrow.notna(), "-").to_string(index=False) if len(narrow) else "no neuron to change"
 
 
 def _price(kind: str, change: Change | None, evidence: Evidence) -> dict[str, Any]:

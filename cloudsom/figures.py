@@ -25,7 +25,7 @@ from cloudsom import stores
 from cloudsom.bands import CLASS_COLOURS, CLASSES, CLEAR, CLOUD, NO_CLASS, SAFE_BANDS
 from cloudsom.errors import UserError
 from cloudsom.jobs import choose_products
-from cloudsom.model import LabelledMap, read_neuron_labels
+from cloudsom.model import LABEL_COLUMNS, LabelledMap, read_neuron_labels, read_table
 from cloudsom.rasters import Grid, open_scene, reflectance
 from cloudsom.settings import input_path
 
@@ -58,6 +58,7 @@ STYLE: dict[str, Any] = {
     "figure.constrained_layout.w_pad": 0.07,  # inches
     "pdf.fonttype": 42,
     "svg.fonttype": "path",
+    "hatch.linewidth": 0.6,
     "svg.hashsalt": "cloudsom",  # fixed names inside an SVG
 }
 
@@ -74,12 +75,34 @@ NO_CLASS_COLOUR = "#FFFFFF"
 BRIGHT_COLOUR = "#E0001B"  # the paper's red for neurons that bright surfaces fall on
 MISSING_COLOUR = "#BDBDBD"  # neurons without a value, pixels without data
 
+#: The masks before and after fine-tuning, as the paper calls them.
+SOM1, SOM2 = "SOM1", "SOM2"
+
 #: Red, green and blue among the 13 bands.
 TRUE_COLOUR_BANDS = [SAFE_BANDS.index(band) for band in ("B04", "B03", "B02")]
 
 _FILE_BACKENDS = ("agg", "cairo", "pdf", "pgf", "ps", "svg", "template")  # matplotlib's backends without windows
 
+_SPLIT: dict[str, Any] = {"facecolor": CLOUD_COLOUR, "edgecolor": CLEAR_COLOUR, "hatch": "////////", "linewidth": 0}
+
 P = ParamSpec("P")
+
+
+@dataclass(frozen=True)
+class Corrections:
+    """The cloud neurons that fine-tuning corrected, because bright surfaces fall on them; bool (rows, columns).
+
+    flipped  the whole neuron is clear now, as in the paper
+    split    a small map inside the neuron tells its clouds from bright surfaces
+    """
+
+    flipped: NDArray[np.bool_]
+    split: NDArray[np.bool_]
+
+    @property
+    def bright(self) -> NDArray[np.bool_]:
+        """All of them: the paper's bright neurons."""
+        return self.flipped | self.split
 
 
 def _look() -> Any:
@@ -157,11 +180,18 @@ def draw_classes(axes: Axes, classes: NDArray[np.integer]) -> QuadMesh:
     return mesh
 
 
-def draw_cloud(axes: Axes, cloud: NDArray[np.integer], flipped: NDArray[np.bool_] | None = None) -> QuadMesh:
-    """Draw the neurons' cloud/clear labels (rows, columns), 255 or 0; `flipped` neurons are outlined in red."""
-    mesh = draw_codes(axes, cloud, {CLEAR: CLEAR_COLOUR, CLOUD: CLOUD_COLOUR})
-    if flipped is not None:
-        outline(axes, flipped)
+def draw_cloud(axes: Axes, cloud: NDArray[np.integer], corrections: Corrections | None = None) -> QuadMesh:
+    """Draw the neurons' cloud/clear labels (rows, columns), 255 or 0.
+
+    With `corrections` (`cloud` being the labels before them) corrected neurons are outlined in red; flipped ones have
+    the colour of clear, split ones both.
+    """
+    if corrections is None:
+        return draw_codes(axes, cloud, {CLEAR: CLEAR_COLOUR, CLOUD: CLOUD_COLOUR})
+    mesh = draw_cloud(axes, np.where(corrections.flipped, CLEAR, cloud))
+    for row, column in np.argwhere(corrections.split) + 1:
+        axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **_SPLIT))
+    outline(axes, corrections.bright)
     return mesh
 
 
@@ -192,22 +222,22 @@ def class_legend(classes: NDArray[np.integer]) -> list[Patch]:
     ]
 
 
-def cloud_legend(cloud: NDArray[np.integer], flipped: NDArray[np.bool_] | None = None) -> list[Patch]:
-    """Legend entries of cloud, clear and flipped neurons, with the neurons of each."""
+def cloud_legend(cloud: NDArray[np.integer], corrections: Corrections | None = None) -> list[Patch]:
+    """Legend entries of what `draw_cloud` draws, with the neurons of each."""
+    flipped = np.zeros(cloud.shape, bool) if corrections is None else corrections.flipped
+    split = np.zeros(cloud.shape, bool) if corrections is None else corrections.split
+    after = np.where(flipped, CLEAR, cloud)
     edge: dict[str, Any] = {"edgecolor": "#888888", "linewidth": 0.4}
+    red: dict[str, Any] = {"edgecolor": BRIGHT_COLOUR, "linewidth": 1.1}
     entries = [
-        Patch(facecolor=CLOUD_COLOUR, label=f"cloud ({(cloud == CLOUD).sum()})", **edge),
-        Patch(facecolor=CLEAR_COLOUR, label=f"clear ({(cloud == CLEAR).sum()})", **edge),
+        Patch(facecolor=CLOUD_COLOUR, label=f"cloud ({((after == CLOUD) & ~split).sum()})", **edge),
+        Patch(facecolor=CLEAR_COLOUR, label=f"clear ({(after == CLEAR).sum()})", **edge),
     ]
-    if flipped is not None:
-        label = f"cloud before ({flipped.sum()})"
-        entries.append(Patch(facecolor="none", edgecolor=BRIGHT_COLOUR, linewidth=1.1, label=label))
+    if flipped.any():
+        entries.append(Patch(facecolor=CLEAR_COLOUR, label=f"cloud before ({flipped.sum()})", **red))
+    if split.any():
+        entries.append(Patch(**_SPLIT | {"linewidth": 0.4}, label=f"split by sub-map ({split.sum()})"))
     return entries
-
-
-def letter(i: int) -> str:
-    """'(a)', '(b)'... for panel i, counted from 0."""
-    return f"({chr(ord('a') + i)})"
 
 
 # --- scenes -----------------------------------------------------------------------------------------------------------
@@ -231,20 +261,23 @@ def read_true_colour(tiff: Path, brightest: float, gamma: float) -> tuple[NDArra
         return np.concatenate([true_colour(rgb, brightest, gamma) for rgb in stripes]), scene.info.grid
 
 
-def find_masks(mask_dirs: Sequence[Path], products: Sequence[str]) -> dict[Path, dict[str, Path]]:
-    """The masks by folder and product name: those of `products`, or all.
+def find_masks(mask_dir: Path, finetuned_dir: Path, products: Sequence[str]) -> dict[str, dict[str, Path]]:
+    """The masks "SOM1" and, where fine-tuning has made some, "SOM2", each by product name: those of `products`, or all.
 
-    Raises UserError when the first folder has no masks, or one lacks a named product. Other folders may hold none; that
-    is said.
+    Raises UserError when there are no masks, or a named product has none.
     """
-    found: dict[Path, dict[str, Path]] = {}
-    for i, mask_dir in enumerate(mask_dirs):
-        masks = {f.name.removesuffix("_mask.tif"): f for f in sorted(mask_dir.glob("*_mask.tif"))}
-        if masks or i == 0:
-            found[mask_dir] = choose_products(masks, products, mask_dir, "run step 9 (create_cloudmasks.py)")
-        else:
-            print(f"no masks in {mask_dir}: left out")
+    first, final = (masks_in(folder) for folder in (mask_dir, finetuned_dir))
+    found = {SOM1: choose_products(first, products, mask_dir, "run step 9 (create_cloudmasks.py)")}
+    if final:
+        found[SOM2] = choose_products(final, products, finetuned_dir, "run fine_tuning.py")
+    else:
+        print(f"no masks in {finetuned_dir}: left out")
     return found
+
+
+def masks_in(folder: Path) -> dict[str, Path]:
+    """The masks of a folder by product name."""
+    return {file.name.removesuffix("_mask.tif"): file for file in sorted(folder.glob("*_mask.tif"))}
 
 
 # --- inputs and files -------------------------------------------------------------------------------------------------
@@ -255,15 +288,21 @@ def unscale(scaled: NDArray[np.float64], scaler: Any) -> NDArray[np.float64]:
     return (scaled - scaler.min_) / scaler.scale_
 
 
-def read_flipped(labels: LabelledMap, finetuned_csv: Path) -> NDArray[np.bool_]:
-    """Which neurons (rows, columns) are cloud in `labels` and clear after fine-tuning; UserError on another map."""
-    after = read_neuron_labels(finetuned_csv)
+def read_corrections(labels: LabelledMap, finetuned_csv: Path) -> Corrections:
+    """What the fine-tuned labels change in `labels`; UserError if they are those of another map.
+
+    A neuron is split where the table has a column `action` that says so.
+    """
+    after, table = read_neuron_labels(finetuned_csv), read_table(finetuned_csv, LABEL_COLUMNS)
     if (after.rows, after.columns) != (labels.rows, labels.columns):
         raise UserError(
             f"{finetuned_csv}: lists {after.rows} x {after.columns} neurons, the labels of step 5 "
             f"{labels.rows} x {labels.columns}; run fine_tuning.py again"
         )
-    return ((labels.cloud == CLOUD) & (after.cloud == CLEAR)).reshape(labels.rows, labels.columns)
+    shape, was_cloud = (labels.rows, labels.columns), labels.cloud == CLOUD
+    split = table["action"].to_numpy() == "split" if "action" in table.columns else np.zeros(len(table), bool)
+    flipped = was_cloud & (after.cloud == CLEAR) & ~split
+    return Corrections(flipped.reshape(shape), (was_cloud & split).reshape(shape))
 
 
 def optional_input(data_dir: str, name: str) -> Path | None:

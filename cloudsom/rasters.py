@@ -27,6 +27,9 @@ gdal.SetConfigOption("GDAL_GEOREF_SOURCES", "INTERNAL")
 #: Side of the square tiles of every GeoTIFF written, in pixels; writers take rows in multiples of it.
 TILE = 256
 
+#: Larger images are no Sentinel-2 tiles (10980 pixels a side) but mistakes, or attacks on memory.
+MAX_SIDE = 32768
+
 #: Index of B10, the cirrus band, among the 13.
 B10 = SAFE_BANDS.index("B10")
 
@@ -119,7 +122,10 @@ def open_by_name(name: str, shown: object, drivers: Sequence[str]) -> gdal.Datas
     """As `open_raster`, for a GDAL name the program itself made (`/vsimem/...`); `shown` stands for it in errors."""
     kind = " or ".join(drivers)
     with gdal_errors(shown, f"a {kind} file is needed: it is damaged or of another format"):
-        return gdal.OpenEx(name, gdal.OF_RASTER | gdal.OF_VERBOSE_ERROR, allowed_drivers=list(drivers))
+        dataset = gdal.OpenEx(name, gdal.OF_RASTER | gdal.OF_VERBOSE_ERROR, allowed_drivers=list(drivers))
+    if max(dataset.RasterXSize, dataset.RasterYSize) > MAX_SIDE:
+        raise UserError(f"{shown}: {dataset.RasterXSize} x {dataset.RasterYSize} pixels is no Sentinel-2 image")
+    return dataset
 
 
 def grid_of(dataset: gdal.Dataset) -> Grid:

@@ -27,7 +27,7 @@ class Evidence:
     cloud    uint8, the label before (255 or 0)
     votes    int64 (neurons, 6), training spectra by class in the order of `CLASS_CODES`
     samples  int64, bright samples that fall on the neuron
-    copies   int64, samples and their copies of other brightness that fall on it (equal to `samples` without copies)
+    copies   int64, samples and copies of other brightness that fall on it (equal to `samples` without copies)
     """
 
     cloud: NDArray[np.uint8]
@@ -97,7 +97,7 @@ def decide(changes: Sequence[Change], evidence: Evidence, max_loss: float) -> li
             samples, copies = evidence.samples[change.neuron], evidence.copies[change.neuron]
             action, reason = change.kind, f"{samples} bright samples fall on it"
             if copies > samples:
-                reason += f", {copies} with their copies of other brightness"
+                reason += f", {copies} with copies of other brightness"
         else:
             action = REFUSED
             reason = f"would lose {change.lost} training cloud spectra, {max(int(budget) - spent, 0)} are left to lose"
@@ -124,7 +124,8 @@ def brightened(
     `dark` (13,) is the reflectance of dark ground at the top of the atmosphere, which is the light that the air itself
     scatters; only what lies above it comes from the ground. Returns (factors * n, 13), one factor after the other.
     """
-    return np.concatenate([dark + factor * (samples - dark) for factor in factors])
+    copies = [dark + factor * (samples - dark) for factor in factors]
+    return np.concatenate([np.empty((0, samples.shape[1])), *copies])
 
 
 def dark_ground(weights: NDArray[np.float64], votes: NDArray[np.int64]) -> NDArray[np.float64]:

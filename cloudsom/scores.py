@@ -72,5 +72,27 @@ def measures(counts: Counts) -> dict[str, float]:
     return values
 
 
+def surfaces(
+    mask: NDArray[np.uint8], reference: NDArray[np.integer], bright: NDArray[np.bool_] | None
+) -> dict[str, tuple[int, int]]:
+    """Pixels with data of each surface the reference tells apart, and how many of them the mask calls cloud.
+
+    bright  pixels that are bright in the visible bands, same shape; with it the land (code 5) that is bright is a
+            surface of its own, as well as part of the land. On clear surfaces the second number is false alarms, on
+            low and high clouds it is what was found. Surfaces without a pixel are left out.
+    """
+    valid, cloud = mask != MASK_NODATA, mask == CLOUD
+    where = {name: reference == code for code, name in REFERENCE_CODES.items() if code not in (0, 1)}
+    if bright is not None:
+        where["bright land"] = where["land"] & bright
+    counts = {name: (int((here & valid).sum()), int((here & cloud).sum())) for name, here in where.items()}
+    return {name: pair for name, pair in counts.items() if pair[0]}
+
+
+def false_alarm_rate(counts: Counts) -> float:
+    """Share of the clear pixels that the mask calls cloud; NaN where there are none."""
+    return _ratio(counts.fp, counts.fp + counts.tn)
+
+
 def _ratio(part: int, whole: int) -> float:
     return part / whole if whole else float("nan")

@@ -14,13 +14,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cloudsom.bands import BANDS, CLEAR, CLOUD, WAVELENGTHS_NM
+from cloudsom.bright_samples import CIRRUS, brightness
 from cloudsom.figures import PAGE, add_colour_bar, draw_cells, outline, styled
 from cloudsom.labels import CLASS_CODES
 from cloudsom.relabelling import Evidence
 
-VISIBLE = [BANDS.index(band) for band in ("B2", "B3", "B4")]
 SHORT_WAVE = [BANDS.index(band) for band in ("B11", "B12")]
-CIRRUS = BANDS.index("B10")
 
 #: The columns that are ranked, and whether more of it speaks for bright land (1) or against (-1).
 SIGNS = {"clear_votes": 1, "clear_neighbours": 1, "scene_share": 1, "short_wave_rise": 1, "cirrus": -1}
@@ -60,7 +59,7 @@ def rank_neurons(
             "clear_neighbours": clear_neighbours(evidence.cloud, rows, columns),
             "scene_pixels": 0 if scene_pixels is None else scene_pixels,
             "scene_share": np.nan if scene_pixels is None else scene_pixels / max(int(scene_pixels.sum()), 1),
-            "short_wave_rise": weights[:, SHORT_WAVE].mean(axis=1) / weights[:, VISIBLE].mean(axis=1),
+            "short_wave_rise": weights[:, SHORT_WAVE].mean(axis=1) / brightness(weights),
             "cirrus": weights[:, CIRRUS],
         }
     )[evidence.cloud == CLOUD]

@@ -29,7 +29,7 @@ FAR = 1e300  # weight of the neurons that fill up the last block of eight: never
 
 @dataclass(frozen=True)
 class TrainingLaw:
-    """The published law. At step t of n: learning rate start * (end / start)**(t/n), radius start + (end - start) * t/n.
+    """The published law: at step t of n, learning rate start * (end / start)**(t/n), radius start + (end - start) t/n.
 
     Start weights are uniform in [0, 1). Weights, then rows, are drawn from one numpy RandomState in the order the
     paper's library (susi) draws them, so that a seed gives the map it gives there, up to rounding.
@@ -188,9 +188,9 @@ def _decayed(
     som: MiniSom, decay: Callable[..., Any], start: float, steps: NDArray[np.int64], n_iter: int
 ) -> NDArray[np.float64]:
     """The decay function at each step. MiniSom's own take all steps at once, in the same float64 operations."""
-    own = (som._asymptotic_decay, som._linear_decay_to_zero, som._inverse_decay_to_zero)
-    own += (som._linear_decay_to_one, som._inverse_decay_to_one)
-    if decay in own:
+    to_zero = som._linear_decay_to_zero, som._inverse_decay_to_zero
+    to_one = som._linear_decay_to_one, som._inverse_decay_to_one
+    if decay in (som._asymptotic_decay, *to_zero, *to_one):
         return np.asarray(decay(start, steps, n_iter), np.float64)
     return np.array([float(decay(start, t, n_iter)) for t in steps.tolist()])
 

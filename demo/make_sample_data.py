@@ -27,9 +27,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 from osgeo import gdal, osr
-from safe_maker import PIXEL_M, make_safe
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package lies beside this folder
+
+from safe_maker import PIXEL_M, make_safe
 
 from cloudsom.bands import BANDS, DATABASE_CLASSES, SAFE_BANDS
 from cloudsom.errors import UserError

@@ -216,7 +216,8 @@ def test_hit_rate_maps_show_each_count_in_its_panel_and_cell() -> None:
         assert pixel(figure, axes, 5, 3 + i) == most
         assert pixel(figure, axes, 5, 10) == least
         assert pixel(figure, axes, 5, 3 + i + 1) == least
-    assert min(pixel(figure, panel(figure, "(a1) land"), 5.5, 3)) > 100  # the line between two cells is light
+    between = [pixel(figure, panel(figure, "(a1) land"), 5 + step / 20, 10) for step in range(20)]
+    assert max(map(min, between)) > 100  # somewhere between two dark cells is a light line
 
 
 def test_hit_rate_panels_are_in_the_papers_order() -> None:
@@ -377,7 +378,7 @@ def test_authors_map_comes_out_in_the_papers_layout_and_colours() -> None:
     assert (cloud == CLOUD).sum() == 125
     flipped = np.zeros((20, 15), bool)
     flipped[tuple(np.array(FLIPPED_BY_AUTHORS).T - 1)] = True
-    figure = neuron_label_maps.neuron_label_maps(CLASSES_OF_AUTHORS, cloud, flipped)
+    figure = neuron_label_maps.neuron_label_maps(CLASSES_OF_AUTHORS, cloud, only_flipped(flipped))
     classes, cloud_panel, tuned = (panel(figure, f"({letter})") for letter in "abc")
     known = ((1, 1, 50), (1, 15, 60), (8, 4, 10), (8, 9, 40), (20, 15, 20), (20, 8, 30), (16, 9, 30))
     for row, column, code in known:
@@ -394,6 +395,37 @@ def test_authors_map_comes_out_in_the_papers_layout_and_colours() -> None:
     opaque = "".join(AUTHORS_MAP).count("O")
     for count in ("cloud (125)", "cloud (107)", "cloud before (18)", f"opaque cloud ({opaque})"):
         assert count in words
+
+
+def only_flipped(flipped: np.ndarray) -> figures.Corrections:
+    return figures.Corrections(flipped, np.zeros_like(flipped))
+
+
+def test_split_neurons_show_both_colours_within_a_red_outline() -> None:
+    cloud = np.full((4, 3), CLOUD, np.uint8)
+    split = np.zeros((4, 3), bool)
+    split[1, 2] = True
+    figure = neuron_label_maps.neuron_label_maps(cloud, cloud, figures.Corrections(np.zeros_like(split), split))
+    axes = panel(figure, "(c)")
+    inside = [pixel(figure, axes, 2.7 + step / 50, 2.0) for step in range(30)]
+    assert max(map(sum, inside)) > sum(rgb(figures.CLOUD_COLOUR)) - 60
+    assert min(map(sum, inside)) < sum(rgb(figures.CLEAR_COLOUR)) + 200  # thin lines, mixed with what is between them
+    red, green, blue = pixel(figure, axes, 2.6, 2)
+    assert red > 180 and green < 90 and blue < 90
+    words = [text.get_text() for text in words_of(figure)]
+    assert "split by sub-map (1)" in words and "cloud (11)" in words
+
+
+def test_corrections_are_what_the_fine_tuned_table_says(tmp_path: Path) -> None:
+    classes, cloud = np.array([50, 50, 50, 10], np.uint8), np.array([255, 255, 255, 0], np.uint8)
+    before = model.LabelledMap(1, 4, classes, cloud, np.ones(4))
+    place = tmp_path / "tuned.csv"
+    lines = ["0,0,50,255,1,kept", "0,1,10,0,1,flipped", "0,2,50,255,1,split", "0,3,10,0,1,kept"]
+    place.write_text("\n".join(["row,column,class,cloud,share,action", *lines]))
+    found = figures.read_corrections(before, place)
+    assert np.flatnonzero(found.flipped).tolist() == [1] and np.flatnonzero(found.split).tolist() == [2]
+    place.write_text("\n".join(["row,column,class,cloud,share", *(line.rsplit(",", 1)[0] for line in lines)]))
+    assert np.flatnonzero(figures.read_corrections(before, place).bright).tolist() == [1]
 
 
 def test_every_cell_of_the_authors_map_has_its_class_colour() -> None:
@@ -513,11 +545,23 @@ SCRIPTS: dict[ModuleType, tuple[str, ...]] = {
 }
 
 
+#: What a script says it leaves out without fine-tuning.
+LEFT_OUT = {
+    neuron_label_maps: "the panel of fine-tuned labels is left out",
+    neuron_spectra: "no bright neurons are drawn",
+    Creating_scatterplots: "no neuron is marked as bright",
+    methodology_figure: "stage 3 is left out",
+    quicklooks: "masks_finetuned: left out",
+    colored_cloudmasks: "masks_finetuned: left out",
+}
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__.split(".")[-1])
 def test_script_writes_its_figures_once_with_words_for_them(
     script: ModuleType, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     call(script, data)
+    assert LEFT_OUT.get(script, "") in capsys.readouterr().out
     written = {name: data / "figures" / f"{name}.png" for name in SCRIPTS[script]}
     for place in written.values():
         with Image.open(place) as image:
@@ -537,12 +581,12 @@ def test_script_writes_its_figures_once_with_words_for_them(
     [
         lambda: Creating_hit_rate_maps.hit_rate_maps(np.ones((20, 15, 6), int)),
         lambda: Creating_hit_rate_maps.hit_rate_map(np.full((20, 15), 523_400)),
-        lambda: Creating_component_planes.component_planes(*[np.random.default_rng(0).random((20, 15, 13))] * 2),
-        lambda: Creating_component_planes.component_plane(*[np.random.default_rng(0).random((20, 15))] * 2, "B1"),
+        lambda: Creating_component_planes.component_planes(made_weights(), made_weights()),
+        lambda: Creating_component_planes.component_plane(made_weights()[:, :, 0], made_weights()[:, :, 0], "B1"),
         lambda: Creating_scatterplots.scatterplots(*made_scatter(), (0, 1, 0, 1), ("B8", "B11")),
         lambda: Creating_scatterplots.scatterplot(*made_scatter(), (0, 1, 0, 1), ("B8a", "B11"), slice(4, 5)),
         lambda: U_matrix_creation.u_matrix_figure(np.random.default_rng(0).random((20, 15))),
-        lambda: neuron_label_maps.neuron_label_maps(CLASSES_OF_AUTHORS, *[labels.is_cloud(CLASSES_OF_AUTHORS)] * 2),
+        lambda: neuron_label_maps.neuron_label_maps(CLASSES_OF_AUTHORS, made_stages().cloud, made_stages().corrections),
         lambda: neuron_spectra.neuron_spectra(*made_spectra_of_classes()),
         lambda: methodology_figure.methodology_figure(made_stages(), ["988,404 spectra"], "S2A_" * 15),
         lambda: colored_cloudmasks.colored_mask(np.arange(100, dtype=np.uint8).reshape(10, 10) % 5),
@@ -556,6 +600,10 @@ def test_all_letters_are_at_least_7_points_and_none_is_cut_off(draw: Callable[[]
         assert text.get_fontsize() >= 7 and "$" not in text.get_text(), text.get_text()
     for side, edge in {"top": picture[0], "foot": picture[-1], "left": picture[:, 0], "right": picture[:, -1]}.items():
         assert (edge == 255).all(), side  # what is cut off leaves a trace on the edge
+
+
+def made_weights() -> np.ndarray:
+    return np.random.default_rng(0).random((20, 15, 13))
 
 
 def made_scatter() -> tuple[Any, Any]:
@@ -572,7 +620,8 @@ def made_stages() -> Any:
     cloud = labels.is_cloud(CLASSES_OF_AUTHORS)
     scene, mask = np.zeros((50, 60, 3), np.uint8), np.zeros((50, 60), np.uint8)
     neurons, counts = np.zeros((20, 15, 3), np.uint8), np.ones((20, 15, 6), np.int64)
-    return methodology_figure.Stages(neurons, counts, CLASSES_OF_AUTHORS, cloud, scene, mask, cloud == CLOUD, mask)
+    corrections = figures.Corrections(CLASSES_OF_AUTHORS == 40, CLASSES_OF_AUTHORS == 50)
+    return methodology_figure.Stages(neurons, counts, CLASSES_OF_AUTHORS, cloud, scene, mask, corrections, mask)
 
 
 def test_figures_use_fine_tuned_labels_where_there_are_some(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -582,19 +631,11 @@ def test_figures_use_fine_tuned_labels_where_there_are_some(data: Path, capsys: 
     assert "no " not in capsys.readouterr().out
     alt = {name: (stores.read_record(data / "figures" / f"{name}.png") or {})["results"]["alt"] for name in (
         "neuron_label_maps", "neuron_spectra", "scatterplots_B8_B11", "methodology")}  # fmt: skip
-    assert "turned 1 of them to clear" in alt["neuron_label_maps"]
+    assert "turned 1 of them to clear and split 0" in alt["neuron_label_maps"]
     assert "1 bright neurons" in alt["neuron_spectra"]
     assert "1 of them bright and red" in alt["scatterplots_B8_B11"]
     assert "Stage 3" in alt["methodology"]
     assert (data / "figures" / "quicklooks" / "SCENE_A_masks_finetuned.png").is_file()
-
-
-def test_figures_say_what_they_leave_out_without_fine_tuning(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for script in (neuron_label_maps, neuron_spectra, methodology_figure):
-        call(script, data)
-    out = capsys.readouterr().out
-    for words in ("the panel of fine-tuned labels is left out", "no bright neurons are drawn", "stage 3 is left out"):
-        assert words in out
 
 
 def test_pdf_and_svg_are_written_where_asked(data: Path) -> None:
@@ -611,11 +652,16 @@ def test_script_runs_from_any_folder(data: Path, tmp_path: Path) -> None:
     assert (data / "figures" / "u_matrix.png").is_file()
 
 
-def test_show_without_a_display_is_refused(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MPLBACKEND", "agg")
-    done = run_script("visualization/U_matrix_creation.py", "--DATA_DIR", data, "--SHOW")
-    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
-    assert "SHOW: there is no display" in done.stderr
+def test_show_without_a_display_is_refused(data: Path) -> None:
+    import matplotlib
+
+    before = matplotlib.get_backend()
+    matplotlib.use("agg")
+    try:
+        with pytest.raises(UserError, match="SHOW: there is no display"):
+            call(U_matrix_creation, data, SHOW=True)
+    finally:
+        matplotlib.use(before)
 
 
 @pytest.mark.parametrize(

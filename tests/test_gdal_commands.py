@@ -26,8 +26,9 @@ from safe_maker import (
     write_tiff,
     zip_safe,
 )
+from scipy import ndimage
 
-from cloudsom import safe_to_tiff
+from cloudsom import rasters, safe_to_tiff
 from cloudsom.bands import SAFE_BANDS
 from cloudsom.errors import UserError
 from cloudsom.products import Granule, find_products
@@ -191,12 +192,11 @@ def image_path(safe: Path, band: str) -> Path:
 
 
 def displacement(layer: Array, truth: Array) -> Array:
-    """How far `layer` lies to the right of and below `truth`, in its pixels, by least squares on the gradient."""
-    layer, truth = layer.astype(float), truth.astype(float)
-    down, right = (slope[2:-2, 2:-2].ravel() for slope in np.gradient(truth))
-    slopes = np.stack([right, down, np.ones(down.size)], axis=1)
-    found, *_ = np.linalg.lstsq(slopes, (truth - layer)[2:-2, 2:-2].ravel(), rcond=None)
-    return np.asarray(found[:2])
+    """How far `layer` lies to the right of and below `truth`, in its pixels: fitted to the smoothed layers' slopes."""
+    off, smooth = (ndimage.uniform_filter(a.astype(float), 9) for a in (truth - layer, truth))
+    down, right = (slope[9:-9, 9:-9].ravel() for slope in np.gradient(smooth))
+    found, *_ = np.linalg.lstsq(np.stack([right, down], axis=1), off[9:-9, 9:-9].ravel(), rcond=None)
+    return np.asarray(found)
 
 
 def test_fast_lies_where_exact_lies_and_published_does_not(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_fast_lies_where_exact_lies_and_published_does_not(tmp_path: Path) -> No
     for i in range(13):
         assert np.abs(displacement(fast[..., i], truth[..., i])).max() < 0.02
         assert np.sqrt(((fast[..., i] - truth[..., i]) ** 2).mean()) < 25
-    assert displacement(published[..., 1], truth[..., 1]) == pytest.approx([0.25, 0.25], abs=0.1)
+    assert displacement(published[..., 1], truth[..., 1]) == pytest.approx([0.25, 0.25], abs=0.05)
     assert np.sqrt(((published[..., 1] - truth[..., 1]) ** 2).mean()) > 25
 
 
@@ -335,8 +335,8 @@ def test_a_damaged_image_leaves_nothing_behind(tmp_path: Path, resampling: str) 
 
 def test_an_enormous_image_is_refused_before_memory_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     safe = make_safe(tmp_path, constant_bands(4))
-    monkeypatch.setattr(safe_to_tiff, "MAX_SIDE", 20)
-    with pytest.raises(UserError, match="band B02: 24 x 24 pixels is no Sentinel-2 image"):
+    monkeypatch.setattr(rasters, "MAX_SIDE", 20)
+    with pytest.raises(UserError, match=r"band B02: .*: 24 x 24 pixels is no Sentinel-2 image"):
         convert(safe)
 
 

@@ -19,11 +19,9 @@ import evaluation_metrics
 from cloudsom import model, stores
 from cloudsom.errors import UserError
 from visualization import (
-    Creating_component_planes,
     Creating_hit_rate_maps,
     U_matrix_creation,
     colored_cloudmasks,
-    methodology_figure,
     neuron_label_maps,
     quicklooks,
     report,
@@ -33,10 +31,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 def make_figures(folder: Path) -> None:
-    for script in (neuron_label_maps, methodology_figure, Creating_hit_rate_maps, U_matrix_creation, quicklooks):
+    for script in (neuron_label_maps, Creating_hit_rate_maps, U_matrix_creation, quicklooks, colored_cloudmasks):
         call(script, folder)
-    call(Creating_component_planes, folder, SINGLE_PLANES=False)
-    call(colored_cloudmasks, folder)
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +42,6 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fine_tune(folder)
     make_figures(folder)
     call(evaluation_metrics, folder)
-    call(evaluation_metrics, folder, MASK_DIR="masks_finetuned", RESULTS_DIR="results_finetuned")
     call(report, folder)
     return folder
 
@@ -88,21 +83,47 @@ def test_report_needs_nothing_from_elsewhere(whole_run: Path) -> None:
 
 def test_every_picture_has_words_and_is_whole(whole_run: Path) -> None:
     pictures = page_of(whole_run).all("img")
-    assert len(pictures) == 6 + 3 * (1 + 2 + 2)  # figures; a small picture, two quicklooks, two coloured masks a scene
+    assert len(pictures) == 4 + 3 * (1 + 2 + 2)  # figures; a small picture, two quicklooks, two coloured masks a scene
     for picture in pictures:
         assert len(picture["alt"]) > 10
         data = base64.b64decode(picture["src"].split(",", 1)[1])
         assert data[:4] == b"\x89PNG" or data[:3] == b"\xff\xd8\xff"
 
 
-def test_table_has_the_numbers_of_both_metrics_files(whole_run: Path) -> None:
-    page = page_of(whole_run)
-    for folder in ("results", "results_finetuned"):
-        table = model.read_table(whole_run / folder / "metrics.csv", ("product", *report.COLUMNS))
-        for value in table[list(report.COLUMNS)].to_numpy().ravel():
-            assert np.isnan(value) or f"{value:.4f}" in page.words
-    assert "1 of" not in page.words.split("cloud neurons")[0]
-    assert "accuracy before" in page.words and "accuracy after" in page.words
+def test_tables_have_the_numbers_of_step_10(whole_run: Path) -> None:
+    words = page_of(whole_run).words
+    compared = model.read_table(whole_run / "results" / "comparison.csv", ("product", "masks", *report.COLUMNS))
+    assert set(compared["product"]) == {"SCENE_A", "SCENE_B", "A<b>&'\"C", "pooled"}
+    for value in compared.loc[compared["masks"].isin(["SOM1", "SOM2"]), list(report.COLUMNS)].to_numpy().ravel():
+        assert np.isnan(value) or f"{value:.4f}" in words
+    surfaces = model.read_table(whole_run / "results" / "surfaces.csv", ("product", "surface", "share"))
+    for surface, share in surfaces.loc[surfaces["product"] == "pooled", ["surface", "share"]].to_numpy():
+        assert surface in words and f"{share:.2%}" in words
+    assert "accuracy before" in words and "accuracy after" in words
+
+
+def test_report_before_fine_tuning_has_one_column_a_measure(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "data", ("SCENE_A",))
+    call(evaluation_metrics, folder)
+    call(report, folder)
+    heads = re.findall(r'<button type="button">([^<]*)<', (folder / "report.html").read_text(encoding="utf-8"))
+    assert heads == ["scene", "cloud", "accuracy", "precision", "recall", "F-score"]
+    table = model.read_table(folder / "results" / "metrics.csv", ("product", *report.COLUMNS))
+    words = page_of(folder).words
+    for name, value in table[["product", "recall"]].to_numpy():
+        assert name in words and f"{value:.4f}" in words
+
+
+def test_scenes_that_gave_samples_are_marked(whole_run: Path, tmp_path: Path) -> None:
+    assert "marked *" not in page_of(whole_run).words
+    folder = Path(shutil.copytree(whole_run, tmp_path / "data"))
+    place = folder / "results" / "comparison.csv"
+    table = model.read_table(place, ("product", "role"))
+    table.loc[table["product"] == "SCENE_A", "role"] = "tuned on"
+    table.to_csv(place, index=False)
+    call(report, folder)
+    words = page_of(folder).words
+    assert "SCENE_A *" in words and "SCENE_B *" not in words and "marked *" in words
 
 
 def test_names_from_files_cannot_become_markup(whole_run: Path) -> None:
@@ -140,7 +161,7 @@ def test_report_of_half_a_run_names_what_it_leaves_out(tmp_path: Path, capsys: p
     out, words = capsys.readouterr().out, page_of(folder).words
     for part in ("U_matrix_creation.py", "fine_tuning.py", "evaluation_metrics.py", "quicklooks.py"):
         assert part in out and part in words
-    assert "SCENE_A" in words and "accuracy before" not in words
+    assert "SCENE_A" in words
 
 
 def test_report_of_nothing_is_refused(tmp_path: Path) -> None:
@@ -280,7 +301,7 @@ SORT = "document.querySelectorAll('table.scenes th')[{}].getAttribute('aria-sort
 def test_loads_without_errors_and_with_its_pictures(browser: Browser, whole_run: Path, width: int) -> None:
     browser.open(whole_run / "report.html", width)
     widths = browser.run("Promise.all([...document.images].map(i => i.decode().then(() => i.naturalWidth)))")
-    assert len(widths) == 21 and all(width > 0 for width in widths)
+    assert len(widths) == 19 and all(width > 0 for width in widths)
     assert browser.run("document.title") == "Cloud masks with a self-organizing map"
     assert browser.problems() == []
 
@@ -317,7 +338,7 @@ def test_table_sorts_by_a_click(browser: Browser, whole_run: Path) -> None:
     browser.click("table.scenes th:nth-child(1) button")
     assert (browser.run(SORT.format(2)), browser.run(SORT.format(0))) == ("none", "ascending")
     assert browser.run(NAMES) == sorted(names, key=str.lower)
-    assert browser.run("document.querySelector('table.scenes tfoot').innerText").startswith("mean")
+    assert browser.run("document.querySelector('table.scenes tfoot').innerText").startswith("pooled (held out)")
 
 
 @pytest.mark.parametrize(("key", "text"), [("Enter", "\r"), (" ", " ")])

@@ -53,7 +53,8 @@ def assert_same(one: MiniSom, other: MiniSom) -> None:
 def assert_fits_as_minisom(data: Any, n: int, make: dict[str, Any], weights: Any = None, **order: bool) -> None:
     """Two trainings in a row, by both."""
     soms = []
-    for train in (fit, MiniSom.train):
+    trainers: tuple[Any, ...] = (fit, MiniSom.train)
+    for train in trainers:
         decay = make.get("decay_function", "asymptotic_decay")
         som = MiniSom(**{**make, "decay_function": Halving() if decay == "halving" else decay})
         if weights is not None:
@@ -115,12 +116,27 @@ def test_fit_is_minisom_train(case: tuple[Any, ...], steps_a_batch: int) -> None
         assert_fits_as_minisom(data, n, make, **order)
 
 
-def test_equal_neurons_and_negative_zeros() -> None:
+def test_the_map_ends_where_it_ends() -> None:
+    """Nine neurons fill one block of eight and an eighth of the next: the rest of it must never take part."""
+    make = {"x": 1, "y": 9, "input_len": 3, "sigma": 20, "learning_rate": 0.9, "random_seed": 1}
+    assert_fits_as_minisom(np.random.default_rng(4).random((50, 3)), 6000, make)
+
+
+@pytest.mark.parametrize("n", [1, 7])
+def test_equal_neurons_and_negative_zeros(n: int) -> None:
     """All neurons alike: the first wins every time; and MiniSom's sums make 0.0 of -0.0."""
-    data = np.array([[-0.0, 0.0, 1.0], [0.0, -0.0, -0.0], [1.0, 1.0, 1.0]])
-    for weights in (-0.0, 0.0, 1.0):
-        make = {"x": 3, "y": 3, "input_len": 3, "sigma": 0.05, "random_seed": 1}
-        assert_fits_as_minisom(data, 7, make, weights)
+    make = {"x": 3, "y": 3, "input_len": 3, "sigma": 0.05, "random_seed": 1}
+    for data in ([[-0.0, 0.0, 1.0], [0.0, -0.0, -0.0], [1.0, 1.0, 1.0]], [[-0.0, 0.0, -0.0]]):
+        for weights in (-0.0, 0.0, 1.0):
+            assert_fits_as_minisom(np.array(data), n, make, weights)
+
+
+def test_a_neuron_that_is_not_a_number() -> None:
+    """numpy's argmin, and so MiniSom's winner, is the first NaN."""
+    weights = np.random.default_rng(1).random((3, 3, 2))
+    weights[1, 2], weights[2, 2] = np.nan, np.inf
+    make = {"x": 3, "y": 3, "input_len": 2, "sigma": 0.01, "random_seed": 1}
+    assert_fits_as_minisom(np.random.default_rng(2).random((5, 2)), 4, make, weights)
 
 
 @pytest.mark.parametrize(
@@ -241,16 +257,14 @@ print(float(som.get_weights().sum()).hex())
 """
     run = [sys.executable, "-I", "-W", "error", "-c", program]
     first, then = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.splitlines()
-    here = [float(som.quantization_error(spectra)).hex(), *som.winner(spectra[0]), float(som.distance_map().sum()).hex()]
-    assert first.split() == [str(part) for part in here]
+    error, roughness = float(som.quantization_error(spectra)), float(som.distance_map().sum())
+    assert first.split() == [error.hex(), *map(str, som.winner(spectra[0])), roughness.hex()]
     fit(som, spectra, 20, random_order=True)
     assert then == float(som.get_weights().sum()).hex()
 
 
 @pytest.mark.parametrize("trainer", training.TRAINERS)
-def test_progress_and_interruption(
-    monkeypatch: pytest.MonkeyPatch, spectra: NDArray[np.float64], trainer: str
-) -> None:
+def test_progress_and_interruption(monkeypatch: pytest.MonkeyPatch, spectra: NDArray[np.float64], trainer: str) -> None:
     monkeypatch.setattr(training, "STEPS_A_BATCH", 64)
     done: list[int] = []
     train_som(spectra, LAW, trainer=trainer, progress=done.append)
@@ -276,7 +290,7 @@ def test_mistakes(spectra: NDArray[np.float64]) -> None:
         ({"radius_start": float("nan")}, "RADIUS_START is nan"),
     ):
         with pytest.raises(UserError, match=message):
-            TrainingLaw(**wrong)  # type: ignore[arg-type]
+            TrainingLaw(**wrong)
     with pytest.raises(UserError, match="TRAINER is 'gpu'; choose one of compiled, minisom"):
         train_som(spectra, LAW, trainer="gpu")
     with pytest.raises(UserError, match=r"shape \(0, 13\)"):

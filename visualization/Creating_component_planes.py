@@ -68,7 +68,7 @@ def component_planes(scaled: NDArray[np.float64], reflectance: NDArray[np.float6
     """One panel a band, from the weights (rows, columns, 13) in scaled units and in reflectance."""
     rows, columns, n_bands = scaled.shape
     room = ConstrainedLayoutEngine(w_pad=0.09)  # inches: the last number of a colour bar stands beyond its end
-    figure = Figure(figsize=(PAGE, 3 * (PAGE / 5 * 0.86 * rows / columns + 0.75)), layout=room)
+    figure = Figure(figsize=(PAGE, 3 * (PAGE / 5 * 0.8 * rows / columns + 0.72)), layout=room)
     panels = list(figure.subplots(3, 5).flat)
     for i in range(n_bands):
         draw_plane(panels[i], scaled[:, :, i], reflectance[:, :, i])
@@ -85,20 +85,20 @@ def component_plane(scaled: NDArray[np.float64], reflectance: NDArray[np.float64
     rows, columns = scaled.shape
     figure = Figure(figsize=(COLUMN * 0.8, COLUMN * 0.72 * rows / columns * 1.2 + 0.6), layout="constrained")
     axes = figure.subplots()
-    draw_plane(axes, scaled, reflectance, below=0.14).set_label("above: scaled units; below: reflectance")
+    draw_plane(axes, scaled, reflectance, below=0.14, n_ticks=5).set_label("above: scaled units; below: reflectance")
     axes.set_title(title)
     return figure
 
 
 def draw_plane(
-    axes: Axes, scaled: NDArray[np.float64], reflectance: NDArray[np.float64], below: float = 0.25
+    axes: Axes, scaled: NDArray[np.float64], reflectance: NDArray[np.float64], below: float = 0.25, n_ticks: int = 3
 ) -> Colorbar:
     """One plane (rows, columns) over a colour bar with both units: scaled ones above it, reflectance below."""
-    bar = add_colour_bar(axes, draw_cells(axes, reflectance), below=below, ticks=MaxNLocator(4))
+    bar = add_colour_bar(axes, draw_cells(axes, reflectance), below=below, ticks=MaxNLocator(n_ticks))
     slope, offset = line_between(reflectance, scaled)
     scales: Any = (lambda value: offset + slope * value, lambda value: (value - offset) / slope)
     above = bar.ax.secondary_xaxis("top", functions=scales)
-    above.xaxis.set_major_locator(MaxNLocator(4))
+    above.xaxis.set_major_locator(MaxNLocator(n_ticks))
     above.tick_params(length=2, pad=1.5)
     above.spines["top"].set_visible(False)
     return bar

@@ -2,7 +2,7 @@
 
 One plot of all spectra and one a class. The spectra are counted in small squares, so that millions of them show where
 they are dense; the neurons are joined by a thin line in grid order, and those that bright surfaces fall on
-(fine_tuning.py turned them from cloud to clear) are red.
+(fine_tuning.py corrected their labels) are red.
 
     python visualization/Creating_scatterplots.py
     python visualization/Creating_scatterplots.py --X_BAND B2 --Y_BAND B10
@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is besi
 from cloudsom import model, stores, tables
 from cloudsom.bands import BANDS, CLASSES
 from cloudsom.errors import UserError
-from cloudsom.figures import BRIGHT_COLOUR, COLUMN, PAGE, Portfolio, optional_input, read_flipped, styled, unscale
+from cloudsom.figures import BRIGHT_COLOUR, COLUMN, PAGE, Portfolio, optional_input, read_corrections, styled, unscale
 from cloudsom.labels import CLASS_CODES
 from cloudsom.progress import progress
 from cloudsom.settings import existing, path, run, snapshot
@@ -151,7 +151,7 @@ def read_neurons(inputs: dict[str, Path], scaler: object, x: int, y: int) -> Neu
         labels = model.read_neuron_labels(inputs["NEURON_LABELS_CSV"])
         rows, columns = labels.rows, labels.columns
         model.check_same_map(inputs["SOM_FILE"], weights.shape, inputs["NEURON_LABELS_CSV"], rows, columns)
-        bright = read_flipped(labels, inputs["NEURON_LABELS_FINETUNED_CSV"])
+        bright = read_corrections(labels, inputs["NEURON_LABELS_FINETUNED_CSV"]).bright
     return Neurons(weights[:, :, x], weights[:, :, y], bright, LINE)
 
 

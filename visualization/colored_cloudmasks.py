@@ -2,7 +2,7 @@
 
     python visualization/colored_cloudmasks.py
 
-reads   MASK_DIRS/NAME_mask.tif                                   masks of step 9, and fine-tuned ones
+reads   MASK_DIR/NAME_mask.tif, MASK_FINETUNED_DIR/NAME_mask.tif  masks of step 9, and fine-tuned ones
         REFERENCE_DIR/NAME/Classification/classification_map.tif  reference class maps (Baetens et al. 2019 codes)
 writes  FIGURES_DIR/colored_MASKS/NAME_colored.tif  uint8 with a colour table, georeferenced: 1 TP (cloud in both),
                                                     2 TN (clear in both), 3 FN (missed cloud), 4 FP (false alarm),
@@ -26,16 +26,18 @@ from cloudsom.bands import CLOUD, MASK_NODATA
 from cloudsom.errors import UserError
 from cloudsom.figures import COLUMN, Portfolio, find_masks, save, styled
 from cloudsom.jobs import Job, raise_if_any_failed, results_or_errors, run_jobs
-from cloudsom.rasters import Grid, read_layer, read_mask, write_layer
+from cloudsom.rasters import Grid, read_mask, write_layer
+from cloudsom.references import find_references, read_reference
 from cloudsom.settings import Snapshot, path, run, snapshot
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
 DATA_DIR = "data"  # folder everything is read from and written to
-MASK_DIRS = ["masks", "masks_finetuned"]  # folders of masks, each done if it is there
+MASK_DIR = "masks"  # step 9's masks
+MASK_FINETUNED_DIR = "masks_finetuned"  # fine_tuning.py's masks, where there are any
 REFERENCE_DIR = "reference"  # reference class maps, one folder a product
 FIGURES_DIR = "figures"  # where the coloured masks go
-PRODUCTS: list[str] = []  # names of the products to colour; none named: all in MASK_DIRS that have a reference
+PRODUCTS: list[str] = []  # names of the products to colour; none named: all that have a reference
 
 # what is compared (as in step 10)
 CLOUD_CODES = [2, 3]  # reference codes that are cloud: low and high clouds; the rest is clear
@@ -62,17 +64,18 @@ def main() -> None:
     figures_dir, settings = path(DATA_DIR, FIGURES_DIR), snapshot(globals())
     codes = tuple(CLOUD_CODES), tuple(LEFT_OUT_CODES)
     jobs = []
-    for mask_dir, masks in find_masks([path(DATA_DIR, name) for name in MASK_DIRS], PRODUCTS).items():
+    for kind, masks in find_masks(path(DATA_DIR, MASK_DIR), path(DATA_DIR, MASK_FINETUNED_DIR), PRODUCTS).items():
         for name, mask in masks.items():
             if name in references:
-                target = figures_dir / f"colored_{mask_dir.name}" / f"{name}_colored.tif"
-                jobs.append(Job(name, (settings, name, mask, references[name], codes, target, OVERWRITE)))
+                inputs = {f"{kind} {name}": mask, f"reference {name}": references[name]}
+                target = figures_dir / f"colored_{mask.parent.name}" / f"{name}_colored.tif"
+                jobs.append(Job(name, (settings, name, inputs, codes, target, OVERWRITE)))
             else:
                 print(f"{mask}: has no reference in {path(DATA_DIR, REFERENCE_DIR)}, left out")
     if not jobs:
         raise UserError(
-            f"{path(DATA_DIR, REFERENCE_DIR)}: has no reference for any mask in {', '.join(MASK_DIRS)}; "
-            "run step 6, or name the reference folders as the products"
+            f"{path(DATA_DIR, REFERENCE_DIR)}: has no reference for any mask in {MASK_DIR}; run step 6, or name the "
+            "reference folders as the products"
         )
     portfolio = Portfolio(figures_dir, stores.recipe(settings, {}), overwrite=OVERWRITE)
     if not portfolio.finished(["colored_cloudmasks_legend"]):
@@ -84,36 +87,26 @@ def main() -> None:
     raise_if_any_failed(outcomes)
 
 
-def find_references(reference_dir: Path) -> dict[str, Path]:
-    """Reference class maps by product name."""
-    places = sorted(reference_dir.glob("*/Classification/classification_map.tif"))
-    return {place.parent.parent.name.removesuffix(".SAFE"): place for place in places}
-
-
 def colour_mask(
     settings: Snapshot,
     name: str,
-    mask_file: Path,
-    reference_file: Path,
+    inputs: dict[str, Path],
     codes: tuple[tuple[int, ...], tuple[int, ...]],
     target: Path,
     overwrite: bool,
 ) -> str:
     """Write one product's coloured mask and its picture; returns a line of summary.
 
-    `codes` are the reference codes of cloud, and those left out.
+    `inputs` are its mask and its reference by role; `codes` the reference codes of cloud, and those left out.
     """
-    made_by = stores.recipe(settings, {f"mask {name}": mask_file, f"reference {name}": reference_file})
+    made_by = stores.recipe(settings, inputs)
+    mask_file, reference_file = inputs.values()
     image = target.with_suffix(".png")
     records = [stores.finished(product, made_by, overwrite) for product in (target, image)]
     if all(records):
         return f"{target}: is up to date; {records[0]['results']['summary']}"  # type: ignore[index]
     mask, grid = read_mask(mask_file)
-    reference, reference_grid = read_layer(reference_file)
-    difference = grid.difference(reference_grid)
-    if difference:
-        raise UserError(f"{mask_file}: does not cover the pixels of {reference_file} ({difference}); make it at 60 m")
-    outcomes = outcomes_of(mask, reference, *codes)
+    outcomes = outcomes_of(mask, read_reference(reference_file, mask_file, grid), *codes)
     with stores.product(target, made_by) as product:
         write_outcomes(product.partial, outcomes, grid, name)
         product.results["summary"] = summary(outcomes)

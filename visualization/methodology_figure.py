@@ -31,21 +31,25 @@ from cloudsom.bands import CLASSES, CLOUD, MASK_NODATA
 from cloudsom.errors import UserError
 from cloudsom.figures import (
     PAGE,
+    SOM1,
+    SOM2,
     TRUE_COLOUR_BANDS,
+    Corrections,
     Portfolio,
     class_legend,
     cloud_legend,
     draw_cells,
     draw_classes,
     draw_cloud,
-    find_masks,
+    masks_in,
     optional_input,
-    read_flipped,
+    read_corrections,
     read_true_colour,
     styled,
     true_colour,
     unscale,
 )
+from cloudsom.jobs import choose_products
 from cloudsom.labels import CLASS_CODES
 from cloudsom.rasters import read_mask
 from cloudsom.settings import existing, path, run, snapshot
@@ -96,8 +100,8 @@ class Stages:
     classes, cloud  labels of the neurons
     scene    (height, width, 3) uint8, true colour
     mask     255, 0 and nodata
-    flipped  neurons fine-tuning turned to clear
-    final_mask  the mask after fine-tuning, median filter and dilation
+    corrections  what fine-tuning did to the neurons
+    final_mask   the mask after fine-tuning, median filter and dilation
     """
 
     neurons: NDArray[np.uint8]
@@ -106,27 +110,27 @@ class Stages:
     cloud: NDArray[np.uint8]
     scene: NDArray[np.uint8]
     mask: NDArray[np.uint8]
-    flipped: NDArray[np.bool_] | None = None
+    corrections: Corrections | None = None
     final_mask: NDArray[np.uint8] | None = None
 
 
 def main() -> None:
     if BRIGHTEST <= 0 or GAMMA <= 0:
         raise UserError("BRIGHTEST and GAMMA are above 0; correct the settings")
-    inputs = find_inputs()
+    name, inputs = find_inputs()
     portfolio = Portfolio(
         path(DATA_DIR, FIGURES_DIR), stores.recipe(snapshot(globals()), inputs), FORMATS, OVERWRITE, SHOW
     )
     if portfolio.finished(["methodology"]):
         return
-    stages, name = read_stages(inputs), inputs["scene"].stem
+    stages = read_stages(inputs, name)
     figure, alt = methodology_figure(stages, training_facts(inputs["SOM_FILE"], stages), name), describe(stages, name)
     portfolio.write("methodology", figure, "The method, stage by stage", alt)
     portfolio.show_windows()
 
 
-def find_inputs() -> dict[str, Path]:
-    """The files by role; those of stage 3 only where both are there."""
+def find_inputs() -> tuple[str, dict[str, Path]]:
+    """The scene's name, and the files by role; those of stage 3 only where both are there."""
     inputs = {
         "SCALER_FILE": existing(DATA_DIR, SCALER_FILE, "run step 2 (data_preprocessing.py)"),
         "SOM_FILE": existing(DATA_DIR, SOM_FILE, "run step 3 (SOM_training.py)"),
@@ -134,20 +138,20 @@ def find_inputs() -> dict[str, Path]:
         "NEURON_LABELS_CSV": existing(DATA_DIR, NEURON_LABELS_CSV, "run step 5 (labeling.py)"),
     }
     mask_dir = path(DATA_DIR, MASK_DIR)
-    masks = find_masks([mask_dir], [SCENE] if SCENE else [])[mask_dir]
-    name, inputs["mask"] = next(iter(masks.items()))
-    inputs["scene"] = existing(DATA_DIR, f"{TIFF_DIR}/{name}.tif", "run step 7, or choose another SCENE")
-    finetuned = {
-        "NEURON_LABELS_FINETUNED_CSV": optional_input(DATA_DIR, NEURON_LABELS_FINETUNED_CSV),
-        "final mask": optional_input(DATA_DIR, f"{MASK_FINETUNED_DIR}/{name}_mask.tif"),
-    }
-    if all(finetuned.values()):
-        return inputs | {role: place for role, place in finetuned.items() if place}
-    print(f"{path(DATA_DIR, NEURON_LABELS_FINETUNED_CSV)} or the scene's final mask is not there: stage 3 is left out")
-    return inputs
+    masks = choose_products(masks_in(mask_dir), [SCENE] if SCENE else [], mask_dir, "run step 9 (create_cloudmasks.py)")
+    name, mask = next(iter(masks.items()))
+    image = existing(DATA_DIR, f"{TIFF_DIR}/{name}.tif", "run step 7, or choose another SCENE")
+    inputs |= {f"{SOM1} {name}": mask, f"image {name}": image}
+    labels = optional_input(DATA_DIR, NEURON_LABELS_FINETUNED_CSV)
+    final = optional_input(DATA_DIR, f"{MASK_FINETUNED_DIR}/{name}_mask.tif")
+    if labels and final:
+        inputs |= {"NEURON_LABELS_FINETUNED_CSV": labels, f"{SOM2} {name}": final}
+    else:
+        print(f"no {path(DATA_DIR, NEURON_LABELS_FINETUNED_CSV)}, or no final mask of {name}: stage 3 is left out")
+    return name, inputs
 
 
-def read_stages(inputs: dict[str, Path]) -> Stages:
+def read_stages(inputs: dict[str, Path], name: str) -> Stages:
     """The arrays of the figure; UserError where they do not belong together."""
     weights = model.load_som(inputs["SOM_FILE"]).get_weights()
     shape = weights.shape[:2]
@@ -158,12 +162,14 @@ def read_stages(inputs: dict[str, Path]) -> Stages:
     )
     model.check_same_map(inputs["SOM_FILE"], weights.shape, inputs["HIT_MAPS_CSV"], *size)
     in_colour = unscale(weights, model.load_scaler(inputs["SCALER_FILE"]))[..., TRUE_COLOUR_BANDS]
-    scene, grid = read_true_colour(inputs["scene"], BRIGHTEST, GAMMA)
-    masks = [read_mask(inputs[role]) for role in ("mask", "final mask") if role in inputs]
-    for _, mask_grid in masks:
+    image = inputs[f"image {name}"]
+    scene, grid = read_true_colour(image, BRIGHTEST, GAMMA)
+    files = [inputs[role] for role in (f"{SOM1} {name}", f"{SOM2} {name}") if role in inputs]
+    masks = [read_mask(file) for file in files]
+    for file, (_, mask_grid) in zip(files, masks, strict=True):
         difference = mask_grid.difference(grid)
         if difference:
-            raise UserError(f"{inputs['mask']}: does not cover the pixels of {inputs['scene']} ({difference})")
+            raise UserError(f"{file}: does not cover the pixels of {image} ({difference}); mask the scene again")
     return Stages(
         true_colour(in_colour, BRIGHTEST, GAMMA),
         counts.reshape(*shape, -1),
@@ -171,7 +177,7 @@ def read_stages(inputs: dict[str, Path]) -> Stages:
         labels.cloud.reshape(shape),
         scene,
         masks[0][0],
-        read_flipped(labels, inputs["NEURON_LABELS_FINETUNED_CSV"]) if len(masks) == 2 else None,
+        read_corrections(labels, inputs["NEURON_LABELS_FINETUNED_CSV"]) if len(masks) == 2 else None,
         masks[1][0] if len(masks) == 2 else None,
     )
 
@@ -193,7 +199,7 @@ def training_facts(som_file: Path, stages: Stages) -> list[str]:
 @styled
 def methodology_figure(stages: Stages, facts: list[str], name: str) -> Figure:
     """The stages one below the other, at page width; `facts` are lines about the training, `name` is the scene's."""
-    complete = stages.flipped is not None
+    complete = stages.corrections is not None
     heights = [2.9, 2.75, 2.75] if complete else [2.9, 2.75]
     figure = Figure(figsize=(PAGE, sum(heights)), layout="constrained")
     parts = figure.subfigures(len(heights), 1, height_ratios=heights, hspace=0.02, squeeze=False)[:, 0]
@@ -241,16 +247,16 @@ def draw_stage_2(part: SubFigure, stages: Stages, name: str) -> None:
 
 def draw_stage_3(part: SubFigure, stages: Stages) -> None:
     """Labels after fine-tuning, what they change in the mask, and the final mask."""
-    assert stages.flipped is not None and stages.final_mask is not None
+    assert stages.corrections is not None and stages.final_mask is not None
     heading(part, "Stage 3: bright surfaces taken for cloud correct the labels; median filter and dilation")
     panels = row_of_panels(part, [1, 1.3, 1.3])
-    cloud = np.where(stages.flipped, 0, stages.cloud)
-    draw_cloud(panels[0], cloud, stages.flipped)
+    draw_cloud(panels[0], stages.cloud, stages.corrections)
     panels[0].set_title("(f) fine-tuned labels")
     show(panels[1], changes_picture(stages.mask, stages.final_mask), "(g) what changes in the mask")
     share = cloud_share(stages.final_mask)
     show(panels[2], mask_picture(stages.final_mask), f"(h) final mask: {share:.1%} cloud (white)")
-    legend(part, cloud_legend(cloud, stages.flipped) + [patch(label, colour) for label, colour in CHANGES.items()])
+    changes = [patch(label, colour) for label, colour in CHANGES.items()]
+    legend(part, cloud_legend(stages.cloud, stages.corrections) + changes)
 
 
 def heading(part: SubFigure, text: str) -> None:
@@ -318,11 +324,12 @@ def describe(stages: Stages, name: str) -> str:
         f"Stage 2: six hit maps, the class of each neuron, {(stages.cloud == CLOUD).sum()} of them cloud, the scene "
         f"{name} and its mask with {cloud_share(stages.mask):.1%} cloud"
     )
-    if stages.flipped is None or stages.final_mask is None:
+    if stages.corrections is None or stages.final_mask is None:
         return text
+    flipped, split = stages.corrections.flipped.sum(), stages.corrections.split.sum()
     return (
-        f"{text}. Stage 3: fine-tuning turns {stages.flipped.sum()} neurons to clear; what that changes in the mask; "
-        f"the final mask with {cloud_share(stages.final_mask):.1%} cloud"
+        f"{text}. Stage 3: fine-tuning turns {flipped} neurons to clear and splits {split}; what that changes in the "
+        f"mask; the final mask with {cloud_share(stages.final_mask):.1%} cloud"
     )
 
 

@@ -4,8 +4,8 @@
 
 reads   NEURON_LABELS_CSV                  step 5's labels
         NEURON_LABELS_FINETUNED_CSV        fine_tuning.py's labels, where there are any
-writes  FIGURES_DIR/neuron_label_maps.png  (a) classes, (b) cloud or clear, (c) the same after fine-tuning, the neurons
-                                           that became clear outlined in red
+writes  FIGURES_DIR/neuron_label_maps.png  (a) classes, (b) cloud or clear, (c) the same after fine-tuning, the
+                                           corrected neurons outlined in red
 """
 
 import sys
@@ -23,13 +23,14 @@ from cloudsom import model, stores
 from cloudsom.bands import CLASSES, CLOUD
 from cloudsom.figures import (
     PAGE,
+    Corrections,
     Portfolio,
     class_legend,
     cloud_legend,
     draw_classes,
     draw_cloud,
     optional_input,
-    read_flipped,
+    read_corrections,
     styled,
 )
 from cloudsom.settings import existing, path, run, snapshot
@@ -62,34 +63,32 @@ def main() -> None:
     labels = model.read_neuron_labels(inputs["NEURON_LABELS_CSV"])
     shape = labels.rows, labels.columns
     classes, cloud = labels.classes.reshape(shape), labels.cloud.reshape(shape)
-    flipped = read_flipped(labels, finetuned_csv) if finetuned_csv else None
-    figure = neuron_label_maps(classes, cloud, flipped)
-    portfolio.write("neuron_label_maps", figure, "Labels of the neurons", describe(classes, cloud, flipped))
+    corrections = read_corrections(labels, finetuned_csv) if finetuned_csv else None
+    figure = neuron_label_maps(classes, cloud, corrections)
+    portfolio.write("neuron_label_maps", figure, "Labels of the neurons", describe(classes, cloud, corrections))
     portfolio.show_windows()
 
 
 @styled
 def neuron_label_maps(
-    classes: NDArray[np.integer], cloud: NDArray[np.integer], flipped: NDArray[np.bool_] | None = None
+    classes: NDArray[np.integer], cloud: NDArray[np.integer], corrections: Corrections | None = None
 ) -> Figure:
-    """Two panels, or three where some neurons were `flipped` to clear; every array is (rows, columns).
+    """Two panels, or three with the corrections of fine-tuning; arrays are (rows, columns).
 
     classes  10..60, or 0 for a neuron never hit
     cloud    255 or 0, before fine-tuning
-    flipped  True for the neurons fine-tuning turned from cloud to clear
     """
     rows, columns = classes.shape
-    n = 2 if flipped is None else 3
+    n = 2 if corrections is None else 3
     figure = Figure(figsize=(PAGE * n / 3, PAGE / 3 * 0.9 * rows / columns + 0.95), layout="constrained")
     panels = figure.subplots(1, n)
     draw_classes(panels[0], classes)
     add_legend(panels[0], "(a) class", class_legend(classes))
     draw_cloud(panels[1], cloud)
     add_legend(panels[1], "(b) cloud or clear", cloud_legend(cloud))
-    if flipped is not None:
-        corrected = np.where(flipped, 0, cloud)
-        draw_cloud(panels[2], corrected, flipped)
-        add_legend(panels[2], "(c) fine-tuned", cloud_legend(corrected, flipped))
+    if corrections is not None:
+        draw_cloud(panels[2], cloud, corrections)
+        add_legend(panels[2], "(c) fine-tuned", cloud_legend(cloud, corrections))
     return figure
 
 
@@ -108,16 +107,20 @@ def add_legend(axes: Axes, title: str, entries: list[Patch]) -> None:
 
 
 def describe(
-    classes: NDArray[np.integer], cloud: NDArray[np.integer], flipped: NDArray[np.bool_] | None = None
+    classes: NDArray[np.integer], cloud: NDArray[np.integer], corrections: Corrections | None = None
 ) -> str:
     """The figure in words."""
     rows, columns = classes.shape
     neurons = ", ".join(f"{name} {(classes == code).sum()}" for code, name in CLASSES.items())
     text = f"Maps of {rows} x {columns} neurons by label. Classes: {neurons}. Cloud: {(cloud == CLOUD).sum()} neurons"
-    if flipped is None:
+    if corrections is None:
         return text
-    places = " ".join(f"({row + 1}, {column + 1})" for row, column in np.argwhere(flipped))
-    return f"{text}; fine-tuning turned {flipped.sum()} of them to clear, at row and column {places or '(none)'}"
+    flipped, split = corrections.flipped, corrections.split
+    places = " ".join(f"({row + 1}, {column + 1})" for row, column in np.argwhere(corrections.bright))
+    return (
+        f"{text}; fine-tuning turned {flipped.sum()} of them to clear and split {split.sum()} by sub-maps, at row and "
+        f"column {places or '(none)'}"
+    )
 
 
 if __name__ == "__main__":

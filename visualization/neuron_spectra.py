@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is besi
 from cloudsom import model, stores, tables
 from cloudsom.bands import BANDS, CLASSES, N_BANDS, NO_CLASS, WAVELENGTHS_NM
 from cloudsom.errors import UserError
-from cloudsom.figures import BRIGHT_COLOUR, PAGE, Portfolio, optional_input, read_flipped, styled, unscale
+from cloudsom.figures import BRIGHT_COLOUR, PAGE, Portfolio, optional_input, read_corrections, styled, unscale
 from cloudsom.labels import CLASS_CODES
 from cloudsom.progress import progress
 from cloudsom.settings import existing, path, run, snapshot
@@ -108,7 +108,7 @@ def main() -> None:
     places = parse_places(NEURONS, rows, columns) or fullest(counts, labels.classes, columns)
     classes = labels.classes.reshape(rows, columns)
     neurons = [Neuron(r + 1, c + 1, int(classes[r, c]), weights[r, c]) for r, c in places]
-    bright = weights[read_flipped(labels, finetuned_csv)] if finetuned_csv else np.empty((0, N_BANDS))
+    bright = weights[read_corrections(labels, finetuned_csv).bright] if finetuned_csv else np.empty((0, N_BANDS))
     spectra = class_spectra(tables.read_spectra(inputs["TRAINING_CSV"]))
     figure, alt = neuron_spectra(spectra, neurons, bright), describe(spectra, neurons, bright)
     portfolio.write("neuron_spectra", figure, "Spectra of the classes and of neurons", alt)

@@ -3,7 +3,7 @@
     python visualization/quicklooks.py
 
 reads   TIFF_DIR/NAME.tif                          step 7's images
-        MASK_DIRS/NAME_mask.tif                    masks of step 9, and fine-tuned ones
+        MASK_DIR/NAME_mask.tif, MASK_FINETUNED_DIR/NAME_mask.tif  masks of step 9, and fine-tuned ones
 writes  FIGURES_DIR/quicklooks/NAME_MASKS.png      WIDTH pixels wide; MASKS is the name of the masks' folder
 """
 
@@ -30,9 +30,10 @@ from cloudsom.settings import Snapshot, path, run, snapshot
 # paths (relative to DATA_DIR)
 DATA_DIR = "data"  # folder everything is read from and written to
 TIFF_DIR = "tiff"  # step 7's images
-MASK_DIRS = ["masks", "masks_finetuned"]  # folders of masks, each done if it is there
+MASK_DIR = "masks"  # step 9's masks
+MASK_FINETUNED_DIR = "masks_finetuned"  # fine_tuning.py's masks, where there are any
 FIGURES_DIR = "figures"  # where the quicklooks go
-PRODUCTS: list[str] = []  # names of the products; none named: all in MASK_DIRS
+PRODUCTS: list[str] = []  # names of the products; none named: all in MASK_DIR
 
 # picture
 WIDTH = 1000  # pixels
@@ -59,11 +60,12 @@ def main() -> None:
     picture = (WIDTH, BRIGHTEST, GAMMA, OUTLINE)
     folder = path(DATA_DIR, FIGURES_DIR) / "quicklooks"
     settings = snapshot(globals())
-    jobs = [
-        Job(name, (settings, name, path(DATA_DIR, TIFF_DIR) / f"{name}.tif", mask, folder, picture, OVERWRITE))
-        for masks in find_masks([path(DATA_DIR, name) for name in MASK_DIRS], PRODUCTS).values()
-        for name, mask in masks.items()
-    ]
+    masks = find_masks(path(DATA_DIR, MASK_DIR), path(DATA_DIR, MASK_FINETUNED_DIR), PRODUCTS)
+    jobs = []
+    for kind, files in masks.items():
+        for name, mask in files.items():
+            inputs = {f"image {name}": path(DATA_DIR, TIFF_DIR) / f"{name}.tif", f"{kind} {name}": mask}
+            jobs.append(Job(name, (settings, name, inputs, folder, picture, OVERWRITE)))
     outcomes = run_jobs(write_quicklook, jobs, WORKERS, "drawing")
     for line in results_or_errors(outcomes):
         print(line)
@@ -73,16 +75,19 @@ def main() -> None:
 def write_quicklook(
     settings: Snapshot,
     name: str,
-    tiff: Path,
-    mask_file: Path,
+    inputs: dict[str, Path],
     folder: Path,
     picture: tuple[int, float, float, str],
     overwrite: bool,
 ) -> str:
-    """Write one quicklook; returns a line of summary."""
+    """Write one quicklook; returns a line of summary.
+
+    `inputs` are its image and its mask by role; `picture` is WIDTH, BRIGHTEST, GAMMA and OUTLINE.
+    """
+    tiff, mask_file = inputs.values()
     if not tiff.is_file():
         raise UserError(f"{tiff}: no such file, but there is {mask_file}; run step 7, or remove the mask")
-    made_by = stores.recipe(settings, {f"image {name}": tiff, f"mask {name}": mask_file})
+    made_by = stores.recipe(settings, inputs)
     target = folder / f"{name}_{mask_file.parent.name}.png"
     if stores.finished(target, made_by, overwrite):
         return f"{target}: is up to date"

@@ -13,7 +13,7 @@ import base64
 import io
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
 from string import Template
@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is besi
 from cloudsom import model, stores
 from cloudsom.bands import CLASSES, CLOUD, MASK_NODATA
 from cloudsom.errors import UserError
-from cloudsom.figures import optional_input, read_flipped
+from cloudsom.figures import SOM1, SOM2, Corrections, masks_in, optional_input, read_corrections
 from cloudsom.rasters import read_mask
 from cloudsom.scores import MEASURES
 from cloudsom.settings import path, run, snapshot
@@ -47,7 +47,6 @@ NEURON_LABELS_FINETUNED_CSV = "neuron_labels_finetuned.csv"  # fine_tuning.py's 
 MASK_DIR = "masks"  # step 9's masks
 MASK_FINETUNED_DIR = "masks_finetuned"  # fine_tuning.py's masks
 RESULTS_DIR = "results"  # step 10's tables
-RESULTS_FINETUNED_DIR = "results_finetuned"  # step 10's tables for the fine-tuned masks
 FIGURES_DIR = "figures"  # what the scripts of this folder drew
 REPORT_FILE = "report.html"  # the report
 
@@ -76,6 +75,14 @@ FIGURES = {
 COLUMNS = ("accuracy", "precision", "recall", "f_score")
 NAMES = dict(zip(MEASURES, ("accuracy", "precision", "recall", "F-score", "balanced accuracy", "IoU"), strict=True))
 
+COUNTS = ("TP", "FN", "FP", "TN", "excluded")
+
+#: What step 10's summary lines say of the scenes they sum up.
+ROLES = ("held out", "tuned on")
+
+#: What the two sets of masks are called in headings.
+STAGES = {SOM1: "before", SOM2: "after"}
+
 CREDIT = "Contains modified Copernicus Sentinel data."
 
 
@@ -101,66 +108,71 @@ class Result:
 
 @dataclass
 class Scene:
-    """One scene (or a summary line of them): results by stage ("before", "after"), pictures, and a small one."""
+    """One scene (or a summary line of them): results by kind of masks, pictures, and a small one.
+
+    `tuned_on`: fine-tuning took samples from it, so its measures afterwards are no test.
+    """
 
     name: str
+    tuned_on: bool = False
     results: dict[str, Result] = field(default_factory=dict)
     pictures: list[Picture] = field(default_factory=list)
     thumbnail: Picture | None = None
 
 
 @dataclass
-class Stage:
-    """The files of one set of masks: those of step 9 ("before") or the fine-tuned ones ("after")."""
+class Masks:
+    """One set of masks, SOM1 or SOM2, and the pictures made of them; by product name."""
 
-    key: str
+    kind: str
     masks: dict[str, Path]
-    tables: dict[str, Path]
     quicklooks: dict[str, Path]
     coloured: dict[str, Path]
 
     def inputs(self) -> dict[str, Path]:
-        """Its files by role."""
-        files = {f"mask {name}": place for name, place in self.masks.items()}
-        files |= {place.name: place for place in self.tables.values()}
-        files |= {f"quicklook {name}": place for name, place in self.quicklooks.items()}
-        return files | {f"coloured mask {name}": place for name, place in self.coloured.items()}
+        """Its files by role; the masks also by the roles step 10 knows them by."""
+        files = {f"{self.kind} {name}": place for name, place in self.masks.items()}
+        files |= {f"mask {name}": place for name, place in self.masks.items() if self.kind == SOM1}
+        files |= {f"quicklook of {self.kind} {name}": place for name, place in self.quicklooks.items()}
+        return files | {f"coloured {self.kind} {name}": place for name, place in self.coloured.items()}
 
 
 @dataclass
 class Training:
-    """Counts (neurons, 6), labels and flipped neurons of the map, and its settings file."""
+    """Counts (neurons, 6) and labels of the map, what fine-tuning did to it, and its settings file."""
 
     counts: NDArray[np.int64] | None
     labels: model.LabelledMap | None
-    flipped: NDArray[np.bool_] | None
+    corrections: Corrections | None
     record: dict[str, Any]
 
 
 def main() -> None:
     run_files, figures, missing = find_run_files(), *find_figures()
-    stages = find_stages()
-    missing += missing_stages(stages)
-    if not run_files and not any(stage.masks for stage in stages):
+    sets, tables = find_masks(), find_tables()
+    missing += missing_parts(sets, tables)
+    if not run_files and not sets[0].masks:
         raise UserError(f"{path(DATA_DIR, '.')}: holds nothing of a run; give its DATA_DIR, or run step 1 and on")
-    made_by = recipe_of(run_files, figures, stages)
+    made_by = recipe_of(run_files, figures, sets, tables)
     report_file = path(DATA_DIR, REPORT_FILE)
     for line in missing:
         print(f"left out: {line}")
     if stores.finished(report_file, made_by, OVERWRITE):
         print(f"{report_file}: is up to date")
         return
-    scenes = read_scenes(stages)
+    scenes, totals = read_scenes(sets, tables)
     page = render(
         read_training(run_files),
         scenes,
+        totals,
+        read_surfaces(tables),
         [read_picture(place) for place in figures.values()],
-        {role: (place.name, record) for role, place in run_files.items() if (record := stores.read_record(place))},
+        {place.name: record for place in (run_files | tables).values() if (record := stores.read_record(place))},
         missing,
     )
     with stores.product(report_file, made_by) as product:
         product.partial.write_text(page, encoding="utf-8")
-        product.results["summary"] = f"{len(scenes) - 2 * bool(scenes)} scenes, {len(figures)} figures"
+        product.results["summary"] = f"{len(scenes)} scenes, {len(figures)} figures"
     print(f"{report_file}: {product.results['summary']}, {report_file.stat().st_size / 1e6:.1f} MB")
 
 
@@ -194,53 +206,56 @@ def find_figures() -> tuple[dict[str, Path], list[str]]:
     return {place.stem: place for places in found.values() for place in places}, missing
 
 
-def find_stages() -> list[Stage]:
-    """The masks before fine-tuning and, where there are any, after it, with what was made of them."""
-    folders = {"before": (MASK_DIR, RESULTS_DIR), "after": (MASK_FINETUNED_DIR, RESULTS_FINETUNED_DIR)}
-    stages = []
-    for key, (mask_name, results_name) in folders.items():
-        mask_dir, results_dir, figures_dir = (path(DATA_DIR, name) for name in (mask_name, results_name, FIGURES_DIR))
-        masks = {f.name.removesuffix("_mask.tif"): f for f in sorted(mask_dir.glob("*_mask.tif"))}
-        tables = {name: results_dir / f"{name}.csv" for name in ("metrics", "confusion_matrix")}
+def find_masks() -> list[Masks]:
+    """The masks before fine-tuning and after it, with the pictures made of them; a set may be empty."""
+    figures_dir, sets = path(DATA_DIR, FIGURES_DIR), []
+    for kind, name in ((SOM1, MASK_DIR), (SOM2, MASK_FINETUNED_DIR)):
+        mask_dir = path(DATA_DIR, name)
+        masks = masks_in(mask_dir)
         quicklooks = {name: figures_dir / "quicklooks" / f"{name}_{mask_dir.name}.png" for name in masks}
         coloured = {name: figures_dir / f"colored_{mask_dir.name}" / f"{name}_colored.png" for name in masks}
-        stages.append(Stage(key, masks, *map(only_existing, (tables, quicklooks, coloured))))
-    return stages
+        sets.append(Masks(kind, masks, only_existing(quicklooks), only_existing(coloured)))
+    return sets
+
+
+def find_tables() -> dict[str, Path]:
+    """The tables of step 10 that are there, by name."""
+    names = ("metrics", "confusion_matrix", "surfaces", "comparison")
+    return only_existing({name: path(DATA_DIR, RESULTS_DIR) / f"{name}.csv" for name in names})
 
 
 def only_existing(files: dict[str, Path]) -> dict[str, Path]:
     return {name: place for name, place in files.items() if place.is_file()}
 
 
-def missing_stages(stages: list[Stage]) -> list[str]:
-    """A line for each thing the table of scenes lacks."""
+def missing_parts(sets: list[Masks], tables: dict[str, Path]) -> list[str]:
+    """A line for each thing the section of scenes lacks."""
     lines = []
-    for stage in stages:
-        if not stage.masks:
-            script = "create_cloudmasks.py" if stage.key == "before" else "fine_tuning.py"
-            lines.append(f"masks {stage.key} fine-tuning (python {script})")
-            continue
-        if len(stage.tables) < 2:
-            lines.append(f"measures of the masks {stage.key} fine-tuning (python evaluation_metrics.py)")
-        if len(stage.quicklooks) < len(stage.masks):
-            lines.append(f"quicklooks of the masks {stage.key} fine-tuning (python visualization/quicklooks.py)")
-        if len(stage.coloured) < len(stage.masks):
-            lines.append(f"some coloured masks {stage.key} fine-tuning (python visualization/colored_cloudmasks.py)")
+    for each, script in zip(sets, ("create_cloudmasks.py", "fine_tuning.py"), strict=True):
+        if not each.masks:
+            lines.append(f"masks {each.kind} (python {script})")
+        if len(each.quicklooks) < len(each.masks):
+            lines.append(f"quicklooks of the masks {each.kind} (python visualization/quicklooks.py)")
+        if len(each.coloured) < len(each.masks):
+            lines.append(f"some coloured masks {each.kind} (python visualization/colored_cloudmasks.py)")
+    wanted = {"metrics", "confusion_matrix"} | ({"comparison"} if sets[1].masks else set())
+    if sets[0].masks and not wanted <= set(tables):
+        lines.append("measures of the masks (python evaluation_metrics.py)")
     return lines
 
 
-def recipe_of(run_files: dict[str, Path], figures: dict[str, Path], stages: list[Stage]) -> stores.Recipe:
-    """What the report is made of, settings files included. Refuses files of different runs (a figure of an older map).
-
-    The two sets of masks have files of the same roles, so each is checked beside the run's own files alone.
-    """
+def recipe_of(
+    run_files: dict[str, Path], figures: dict[str, Path], sets: list[Masks], tables: dict[str, Path]
+) -> stores.Recipe:
+    """What the report is made of, settings files included. Refuses files of different runs (an older map's figure)."""
     settings = snapshot(globals())
-    shared = run_files | {f"figure {name}": place for name, place in figures.items()}
-    recipes = {stage.key: stores.recipe(settings, shared | stage.inputs()) for stage in stages}
-    inputs = {f"{key}: {role}": entry for key, recipe in recipes.items() for role, entry in recipe.inputs.items()}
-    files = shared | {f"{stage.key}: {role}": place for stage in stages for role, place in stage.inputs().items()}
+    files = run_files | {f"figure {name}": place for name, place in figures.items()}
+    files |= {f"table {name}": place for name, place in tables.items()}
+    for each in sets:
+        files |= each.inputs()
     told = only_existing({f"settings of {role}": stores.record_path(place) for role, place in files.items()})
-    return stores.Recipe(settings.script, settings.constants, inputs | stores.recipe(settings, told).inputs)
+    made_by = stores.recipe(settings, files)
+    return replace(made_by, inputs=made_by.inputs | stores.recipe(settings, told).inputs)
 
 
 def read_training(files: dict[str, Path]) -> Training:
@@ -248,42 +263,66 @@ def read_training(files: dict[str, Path]) -> Training:
     counts = model.read_hit_maps(files["HIT_MAPS_CSV"])[0] if "HIT_MAPS_CSV" in files else None
     labels = model.read_neuron_labels(files["NEURON_LABELS_CSV"]) if "NEURON_LABELS_CSV" in files else None
     finetuned = files.get("NEURON_LABELS_FINETUNED_CSV")
-    flipped = read_flipped(labels, finetuned) if labels and finetuned else None
+    corrections = read_corrections(labels, finetuned) if labels and finetuned else None
     record = stores.read_record(files["SOM_FILE"]) if "SOM_FILE" in files else None
-    return Training(counts, labels, flipped, record or {})
+    return Training(counts, labels, corrections, record or {})
 
 
-def read_scenes(stages: list[Stage]) -> list[Scene]:
-    """Every scene by name, then the lines `mean` and `pooled` of the tables; empty without masks."""
-    names = sorted({name for stage in stages for name in stage.masks})
-    scenes = {name: Scene(name) for name in [*names, "mean", "pooled"]} if names else {}
-    for stage in stages:
-        for name, mask_file in stage.masks.items():
+def read_scenes(sets: list[Masks], tables: dict[str, Path]) -> tuple[list[Scene], list[Scene]]:
+    """Every scene by name, and the summary lines of step 10's tables."""
+    scenes = {name: Scene(name) for name in sorted({name for each in sets for name in each.masks})}
+    for each in sets:
+        for name, mask_file in each.masks.items():
             mask, _ = read_mask(mask_file)
             share = float((mask == CLOUD).sum() / max(1, (mask != MASK_NODATA).sum()))
-            scenes[name].results[stage.key] = Result(share)
-        for table in stage.tables.values():
-            add_table(scenes, stage.key, table)
-        for name, place in stage.quicklooks.items():
+            scenes[name].results[each.kind] = Result(share)
+        for name, place in each.quicklooks.items():
             scenes[name].pictures.append(read_picture(place, jpeg=True))
             scenes[name].thumbnail = read_picture(place, jpeg=True, width=320)
-    for stage in stages:  # those of both stages last, and so beside each other
-        for name, place in stage.coloured.items():
+    for each in sets:  # those of both sets last, and so beside each other
+        for name, place in each.coloured.items():
             scenes[name].pictures.append(read_picture(place))
-    return list(scenes.values())
+    return list(scenes.values()), add_scores(scenes, tables)
 
 
-def add_table(scenes: dict[str, Scene], key: str, table_file: Path) -> None:
-    """Add the measures or counts of a table of step 10 to the scenes it names."""
-    columns = MEASURES if table_file.stem == "metrics" else ("TP", "FN", "FP", "TN", "excluded")
-    for _, row in model.read_table(table_file, ("product", *columns)).iterrows():
-        if str(row["product"]) not in scenes:
-            continue
-        result = scenes[str(row["product"])].results.setdefault(key, Result())
-        if table_file.stem == "metrics":
-            result.measures = {name: float(row[name]) for name in columns if pd.notna(row[name])}
+def add_scores(scenes: dict[str, Scene], tables: dict[str, Path]) -> list[Scene]:
+    """Give the scenes their measures and counts, from comparison.csv where it is there; the summary lines."""
+    totals: dict[str, Scene] = {}
+    for row in score_rows(tables):
+        name, kind = str(row["product"]), str(row["masks"])
+        if name in ("mean", "pooled"):
+            role = str(row.get("role", ""))
+            scene = totals.setdefault(name, Scene(f"{name} ({role})" if role in ROLES else name))
+        elif name in scenes:
+            scene = scenes[name]
+            scene.tuned_on = row.get("role") == "tuned on"
         else:
-            result.counts = {name: int(row[name]) for name in columns}
+            continue
+        result = scene.results.setdefault(kind, Result())
+        result.measures |= {m: float(row[m]) for m in MEASURES if pd.notna(row.get(m, np.nan))}
+        result.counts |= {c: int(row[c]) for c in COUNTS if pd.notna(row.get(c, np.nan))}
+    return list(totals.values())
+
+
+def score_rows(tables: dict[str, Path]) -> list[dict[str, Any]]:
+    """The rows of step 10's tables with the masks they are about; those of both sets stand in comparison.csv."""
+    if "comparison" in tables:
+        table = model.read_table(tables["comparison"], ("product", "role", "masks", *COUNTS, *MEASURES))
+        return list(table[table["masks"].isin([SOM1, SOM2])].to_dict("records"))
+    needed = {"metrics": MEASURES, "confusion_matrix": COUNTS}
+    found = [model.read_table(tables[n], ("product", *columns)) for n, columns in needed.items() if n in tables]
+    return [row | {"masks": SOM1} for table in found for row in table.to_dict("records")]
+
+
+def read_surfaces(tables: dict[str, Path]) -> dict[str, dict[str, tuple[int, float]]]:
+    """Of each surface, by kind of masks: pixels of all scored scenes, and the share called cloud."""
+    found: dict[str, dict[str, tuple[int, float]]] = {}
+    if "surfaces" in tables:
+        table = model.read_table(tables["surfaces"], ("product", "masks", "surface", "pixels", "share"))
+        for row in table[table["product"] == "pooled"].to_dict("records"):
+            pair = int(row["pixels"]), float(row["share"])
+            found.setdefault(str(row["surface"]), {})[str(row["masks"])] = pair
+    return found
 
 
 def read_picture(place: Path, jpeg: bool = False, width: int | None = None) -> Picture:
@@ -311,27 +350,30 @@ def read_picture(place: Path, jpeg: bool = False, width: int | None = None) -> P
 def render(
     training: Training,
     scenes: list[Scene],
+    totals: list[Scene],
+    surfaces: dict[str, dict[str, tuple[int, float]]],
     figures: list[Picture],
-    records: dict[str, tuple[str, dict[str, Any]]],
+    records: dict[str, dict[str, Any]],
     missing: list[str],
 ) -> str:
-    """The whole page as text; `records` are file name and settings file by role."""
+    """The whole page as text; `records` are the settings files by product."""
     sections = {
-        "Scenes": scenes_section(scenes),
+        "Scenes": scenes_section(scenes, totals, surfaces),
         "Training": training_section(training),
         "Figures": "".join(figure_html(picture) for picture in figures),
-        "Settings": "".join(settings_html(*record) for record in records.values()),
+        "Settings": "".join(settings_html(name, record) for name, record in records.items()),
         "Left out": "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in missing) + "</ul>" if missing else "",
     }
     sections = {name: text for name, text in sections.items() if text}
     links = "".join(f'<li><a href="#{slug(name)}">{name}</a></li>' for name in sections)
     body = "".join(f'<section id="{slug(name)}"><h2>{name}</h2>{text}</section>\n' for name, text in sections.items())
-    header = f"<h1>{escape(TITLE)}</h1>{cards(training, scenes)}<nav aria-label='Sections'><ul>{links}</ul></nav>"
+    header = f"<h1>{escape(TITLE)}</h1>{cards(training, scenes, totals)}"
+    header += f'<nav aria-label="Sections"><ul>{links}</ul></nav>'
     page = Template(TEMPLATE.read_text(encoding="utf-8"))
     return page.substitute(title=escape(TITLE), header=header, body=body, footer=f"<p>{CREDIT}</p>")
 
 
-def cards(training: Training, scenes: list[Scene]) -> str:
+def cards(training: Training, scenes: list[Scene], totals: list[Scene]) -> str:
     """The run's main figures."""
     facts: list[tuple[str, str, str]] = []
     results, constants = training.record.get("results", {}), training.record.get("constants", {})
@@ -339,20 +381,21 @@ def cards(training: Training, scenes: list[Scene]) -> str:
         facts.append(("training spectra", f"{training.counts.sum():,}", f"{constants.get('N_ITER', 0):,} steps"))
     if training.labels:
         cloud = int((training.labels.cloud == CLOUD).sum())
-        after = "" if training.flipped is None else f"{cloud - training.flipped.sum()} after fine-tuning"
+        done = training.corrections
+        after = "" if done is None else f"fine-tuning flips {done.flipped.sum()}, splits {done.split.sum()}"
         facts.append(("cloud neurons", f"{cloud} of {len(training.labels.cloud)}", after))
     errors = {"quantization_error": "mean distance, scaled units", "topographic_error": "share of spectra"}
     for name, what in errors.items():
         if name in results:
             facts.append((name.replace("_", " "), f"{results[name]:.4f}", what))
     if scenes:
-        facts.append(("scenes", str(len(scenes) - 2), ""))
-        pooled = scenes[-1].results
-        for measure in ("accuracy", "f_score"):
-            values = {key: pooled[key].measures.get(measure) for key in pooled}
-            if (first := values.get("before")) is not None:
-                after = "" if (last := values.get("after")) is None else f"{last:.4f} after fine-tuning"
-                facts.append((f"pooled {NAMES[measure]}", f"{first:.4f}", after))
+        facts.append(("scenes", str(len(scenes)), ""))
+    pooled = next((scene.results for scene in totals if scene.name.startswith("pooled")), {})
+    for measure in ("accuracy", "f_score"):
+        values = {kind: result.measures.get(measure) for kind, result in pooled.items()}
+        if (first := values.get(SOM1)) is not None:
+            after = "" if (last := values.get(SOM2)) is None else f"{last:.4f} after fine-tuning"
+            facts.append((f"pooled {NAMES[measure]}", f"{first:.4f}", after))
     items = (
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}{f'<small>{escape(note)}</small>' if note else ''}</dd></div>"
         for name, value, note in facts
@@ -376,57 +419,76 @@ def training_section(training: Training) -> str:
     return table("Training spectra of each class, and the neurons labelled with it", heads, rows)
 
 
-def scenes_section(scenes: list[Scene]) -> str:
-    """The sortable table of scenes, and each scene's pictures and measures."""
+def scenes_section(
+    scenes: list[Scene], totals: list[Scene], surfaces: dict[str, dict[str, tuple[int, float]]]
+) -> str:
+    """The sortable table of scenes, the surfaces, and each scene's pictures and measures."""
     if not scenes:
         return ""
-    stages = [key for key in ("before", "after") if any(key in scene.results for scene in scenes)]
-    several = len(stages) > 1
+    kinds = [kind for kind in STAGES if any(kind in scene.results for scene in scenes)]
+    several = len(kinds) > 1
     heads = [("scene", True), ("picture", False)]
     for name in ("cloud", *(NAMES[measure] for measure in COLUMNS)):
-        heads += [(f"{name} {key}" if several else name, True) for key in stages]
-    rows = [scene_row(scene, stages, [head for head, _ in heads]) for scene in scenes]
+        heads += [(f"{name} {STAGES[kind]}" if several else name, True) for kind in kinds]
+    rows = [scene_row(scene, kinds, [head for head, _ in heads]) for scene in scenes + totals]
     note = (
         "<p>Cloud is the share of the pixels with data; the measures compare with the reference masks, cloud being the "
         "positive class. An empty cell is a measure that is not defined. Press a heading to sort.</p>"
     )
     if several:
         note += (
-            "<p><em>before</em>: masks of step 9. <em>after</em>: with fine-tuned labels, median filter, dilation.</p>"
+            "<p><em>before</em>: masks of step 9 (SOM1). <em>after</em>: with fine-tuned labels, median filter and "
+            "dilation (SOM2).</p>"
         )
-    foot = rows[-2:] if any(scene.results for scene in scenes[-2:]) else []
-    all_scenes = table("Masks of all scenes", heads, rows[:-2], foot, "scenes")
-    return note + all_scenes + "".join(scene_html(scene, stages) for scene in scenes[:-2])
+    if any(scene.tuned_on for scene in scenes):
+        note += "<p>Fine-tuning took samples from the scenes marked *: their measures after it are no test of it.</p>"
+    all_scenes = table("Masks of all scenes", heads, rows[: len(scenes)], rows[len(scenes) :], "scenes")
+    return note + all_scenes + surfaces_html(surfaces) + "".join(scene_html(scene, kinds) for scene in scenes)
 
 
-def scene_row(scene: Scene, stages: Sequence[str], labels: list[str]) -> str:
+def surfaces_html(surfaces: dict[str, dict[str, tuple[int, float]]]) -> str:
+    """A table of the surfaces: how much of each is called cloud."""
+    kinds = [kind for kind in STAGES if any(kind in found for found in surfaces.values())]
+    rows = []
+    for name, found in surfaces.items():
+        pixels = max(n for n, _ in found.values())
+        cells = [cell(f"{pixels:,}", label="pixels")]
+        cells += [cell(f"{found[kind][1]:.2%}" if kind in found else "", label=STAGES[kind]) for kind in kinds]
+        rows.append(f'<tr role="row"><td role="cell">{escape(name)}</td>{"".join(cells)}</tr>')
+    heads = [("surface", False), ("pixels", False)]
+    heads += [(STAGES[kind] if len(kinds) > 1 else "called cloud", False) for kind in kinds]
+    return table("Share of each surface that is called cloud, over the scenes scored", heads, rows) if rows else ""
+
+
+def scene_row(scene: Scene, kinds: Sequence[str], labels: list[str]) -> str:
     """One line of the table of scenes."""
-    link = f'<a href="#{slug(scene.name)}">{escape(scene.name)}</a>' if scene.pictures else escape(scene.name)
+    link = f'<a href="#{anchor(scene.name)}">{escape(scene.name)}</a>' if scene.pictures else escape(scene.name)
     picture = image_html(scene.thumbnail, f"Small picture of {scene.name}") if scene.thumbnail else ""
-    results = [scene.results.get(key, Result()) for key in stages]
+    results = [scene.results.get(kind, Result()) for kind in kinds]
     cells = [number(result.cloud_share, "{:.1%}") for result in results]
     cells += [number(result.measures.get(measure)) for measure in COLUMNS for result in results]
     values = "".join(cell(text, value, label) for (text, value), label in zip(cells, labels[2:], strict=True))
-    first = f'<td role="cell" data-value="{escape(scene.name)}">{link}</td>'
+    first = f'<td role="cell" data-value="{escape(scene.name)}">{link}{" *" * scene.tuned_on}</td>'
     return f'<tr role="row">{first}<td role="cell" class="picture" data-value="">{picture}</td>{values}</tr>'
 
 
-def scene_html(scene: Scene, stages: Sequence[str]) -> str:
+def scene_html(scene: Scene, kinds: Sequence[str]) -> str:
     """One scene's pictures and all its measures."""
     rows = []
-    for name in (*MEASURES, "TP", "FN", "FP", "TN", "excluded"):
-        results = [scene.results.get(key, Result()) for key in stages]
+    for name in (*MEASURES, *COUNTS):
+        results = [scene.results.get(kind, Result()) for kind in kinds]
         if name in MEASURES:
             values = [number(result.measures.get(name)) for result in results]
         else:
             values = [number(result.counts.get(name), "{:,}") for result in results]
         if any(text for text, _ in values):
-            cells = "".join(cell(text, value, key) for (text, value), key in zip(values, stages, strict=True))
+            cells = "".join(cell(text, value, STAGES[k]) for (text, value), k in zip(values, kinds, strict=True))
             rows.append(f'<tr role="row"><td role="cell">{escape(NAMES.get(name, name))}</td>{cells}</tr>')
-    measures = table(f"Measures and pixel counts of {scene.name}", [("", False), *((s, False) for s in stages)], rows)
+    heads = [("", False), *((STAGES[kind] if len(kinds) > 1 else "", False) for kind in kinds)]
+    measures = table(f"Measures and pixel counts of {scene.name}", heads, rows)
     pictures = "".join(figure_html(picture, wide=picture.width > 1.4 * picture.height) for picture in scene.pictures)
     text = f'<div class="pictures">{pictures}</div>{measures if rows else ""}'
-    return f'<section id="{slug(scene.name)}"><h3>{escape(scene.name)}</h3>{text}</section>'
+    return f'<section id="{anchor(scene.name)}"><h3>{escape(scene.name)}</h3>{text}</section>'
 
 
 def table(
@@ -488,8 +550,13 @@ def settings_html(name: str, record: dict[str, Any]) -> str:
 
 
 def slug(name: str) -> str:
-    """A name as the target of a link."""
-    return "".join(letter if letter.isalnum() else "-" for letter in name.lower())
+    """A heading as the target of a link."""
+    return name.lower().replace(" ", "-")
+
+
+def anchor(name: str) -> str:
+    """A scene's name as the target of a link; two names never have the same one."""
+    return "scene-" + "".join(c if c.isascii() and c.isalnum() else f"-{ord(c):x}-" for c in name)
 
 
 if __name__ == "__main__":

