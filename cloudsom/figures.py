@@ -5,6 +5,7 @@ Nothing here opens a window or needs a display unless a script is asked to show 
 """
 
 import functools
+import signal
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -367,7 +368,9 @@ class Portfolio:
         if self.show:
             import matplotlib.pyplot as plt
 
-            plt.show()
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # all is written: a stop request may end it at once
+            with _look():
+                plt.show()
 
 
 def _check_display() -> None:

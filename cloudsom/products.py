@@ -5,8 +5,10 @@ read without entities or external references and in bounded size, a zip is never
 into an output path is one checked path component.
 """
 
+import errno
 import itertools
 import re
+import struct
 import zipfile
 import zlib
 from collections import defaultdict
@@ -99,7 +101,8 @@ class ZippedFiles(Files):
                 _fill(place, member)
             yield open_by_name(place, f"{shown}: {self.root}: {name}", IMAGE_DRIVERS)
         finally:
-            gdal.Unlink(place)
+            if gdal.VSIStatL(place):
+                gdal.Unlink(place)
 
     def on_disk(self, names: Sequence[str]) -> dict[str, Path]:
         return {self.root.name: self.root}
@@ -129,8 +132,12 @@ def zip_errors(shown: object) -> Iterator[None]:
     """Turn what zipfile raises on damaged, encrypted or exotic archives into a UserError."""
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError) as problem:
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, LookupError, ValueError) as problem:
         raise UserError(f"{shown}: damaged zip ({problem}); download the product again") from None
+    except OSError as problem:
+        if problem.errno != errno.EINVAL:  # a damaged directory sends zipfile to impossible places in the file
+            raise
+        raise UserError(f"{shown}: damaged zip ({problem.strerror}); download the product again") from None
     except (RuntimeError, NotImplementedError) as problem:  # encrypted; a compression this Python has not
         raise UserError(f"{shown}: cannot be unpacked ({problem}); zip the SAFE folder again") from None
 

@@ -131,7 +131,12 @@ def open_by_name(name: str, shown: object, drivers: Sequence[str]) -> gdal.Datas
 def grid_of(dataset: gdal.Dataset) -> Grid:
     """The grid of an open dataset."""
     transform = dataset.GetGeoTransform()
-    return Grid(dataset.RasterXSize, dataset.RasterYSize, tuple(transform), dataset.GetProjection())
+    return Grid(dataset.RasterXSize, dataset.RasterYSize, tuple(transform), as_text(dataset.GetProjection()))
+
+
+def as_text(value: str | bytes) -> str:
+    """What GDAL has as text, which it hands out as bytes where that is no UTF-8."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
 # --- 13-band scenes ---------------------------------------------------------------------------------------------------
@@ -181,12 +186,14 @@ def open_scene(path: Path) -> Scene:
     """
     path = Path(path)
     dataset = open_raster(path)
-    _check_bands(path, dataset)
-    tags = dict(dataset.GetMetadata())
+    with gdal_errors(path, "the file is damaged: make it again with gdal_commands.sh"):
+        _check_bands(path, dataset)
+        tags = {as_text(key): as_text(value) for key, value in dataset.GetMetadata().items()}
+        grid = grid_of(dataset)
     info = ImageInfo(
         name=path.name.removesuffix(".tif"),
         path=path,
-        grid=grid_of(dataset),
+        grid=grid,
         offsets=_numbers(path, tags, "RADIO_ADD_OFFSET", (1, N_BANDS)),
         quantification=_numbers(path, tags, "QUANTIFICATION_VALUE", (1,))[0],
         nodata=_nodata(path, dataset),
@@ -205,7 +212,7 @@ def _check_bands(path: Path, dataset: gdal.Dataset) -> None:
     if dataset.RasterCount != N_BANDS:
         raise UserError(f"{path}: has {dataset.RasterCount} bands, {N_BANDS} are needed ({', '.join(SAFE_BANDS)})")
     bands = [dataset.GetRasterBand(i + 1) for i in range(N_BANDS)]
-    names = [" ".join(band.GetDescription().split()) for band in bands]
+    names = [" ".join(as_text(band.GetDescription()).split()) for band in bands]
     wrong = [i for i in range(N_BANDS) if names[i] != SAFE_BANDS[i]]
     if wrong:
         found = ", ".join(f"band {i + 1} is {names[i][:40] or 'unnamed'} instead of {SAFE_BANDS[i]}" for i in wrong)

@@ -202,6 +202,36 @@ def test_users_own_matplotlib_settings_change_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
+# What people who lack one kind of cone see (Machado, Oliveira & Fernandes 2009, full severity), on linear RGB.
+COLOUR_BLIND = {
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+
+
+@pytest.mark.parametrize("kind", COLOUR_BLIND)
+@pytest.mark.parametrize(
+    "colours",
+    [
+        [figures.CLOUD_COLOUR, figures.CLEAR_COLOUR],
+        [figures.BRIGHT_COLOUR, figures.CLOUD_COLOUR],
+        list(methodology_figure.CHANGES.values()),
+        [look[0] for code, look in neuron_spectra.LOOKS.items() if code],
+    ],
+    ids=["cloud and clear", "bright neurons", "changes", "classes of spectra"],
+)
+def test_our_colours_are_told_apart_by_any_eye(kind: str, colours: list[str]) -> None:
+    linear = (np.array([rgb(colour) for colour in colours]) / 255) ** 2.2
+    seen = np.clip(linear @ np.array(COLOUR_BLIND[kind]).T, 0, 1) ** (1 / 2.2) * 255
+    apart = np.linalg.norm(seen[:, None] - seen[None], axis=-1)
+    assert apart[~np.eye(len(colours), dtype=bool)].min() > 40
+
+
+def test_lines_of_spectra_differ_in_more_than_colour() -> None:
+    assert len({look[1] for look in neuron_spectra.LOOKS.values()}) == len(neuron_spectra.LOOKS)
+
+
 # --- hit-rate maps ----------------------------------------------------------------------------------------------------
 
 
@@ -789,7 +819,7 @@ def test_georeference_in_place_once(data: Path, capsys: pytest.CaptureFixture[st
     capsys.readouterr()
     call(add_georeference, data, MASK_DIR="edited", IN_PLACE=True)
     assert "has a georeference already" in capsys.readouterr().out
-    assert not list(data.rglob("*.partial"))
+    assert [file.name for file in (data / "edited").iterdir()] == ["SCENE_A_mask.tif"]
 
 
 @pytest.mark.parametrize("in_place", [False, True])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safe_maker import NAME, NAME_WITH_OFFSET, OLD_NAME, constant_bands, make_old_safe, make_safe, product_xml, zip_safe
 
@@ -296,6 +296,45 @@ def test_metadata_of_unreasonable_size_are_refused(safe: Path, monkeypatch: pyte
     shutil.move(safe.parent.parent / "zips.zip", safe.parent)
     with pytest.raises(UserError, match="far more than a real product has"):
         only_granule(safe.parent).metadata()
+
+
+def test_an_image_of_unreasonable_size_is_refused(safe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    zip_safe(safe)
+    shutil.rmtree(safe)
+    monkeypatch.setattr(products, "MAX_IMAGE_BYTES", 100)
+    granule = only_granule(safe.parent)
+    with pytest.raises(UserError, match=f"^{NAME}: band B02: .*far more than"), granule.open_band("B02"):
+        pass
+
+
+def test_a_zip_with_a_nameless_entry_is_refused(safe: Path) -> None:
+    with zipfile.ZipFile(zip_safe(safe), "a") as target:
+        target.writestr(zipfile.ZipInfo(""), b"")
+    shutil.rmtree(safe)
+    assert "damaged zip" in str(find_products(safe.parent)[1])
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_mutated_zips_give_a_product_or_a_clear_error(made: Path, tmp_path: Path, data: st.DataObject) -> None:
+    archive = tmp_path / "a.zip"
+    content = bytearray(zip_safe(made / f"{NAME}.SAFE", archive).read_bytes())
+    directory = content.rindex(b"PK\1\2")
+    for _ in range(data.draw(st.integers(1, 4))):
+        first = data.draw(st.sampled_from([0, directory - 500, directory]))
+        at = data.draw(st.integers(first, len(content) - 1))
+        content[at : at + data.draw(st.integers(0, 4))] = data.draw(st.binary(min_size=1, max_size=4))
+    archive.write_bytes(content)
+    found, errors = find_products(tmp_path)
+    for product in found.values():
+        try:
+            for granule in product.granules():
+                granule.metadata()
+                with granule.open_band("B02"):
+                    pass
+        except UserError as problem:
+            errors[product.name] = str(problem)
+    assert all("\n" not in error for error in errors.values())
 
 
 def test_an_image_that_is_none_is_named(safe: Path) -> None:

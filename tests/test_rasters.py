@@ -3,11 +3,14 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from osgeo import gdal
 from safe_maker import in_memory, write_jp2
@@ -45,8 +48,8 @@ def scene_dn(rows: int = 4, columns: int = 5) -> NDArray[np.uint16]:
 def write_scene(path: Path, dn: NDArray[Any] | None = None, **changes: Any) -> Path:
     dn = scene_dn() if dn is None else dn
     grid = Grid(dn.shape[1], dn.shape[0], GRID.transform, WKT)
-    settings: dict[str, Any] = {"nodata": 0, "descriptions": SAFE_BANDS, "tags": TAGS}
-    write_layer(path, dn, grid, **settings | changes)
+    defaults: dict[str, Any] = {"nodata": 0, "descriptions": SAFE_BANDS, "tags": TAGS}
+    write_layer(path, dn, grid, **defaults | changes)
     return path
 
 
@@ -279,6 +282,32 @@ def test_any_file_name_can_be_written_and_read(tmp_path: Path, monkeypatch: pyte
     write_mask(Path(name), mask, GRID)
     assert os.listdir() == [name]
     assert (read_mask(Path(name))[0] == mask).all()
+
+
+def test_tags_that_are_no_utf8(tmp_path: Path) -> None:
+    path = write_scene(tmp_path / "a.tif")
+    path.write_bytes(path.read_bytes().replace(b">10000<", b">\xff0000<"))
+    with pytest.raises(UserError, match="QUANTIFICATION_VALUE is '\ufffd0000'"):
+        open_scene(path)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_mutated_scenes_give_a_result_or_a_clear_error(data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_scene(Path(folder) / "a.tif")
+        tiff = bytearray(path.read_bytes())
+        header = len(tiff) if data.draw(st.booleans()) else 800
+        for _ in range(data.draw(st.integers(1, 5))):
+            at = data.draw(st.integers(0, min(header, len(tiff)) - 1))
+            tiff[at : at + data.draw(st.integers(0, 4))] = data.draw(st.binary(min_size=1, max_size=4))
+        path.write_bytes(tiff)
+        try:
+            with open_scene(path) as scene:
+                blocks = [reflectance(dn, scene.info) for _, dn in scene.blocks()]
+            assert sum(len(block) for block in blocks) == scene.info.grid.height
+        except UserError as problem:
+            assert str(problem).startswith(str(path))
 
 
 def test_sidecar_files_change_nothing(tmp_path: Path) -> None:

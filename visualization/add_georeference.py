@@ -53,24 +53,28 @@ def main() -> None:
 
 def georeference(settings: Snapshot, layer: Path, images: dict[str, Path], target_dir: Path, overwrite: bool) -> str:
     """Write one layer with its image's georeference; returns a line of summary."""
-    dataset = open_raster(layer)
-    if has_georeference(grid_of(dataset)):
+    own_grid = grid_of(open_raster(layer))
+    if has_georeference(own_grid):
         return f"{layer}: has a georeference already, left as it is"
     image = image_of(layer, images)
     grid = grid_of(open_raster(image))
     if not has_georeference(grid):
         raise UserError(f"{image}: has no georeference itself; run step 7 again")
-    if (dataset.RasterXSize, dataset.RasterYSize) != (grid.width, grid.height):
+    if (own_grid.width, own_grid.height) != (grid.width, grid.height):
         raise UserError(
-            f"{layer}: has {dataset.RasterXSize} x {dataset.RasterYSize} pixels, {image} {grid.width} x {grid.height}; "
+            f"{layer}: has {own_grid.width} x {own_grid.height} pixels, {image} {grid.width} x {grid.height}; "
             "give a mask of the whole image at the same pixel size"
         )
-    made_by = stores.recipe(settings, {layer.name: layer, image.name: image})
     target = target_dir / layer.name
-    if target != layer and stores.finished(target, made_by, overwrite):
+    if target == layer:  # somebody's own file stays one: it gets no settings file, and no step takes it for its product
+        with stores.atomic(target) as partial:
+            copy_with_georeference(layer, partial, grid)
+        return f"{target}: georeference of {image.name}"
+    made_by = stores.recipe(settings, {layer.name: layer, image.name: image})
+    if stores.finished(target, made_by, overwrite):
         return f"{target}: is up to date"
     with stores.product(target, made_by) as product:
-        copy_with_georeference(dataset, product.partial, grid)
+        copy_with_georeference(layer, product.partial, grid)
     return f"{target}: georeference of {image.name}"
 
 
@@ -87,11 +91,11 @@ def image_of(layer: Path, images: dict[str, Path]) -> Path:
     return images[max(fitting, key=len)]
 
 
-def copy_with_georeference(dataset: gdal.Dataset, target: Path, grid: Grid) -> None:
-    """A copy of an open GeoTIFF (any bands, types, tags) at `target`, on `grid`."""
+def copy_with_georeference(layer: Path, target: Path, grid: Grid) -> None:
+    """A copy of a GeoTIFF (any bands, types, tags) at `target`, on `grid`."""
     with gdal_errors(target, "could not be written: see that the disk has room and the folder is yours"):
         options = ["COMPRESS=DEFLATE", "TILED=YES"]
-        copy = gdal.GetDriverByName("GTiff").CreateCopy(str(target.resolve()), dataset, options=options)
+        copy = gdal.GetDriverByName("GTiff").CreateCopy(str(target.resolve()), open_raster(layer), options=options)
         copy.SetGeoTransform(grid.transform)
         copy.SetProjection(grid.projection)
         copy.FlushCache()

@@ -2,7 +2,8 @@
 
     python visualization/colored_cloudmasks.py
 
-reads   MASK_DIR/NAME_mask.tif, MASK_FINETUNED_DIR/NAME_mask.tif  masks of step 9, and fine-tuned ones
+reads   MASK_DIR/NAME_mask.tif                                    step 9's masks
+        MASK_FINETUNED_DIR/NAME_mask.tif                          fine_tuning.py's masks, where there are any
         REFERENCE_DIR/NAME/Classification/classification_map.tif  reference class maps (Baetens et al. 2019 codes)
 writes  FIGURES_DIR/colored_MASKS/NAME_colored.tif  uint8 with a colour table, georeferenced: 1 TP (cloud in both),
                                                     2 TN (clear in both), 3 FN (missed cloud), 4 FP (false alarm),
@@ -44,7 +45,7 @@ CLOUD_CODES = [2, 3]  # reference codes that are cloud: low and high clouds; the
 LEFT_OUT_CODES = [0, 1]  # reference codes that are not scored: no data, not used
 
 # running
-WORKERS = 0  # processes; 0: one a processor. A worker needs about 0.2 GB for a full tile at 60 m
+WORKERS = 0  # processes; 0: one a processor. A worker needs about 0.5 GB for a full tile at 60 m
 OVERWRITE = False  # make again what is finished
 # --- end of constants -------------------------------------------------------------------------------------------------
 

@@ -157,9 +157,7 @@ def read_stages(inputs: dict[str, Path], name: str) -> Stages:
     shape = weights.shape[:2]
     labels = model.read_neuron_labels(inputs["NEURON_LABELS_CSV"])
     counts, *size = model.read_hit_maps(inputs["HIT_MAPS_CSV"])
-    model.check_same_map(
-        inputs["SOM_FILE"], weights.shape, inputs["NEURON_LABELS_CSV"], labels.rows, labels.columns
-    )
+    model.check_same_map(inputs["SOM_FILE"], weights.shape, inputs["NEURON_LABELS_CSV"], labels.rows, labels.columns)
     model.check_same_map(inputs["SOM_FILE"], weights.shape, inputs["HIT_MAPS_CSV"], *size)
     in_colour = unscale(weights, model.load_scaler(inputs["SCALER_FILE"]))[..., TRUE_COLOUR_BANDS]
     image = inputs[f"image {name}"]
@@ -282,9 +280,7 @@ def arrow(axes: Axes) -> None:
 
 def legend(part: SubFigure, entries: list[Patch]) -> None:
     """A legend below a row of panels."""
-    part.legend(
-        handles=entries, loc="outside lower left", ncols=4, handlelength=1, handleheight=1, columnspacing=2
-    )
+    part.legend(handles=entries, loc="outside lower left", ncols=4, handlelength=1, handleheight=1, columnspacing=2)
 
 
 def show(axes: Axes, picture: NDArray[np.uint8], title: str) -> None:

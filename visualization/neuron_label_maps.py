@@ -106,9 +106,7 @@ def add_legend(axes: Axes, title: str, entries: list[Patch]) -> None:
     )
 
 
-def describe(
-    classes: NDArray[np.integer], cloud: NDArray[np.integer], corrections: Corrections | None = None
-) -> str:
+def describe(classes: NDArray[np.integer], cloud: NDArray[np.integer], corrections: Corrections | None = None) -> str:
     """The figure in words."""
     rows, columns = classes.shape
     neurons = ", ".join(f"{name} {(classes == code).sum()}" for code, name in CLASSES.items())

@@ -51,10 +51,10 @@ SHOW = False  # open the figure in a window too
 OVERWRITE = False  # draw again what is finished
 # --- end of constants -------------------------------------------------------------------------------------------------
 
-#: Colour, marker and line of each class: ours, told apart by any eye (colours of Okabe and Ito).
+#: Colour, marker and line of each class: ours, told apart by any eye (after Okabe and Ito, the blue darker).
 LOOKS = {
     10: ("#009E73", "o", "-"),
-    20: ("#0072B2", "s", "--"),
+    20: ("#1F3A93", "s", "--"),
     30: ("#000000", "v", ":"),
     40: ("#E69F00", "D", "-"),
     50: ("#D55E00", "^", "-"),

@@ -2,9 +2,10 @@
 
     python visualization/quicklooks.py
 
-reads   TIFF_DIR/NAME.tif                          step 7's images
-        MASK_DIR/NAME_mask.tif, MASK_FINETUNED_DIR/NAME_mask.tif  masks of step 9, and fine-tuned ones
-writes  FIGURES_DIR/quicklooks/NAME_MASKS.png      WIDTH pixels wide; MASKS is the name of the masks' folder
+reads   TIFF_DIR/NAME.tif                      step 7's images
+        MASK_DIR/NAME_mask.tif                 step 9's masks
+        MASK_FINETUNED_DIR/NAME_mask.tif       fine_tuning.py's masks, where there are any
+writes  FIGURES_DIR/quicklooks/NAME_MASKS.png  WIDTH pixels wide; MASKS is the name of the masks' folder
 """
 
 import sys
@@ -42,7 +43,7 @@ GAMMA = 1.7  # above 1 lifts dark surfaces: forest and sea are 0.02 to 0.1
 OUTLINE = "#FF00C8"  # colour of the mask's outline: no surface has it, and it is seen on white clouds and dark sea
 
 # running
-WORKERS = 0  # processes; 0: one a processor. A worker needs about 0.3 GB for a full tile at 60 m
+WORKERS = 0  # processes; 0: one a processor. A worker needs about 0.5 GB for a full tile at 60 m
 OVERWRITE = False  # draw again what is finished
 # --- end of constants -------------------------------------------------------------------------------------------------
 

@@ -419,9 +419,7 @@ def training_section(training: Training) -> str:
     return table("Training spectra of each class, and the neurons labelled with it", heads, rows)
 
 
-def scenes_section(
-    scenes: list[Scene], totals: list[Scene], surfaces: dict[str, dict[str, tuple[int, float]]]
-) -> str:
+def scenes_section(scenes: list[Scene], totals: list[Scene], surfaces: dict[str, dict[str, tuple[int, float]]]) -> str:
     """The sortable table of scenes, the surfaces, and each scene's pictures and measures."""
     if not scenes:
         return ""
