@@ -26,7 +26,7 @@ RESAMPLING=${RESAMPLING:-exact}   # exact: mean of all native pixels with data
 # (2^n - 1) / 2 native pixels - 15 m for 10 m bands, 10 m for 20 m bands - and mixes nodata into the swath's edge
 
 # running
-WORKERS=${WORKERS:-0}             # processors to use; 0: all
+WORKERS=${WORKERS:-0}             # processors to use; 0: all. A product takes one or two: under 1 GB at 60 m, 1.5 GB at 10 m
 OVERWRITE=${OVERWRITE:-False}     # True: make again what is finished
 # --- end of constants --------------------------------------------------------------------------------------------------
 

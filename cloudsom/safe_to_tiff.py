@@ -51,7 +51,7 @@ RESAMPLING = "exact"  # one of: exact, fast, published
 # bands by 10 m to the lower right, is 150 to 250 DN rms off and mixes nodata into the swath's edge
 
 # running
-WORKERS = 0  # processors to use; 0: all. About 0.4 GB each at 60 m, 0.7 GB at 10 m
+WORKERS = 0  # processors to use; 0: all. A product takes one or two: under 1 GB at 60 m, 1.5 GB at 10 m
 OVERWRITE = False  # make again what is finished
 # --- end of constants -------------------------------------------------------------------------------------------------
 
@@ -62,6 +62,9 @@ STRIP_ROWS = 1024
 
 #: GDAL's cache of decoded tiles, bytes a thread: two rows of 1024 x 1024 tiles, so that none is decoded twice.
 CACHE_BYTES = 48 * 1024 * 1024
+
+#: Bands of a product that are converted at once; more would be faster where processors idle, but memory grows with them.
+MAX_THREADS = 2
 
 #: The bands whose details fast carries over to the others: one visible, one near infrared.
 GUIDES = ("B04", "B08")
@@ -77,7 +80,7 @@ def main() -> None:
         raise UserError(f"RESAMPLING: fast makes 60 m pixels, not {PIXEL_SIZE} m; use exact")
     granules, outcomes = find_granules(path(DATA_DIR, PRODUCTS_DIR))
     processors = WORKERS or cores()
-    threads = max(1, processors // max(1, min(processors, len(granules))))
+    threads = min(MAX_THREADS, max(1, processors // max(1, len(granules))))
     settings, tiff_dir = snapshot(globals()), path(DATA_DIR, TIFF_DIR)
     jobs = [
         Job(g.name, (settings, g, tiff_dir / f"{g.name}.tif", PIXEL_SIZE, RESAMPLING, threads, OVERWRITE))

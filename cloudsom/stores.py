@@ -76,8 +76,8 @@ def sha256(path: Path) -> str:
 class Recipe:
     """What makes a product: script, constants with an effect, input files by role (name, checksum), their lineage.
 
-    A role in capitals (TRAINING_CSV, SCALER_FILE, SOM_FILE...) stands for one file in a whole run. `lineage` carries the
-    checksums of those roles on from input to product, so that masks still know the scaler of the map behind their
+    A role in capitals (TRAINING_CSV, SCALER_FILE, SOM_FILE...) stands for one file in a whole run. `lineage` carries
+    the checksums of those roles on from input to product, so that masks still know the scaler of the map behind their
     labels. Other roles, a product's own files by name, end with the product.
     """
 

@@ -46,7 +46,7 @@ def textured_bands(size: int, seed: int = 0) -> dict[str, NDArray[np.uint16]]:
     common, own = _rough(rng, side), [_rough(rng, side) for _ in range(3)]
     bands = {}
     for i, band in enumerate(SAFE_BANDS):
-        scene = 1800 + 600 * common + 150 * np.tensordot(rng.uniform(-1, 1, 3), own, 1) + 40 * i
+        scene = 4000 + 600 * common + 150 * np.tensordot(rng.uniform(-1, 1, 3), own, 1) + 40 * i
         factor = PIXEL_M[band] // 10
         mean = scene.reshape(side // factor, factor, side // factor, factor).mean(axis=(1, 3))
         bands[band] = np.clip(np.rint(mean), 1, 32767).astype(np.uint16)
