@@ -108,7 +108,7 @@ SUBMAP_STEPS = 20_000  # training steps, half of them on either side; 200 a sub-
 COPY_FACTORS = [0.8, 1.25, 1.6]  # copies of each sample as the same ground looks in other light or of other albedo
 # the part of the spectrum above dark ground is multiplied; empty: no copies, sub-maps only where samples fall.
 # Without copies ground brighter than the sampled stays cloud; with copies by 2 more clouds are lost than gained
-TRAINING_LAND = 3000  # bright land spectra of the training table that are copied too, for other kinds of ground; 0: none
+TRAINING_LAND = 3000  # bright land spectra of the training table that are copied too, for other ground; 0: none
 MIN_CLOUD = 5  # training cloud spectra; a neuron with fewer is flipped, there is nothing to split it by
 MIN_CLOUD_FOR_COPIES = 100  # training cloud spectra a neuron needs before copies alone may split it
 CLEAR_SHARE = 0.9  # share of the votes that makes a sub-neuron clear, both sides having equal weight
@@ -174,9 +174,10 @@ def check_constants() -> None:
     for name in ("LEAST_BRIGHTNESS", "MIN_SAMPLE_SHARE", "MAX_CLOUD_LOSS", "CLEAR_SHARE", "SHRINKAGE"):
         if not 0 <= globals()[name] <= 1:
             raise UserError(f"{name}: {globals()[name]} is outside 0..1")
-    for name, least in (("MIN_SAMPLES", 1), ("MIN_CLOUD", 1), ("MIN_CLOUD_FOR_COPIES", 1), ("SUBMAP_SIZE", 1),
-                        ("SUBMAP_STEPS", 1), ("TRAINING_LAND", 0), ("SAMPLES_A_PRODUCT", 1), ("CLOUD_MARGIN", 0), ("DILATION_RADIUS", 0),
-                        ("MEDIAN_SIZE", 0), ("SEED", 0), ("N_SUGGESTIONS", 1)):  # fmt: skip
+    at_least_1 = ("MIN_SAMPLES", "MIN_CLOUD", "MIN_CLOUD_FOR_COPIES", "SUBMAP_SIZE", "SUBMAP_STEPS")
+    at_least_1 += ("SAMPLES_A_PRODUCT", "N_SUGGESTIONS")
+    at_least_0 = ("TRAINING_LAND", "CLOUD_MARGIN", "DILATION_RADIUS", "MEDIAN_SIZE", "SEED")
+    for name, least in [(name, 1) for name in at_least_1] + [(name, 0) for name in at_least_0]:
         if globals()[name] < least:
             raise UserError(f"{name}: {globals()[name]} is too small; give {least} or more")
     if MEDIAN_SIZE > 1 and MEDIAN_SIZE % 2 == 0:

@@ -87,7 +87,7 @@ class LabelledSom:
 
 @dataclass(frozen=True)
 class Samples:
-    """Bright samples and copies of other brightness, scaled, with their BMUs; the first `n` are the samples themselves."""
+    """Bright samples and copies of other brightness, scaled, with their BMUs; the first `n` are the samples."""
 
     scaled: Floats
     bmus: NDArray[np.int32]

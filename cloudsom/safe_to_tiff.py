@@ -48,7 +48,7 @@ RESAMPLING = "exact"  # one of: exact, fast, published
 # exact: mean of all native pixels with data. fast (60 m only): decodes at half or a quarter of the resolution and makes
 # good what that leaves out, in under a third of the time; 5 to 18 DN rms from exact, no shift. published: what the
 # original's gdal_translate commands did, nearest sample of a reduced level, which displaces 10 m bands by 15 m and 20 m
-# bands by 10 m to the lower right, is 150 to 250 DN rms off and mixes nodata into the swath's edge
+# bands by 10 m to the lower right, is 100 to 450 DN rms off and mixes nodata into the swath's edge
 
 # running
 WORKERS = 0  # processors to use; 0: all. A product takes one or two: under 1 GB at 60 m, 1.5 GB at 10 m
@@ -63,7 +63,7 @@ STRIP_ROWS = 1024
 #: GDAL's cache of decoded tiles, bytes a thread: two rows of 1024 x 1024 tiles, so that none is decoded twice.
 CACHE_BYTES = 48 * 1024 * 1024
 
-#: Bands of a product that are converted at once; more would be faster where processors idle, but memory grows with them.
+#: Bands of a product that are converted at once; more would be faster where processors idle, but memory grows.
 MAX_THREADS = 2
 
 #: The bands whose details fast carries over to the others: one visible, one near infrared.
