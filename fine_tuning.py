@@ -174,7 +174,7 @@ def check_constants() -> None:
     for name in ("LEAST_BRIGHTNESS", "MIN_SAMPLE_SHARE", "MAX_CLOUD_LOSS", "CLEAR_SHARE", "SHRINKAGE"):
         if not 0 <= globals()[name] <= 1:
             raise UserError(f"{name}: {globals()[name]} is outside 0..1")
-    at_least_1 = ("MIN_SAMPLES", "MIN_CLOUD", "MIN_CLOUD_FOR_COPIES", "SUBMAP_SIZE", "SUBMAP_STEPS")
+    at_least_1: tuple[str, ...] = ("MIN_SAMPLES", "MIN_CLOUD", "MIN_CLOUD_FOR_COPIES", "SUBMAP_SIZE", "SUBMAP_STEPS")
     at_least_1 += ("SAMPLES_A_PRODUCT", "N_SUGGESTIONS")
     at_least_0 = ("TRAINING_LAND", "CLOUD_MARGIN", "DILATION_RADIUS", "MEDIAN_SIZE", "SEED")
     for name, least in [(name, 1) for name in at_least_1] + [(name, 0) for name in at_least_0]:
