@@ -37,7 +37,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cloudsom import bright_samples, correction, model, stores, submaps, suggestions, vectors
+from cloudsom import bright_samples, correction, model, stores, submaps, suggestions, tables, vectors
 from cloudsom.bands import BANDS, CLOUD, MASK_NODATA
 from cloudsom.bmu import BMUSearch
 from cloudsom.bright_samples import ReferenceRules, Scene
@@ -103,17 +103,19 @@ MAX_CLOUD_LOSS = 0.005  # share of the training cloud spectra that all changes t
 FLIP_NEURONS: list[str] = []  # neurons to flip whatever they cost, each as row,column counted from 0
 
 # sub-maps
-SUBMAP_SIZE = 10  # sub-neurons a side; from 6 to 10 the kit shows no more than noise, larger ones keep more clouds
-SUBMAP_STEPS = 20_000  # training steps, half of them on either side; 200 a sub-neuron
-COPY_FACTORS = [0.8, 1.25, 1.6]  # copies of each sample as the same ground looks in other light or of other albedo
-# the part of the spectrum above dark ground is multiplied; empty: no copies, sub-maps only where samples fall.
-# Without copies ground brighter than the sampled stays cloud; with copies by 2 more clouds are lost than gained
-TRAINING_LAND = 3000  # bright land spectra of the training table that are copied too, for other ground; 0: none
+SUBMAP_SIZE = 8  # sub-neurons a side; from 6 to 12 the results differ by no more than from seed to seed
+SUBMAP_STEPS = 20_000  # training steps, half of them on either side; 300 a sub-neuron
+COPY_FACTORS = [1.25, 1.5]  # copies of each sample as the same ground looks in stronger light or of higher albedo
+# the part of the spectrum above dark ground is multiplied; empty: no copies, sub-maps only where samples fall. Without
+# copies ground brighter than the sampled stays cloud; larger factors reach brighter ground, and lose grey low clouds
+TRAINING_LAND = 2000  # spectra of bright dry land from the training table that are copied too; 0: none
+# they show other kinds of ground than the samples'; what they cost and gain is in benchmarks/fine_tuning_study.py
 MIN_CLOUD = 5  # training cloud spectra; a neuron with fewer is flipped, there is nothing to split it by
 MIN_CLOUD_FOR_COPIES = 100  # training cloud spectra a neuron needs before copies alone may split it
-CLEAR_SHARE = 0.9  # share of the votes that makes a sub-neuron clear, both sides having equal weight
+CLEAR_SHARE = 0.95  # share of the votes that makes a sub-neuron clear, both sides having equal weight
 # 0.5: as many clouds lost as bright land missed; more: in doubt it is cloud
 SHRINKAGE = 0.3  # of the bands' correlations within a neuron towards none; 13 bands are far from independent
+SEPARATION = 4.0  # how much more than others the direction from clouds to bright land counts; 1: as much
 BANDS_LEFT_OUT = ["B9"]  # water vapour: tells of the sample's weather, not of its ground
 BANDS_LEFT_OUT_IF_OPAQUE = ["B10"]  # cirrus band, left out too unless the neuron's class is cirrus
 # sand and low clouds are equally dark in B10, so on opaque neurons it only tells high clouds of the training from sand
@@ -175,7 +177,7 @@ def check_constants() -> None:
         if not 0 <= globals()[name] <= 1:
             raise UserError(f"{name}: {globals()[name]} is outside 0..1")
     at_least_1: tuple[str, ...] = ("MIN_SAMPLES", "MIN_CLOUD", "MIN_CLOUD_FOR_COPIES", "SUBMAP_SIZE", "SUBMAP_STEPS")
-    at_least_1 += ("SAMPLES_A_PRODUCT", "N_SUGGESTIONS")
+    at_least_1 += ("SAMPLES_A_PRODUCT", "N_SUGGESTIONS", "SEPARATION")
     at_least_0 = ("TRAINING_LAND", "CLOUD_MARGIN", "DILATION_RADIUS", "MEDIAN_SIZE", "SEED")
     for name, least in [(name, 1) for name in at_least_1] + [(name, 0) for name in at_least_0]:
         if globals()[name] < least:
@@ -369,13 +371,14 @@ def correct(samples_csv: Path, split: Split) -> Path:
 def training_of(files: dict[str, Path], som: correction.LabelledSom) -> correction.Training:
     """What sub-maps need of the training table; it is read twice, a piece in memory at a time."""
     on = partial(correction.training_spectra_on, files["TRAINING_CSV"], files["BMUS_CSV"], som.weights.shape)
-    limits = LEAST_BRIGHTNESS, MOST_CIRRUS, TRAINING_LAND if COPY_FACTORS else 0, SEED
-    return correction.Training(on, correction.bright_land_of(files["TRAINING_CSV"], *limits))
+    blocks = tables.read_spectra(files["TRAINING_CSV"], dtype=np.float64) if COPY_FACTORS and TRAINING_LAND else ()
+    limits = LEAST_BRIGHTNESS, MOST_CIRRUS, TRAINING_LAND, SEED
+    return correction.Training(on, correction.bright_land_of(blocks, *limits))
 
 
 def rules(labels: model.LabelledMap) -> correction.Rules:
     """The constants that say when a neuron is changed, and how."""
-    inner = submaps.SubMapRules(SUBMAP_SIZE, SUBMAP_STEPS, CLEAR_SHARE, SHRINKAGE, SEED)
+    inner = submaps.SubMapRules(SUBMAP_SIZE, SUBMAP_STEPS, CLEAR_SHARE, SHRINKAGE, SEPARATION, SEED)
     return correction.Rules(
         min_samples=MIN_SAMPLES,
         min_share=MIN_SAMPLE_SHARE,

@@ -24,6 +24,7 @@ COLUMNS = ("product", "row", "column", *BANDS, "source")
 SOURCES = ("reference", "polygons", "csv")
 
 VISIBLE = [BANDS.index(band) for band in ("B2", "B3", "B4")]
+SHORT_WAVE = [BANDS.index(band) for band in ("B11", "B12")]
 CIRRUS = BANDS.index("B10")
 
 
@@ -54,6 +55,14 @@ def brightness(spectra: NDArray[np.float64]) -> NDArray[np.float64]:
 def is_bright(spectra: NDArray[np.float64], least_brightness: float, most_cirrus: float) -> NDArray[np.bool_]:
     """Which spectra (n, 13) are bright in the visible bands and not under cirrus."""
     return (brightness(spectra) >= least_brightness) & (spectra[:, CIRRUS] <= most_cirrus)
+
+
+def is_dry(spectra: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which spectra (n, 13) of land are at least as bright in the short-wave infrared (B11, B12) as in the visible.
+
+    Dry ground is; haze and the edges of clouds, which labels of land may hold too, are not.
+    """
+    return np.asarray(spectra[:, SHORT_WAVE].mean(axis=1) >= brightness(spectra))
 
 
 def read_positions(path: Path) -> pd.DataFrame:

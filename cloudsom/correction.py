@@ -1,6 +1,6 @@
 """Stage 3 of the paper on a labelled map: from bright samples to corrected labels, by flips or by sub-maps."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cloudsom import model, tables
 from cloudsom.bands import CLOUD, CLOUD_CLASSES, N_BANDS
 from cloudsom.bmu import BMUSearch
-from cloudsom.bright_samples import is_bright
+from cloudsom.bright_samples import is_bright, is_dry
 from cloudsom.errors import UserError
 from cloudsom.relabelling import (
     FLIPPED,
@@ -202,20 +202,21 @@ def training_spectra_on(
     return {neuron: (spectra[bmus == neuron], labels[bmus == neuron]) for neuron in neurons}
 
 
-def bright_land_of(training_csv: Path, least_brightness: float, most_cirrus: float, most: int, seed: int) -> Floats:
-    """At most `most` spectra (n, 13) of bright land without cirrus, drawn from all of the training table."""
+def bright_land_of(
+    blocks: Iterable[Labelled], least_brightness: float, most_cirrus: float, most: int, seed: int
+) -> Floats:
+    """At most `most` spectra (n, 13) of bright dry land without cirrus, drawn at random from all of the training table.
+
+    blocks  the table's spectra and labels, piece by piece
+    """
     found = [np.empty((0, N_BANDS))]
-    for spectra, labels in tables.read_spectra(training_csv, dtype=np.float64):
+    for spectra, labels in blocks:
         land = spectra[labels == LAND]
-        found.append(land[is_bright(land, least_brightness, most_cirrus)])
-    return thinned(np.concatenate(found), most, seed)
-
-
-def thinned(spectra: Floats, most: int, seed: int) -> Floats:
-    """At most `most` of some spectra, drawn at random, in their order."""
-    if len(spectra) <= most:
-        return spectra
-    return spectra[np.sort(np.random.default_rng(seed).choice(len(spectra), most, replace=False))]
+        found.append(land[is_bright(land, least_brightness, most_cirrus) & is_dry(land)])
+    land = np.concatenate(found)
+    if len(land) <= most:
+        return land
+    return land[np.sort(np.random.default_rng(seed).choice(len(land), most, replace=False))]
 
 
 def apply(som: LabelledSom, decisions: Sequence[Decision], submaps: dict[int, SubMap]) -> FineTunedMap:

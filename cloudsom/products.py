@@ -404,9 +404,11 @@ def _zipped_product(archive: Path) -> Found:
         what = f"holds {len(roots)} products, a zip may hold one" if roots else "holds no Sentinel-2 product"
         raise UserError(f"{archive}: {what}; zip each SAFE folder by itself")
     root = roots.pop()
-    if root == ".":
-        return Found(_product_name(archive.name[: -len(".zip")]), archive)
-    return Found(_product_name(PurePosixPath(root).name), archive, root + "/")
+    # NAME.SAFE.zip is product NAME whatever the folder inside is called: a reprocessed product, asked for by its old
+    # name and saved under it, goes on by the name that its reference has.
+    stem = archive.name[: -len(".zip")]
+    name = stem if _is_safe(stem) or root == "." else PurePosixPath(root).name
+    return Found(_product_name(name), archive, "" if root == "." else root + "/")
 
 
 def tags_of(metadata: Metadata) -> dict[str, str]:

@@ -35,6 +35,7 @@ class SubMapRules:
     steps: int
     clear_share: float
     shrinkage: float
+    separation: float
     seed: int
 
 
@@ -75,7 +76,7 @@ def train_submap(clouds: Floats, clear: Floats, bands: Sequence[int], rules: Sub
     bands          indices of the bands that take part
     neuron         flat position on the large map: each sub-map has its own reproducible seed
     """
-    centre, projection = standardisation(clouds, clear, bands, rules.shrinkage)
+    centre, projection = standardisation(clouds, clear, bands, rules.shrinkage, rules.separation)
     blank = SubMap(centre, projection, np.zeros((0, 0, N_BANDS)), np.zeros(0, np.uint8))
     sides = [blank.coordinates(side)[:, : len(bands)] for side in (clouds, clear)]
     draw = np.random.RandomState((rules.seed + neuron) % 2**32)
@@ -89,11 +90,15 @@ def train_submap(clouds: Floats, clear: Floats, bands: Sequence[int], rules: Sub
     return SubMap(centre, projection, padded, cloud)
 
 
-def standardisation(clouds: Floats, clear: Floats, bands: Sequence[int], shrinkage: float) -> tuple[Floats, Floats]:
+def standardisation(
+    clouds: Floats, clear: Floats, bands: Sequence[int], shrinkage: float, separation: float
+) -> tuple[Floats, Floats]:
     """Origin (13,) and projection (13, 13) to coordinates in which both sides spread alike in every direction.
 
     The covariance is that within the two sides, each with half the weight. Its correlations are shrunk by `shrinkage`
-    towards none, because 13 bands are highly correlated and a neuron may hold few spectra.
+    towards none, because 13 bands are highly correlated and a neuron may hold few spectra. The direction from the mean
+    of one side to that of the other is then stretched by `separation`: ground that nobody sampled lies far from both
+    sides in many directions, and this one says which side it is on.
     """
     means = [side.mean(axis=0) for side in (clouds, clear)]
     used = np.asarray(bands)
@@ -105,6 +110,9 @@ def standardisation(clouds: Floats, clear: Floats, bands: Sequence[int], shrinka
     values, vectors = np.linalg.eigh(correlation)
     projection = np.zeros((N_BANDS, N_BANDS))
     projection[used, : len(used)] = vectors / deviation[:, None] / np.sqrt(np.maximum(values, 1e-6))
+    apart = np.einsum("i,ij->j", means[1] - means[0], projection)
+    apart /= max(float(np.linalg.norm(apart)), 1e-12)
+    projection += (separation - 1) * np.outer(np.einsum("ij,j->i", projection, apart), apart)
     return (means[0] + means[1]) / 2, projection
 
 

@@ -13,13 +13,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cloudsom.bands import BANDS, CLEAR, CLOUD, WAVELENGTHS_NM
-from cloudsom.bright_samples import CIRRUS, brightness
+from cloudsom.bands import CLEAR, CLOUD, WAVELENGTHS_NM
+from cloudsom.bright_samples import CIRRUS, SHORT_WAVE, brightness
 from cloudsom.figures import PAGE, add_colour_bar, draw_cells, outline, styled
 from cloudsom.labels import CLASS_CODES
 from cloudsom.relabelling import Evidence
 
-SHORT_WAVE = [BANDS.index(band) for band in ("B11", "B12")]
 
 #: The columns that are ranked, and whether more of it speaks for bright land (1) or against (-1).
 SIGNS = {"clear_votes": 1, "clear_neighbours": 1, "scene_share": 1, "short_wave_rise": 1, "cirrus": -1}

@@ -138,13 +138,13 @@ def test_a_safe_folder(safe: Path) -> None:
         assert (dataset.ReadAsArray() == 1800).all()  # the ninth of 1000, 1100...
 
 
-@pytest.mark.parametrize("archive", ["NAME.SAFE.zip", "other name.zip", "-a'b\".ZIP"])
+@pytest.mark.parametrize("archive", [f"{NAME}.SAFE.zip", "other name.zip", "-a'b\".ZIP"])
 def test_a_zip_is_read_without_extracting(safe: Path, archive: str) -> None:
     folder = safe.parent
     zip_safe(safe, folder / archive, macos=True)
     shutil.rmtree(safe)
     granule = only_granule(folder)
-    assert granule.name == NAME  # the name inside counts
+    assert granule.name == NAME  # of the archive if it ends in .SAFE.zip, else of the folder inside
     assert granule.metadata().quantification == 10000
     assert granule.input_files() == {archive: folder / archive}
     with granule.open_band("B8A") as dataset:
@@ -346,3 +346,17 @@ def test_an_image_that_is_none_is_named(safe: Path) -> None:
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder"):
         find_products(tmp_path / "nowhere")
+
+
+def test_a_zip_goes_by_its_own_name_if_that_is_a_products(tmp_path: Path) -> None:
+    safe = make_safe(tmp_path / "made", constant_bands(4), name=NAME_WITH_OFFSET)
+    folder = tmp_path / "products"
+    folder.mkdir()
+    zip_safe(safe, folder / f"{NAME}.SAFE.zip")
+    zip_safe(safe, folder / "scene.zip")
+    found, errors = find_products(folder)
+    assert not errors
+    assert {name: place.path.name for name, place in found.items()} == {
+        NAME: f"{NAME}.SAFE.zip",
+        NAME_WITH_OFFSET: "scene.zip",
+    }
