@@ -123,9 +123,11 @@ SEED = 0  # of the sub-maps and of thinning out
 
 # filters
 MEDIAN_SIZE = 3  # pixels (180 m at 60 m), odd; 0: no filter
-# removes single pixels and pairs; 5 would take small cumulus clouds with them
+# removes single pixels and pairs, which are more often roofs than clouds; 5 takes small cumulus with them: a point of
+# recall on the sample scene
 DILATION_RADIUS = 1  # pixels (60 m); 0: none
-# the mixed pixel at a cloud's edge; more finds more haze around clouds, and grows what false alarms are left
+# covers the mixed pixel at a cloud's edge: two points of recall for 0.4 % of the clear pixels of a scene full of small
+# clouds; 2 pixels give half a point more for 1.1 %
 DILATION_SHAPE = "disk"  # one of: disk, square
 
 # running
@@ -511,6 +513,7 @@ def suggest(sources: dict[str, Path], references: dict[str, Path]) -> None:
     print(table.head(N_SUGGESTIONS).to_string(index=False, na_rep="", float_format=lambda value: f"{value:.4f}"))
     scenes = f"with the cloud-free scenes {', '.join(sources)}" if sources else "without a cloud-free scene"
     print(f"{table_csv}, {picture}: {len(table)} cloud neurons ranked {scenes}; nothing is changed")
+    print("rows and columns are counted from 0 in the table and on the command line, from 1 in the picture, as in the paper")
     print("look at the picture; to accept some, run again with --FLIP_NEURONS row,column ..., or sample such ground")
 
 

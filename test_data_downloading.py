@@ -49,15 +49,16 @@ ALLOW_REPROCESSED = False  # cdse: for a deleted product, take the same acquisit
 # its radiometric offset and geometry differ from the paper's; the table and the JSON beside it say so
 
 # servers
-ZENODO_URL = "https://zenodo.org"
+ZENODO_URL = "https://zenodo.org"  # where the reference masks are
 ZENODO_RECORD = "1460961"  # the reference masks
 REFERENCE_MD5 = "ee035e0d22a441086cfaabcface3cf24"  # of REFERENCE_ARCHIVE, as published
 REFERENCE_MAX_GB = 10.0  # the archive is refused if it unpacks to more
-GCS_URL = "https://storage.googleapis.com"
-GCS_BUCKET = "gcp-public-data-sentinel-2"
-CDSE_CATALOGUE_URL = "https://catalogue.dataspace.copernicus.eu"
-CDSE_DOWNLOAD_URL = "https://download.dataspace.copernicus.eu"
+GCS_URL = "https://storage.googleapis.com"  # public bucket, no account
+GCS_BUCKET = "gcp-public-data-sentinel-2"  # L1C products by tile, the old baselines too
+CDSE_CATALOGUE_URL = "https://catalogue.dataspace.copernicus.eu"  # names to ids
+CDSE_DOWNLOAD_URL = "https://download.dataspace.copernicus.eu"  # the products themselves
 CDSE_TOKEN_URL = "https://identity.dataspace.copernicus.eu/auth/realms/CDSE/protocol/openid-connect/token"
+# gives an access token for ten minutes
 CDSE_HOSTS = [".dataspace.copernicus.eu"]  # hosts (or .suffixes of hosts) that may see the access token
 DHUS_URL: str | None = None  # a DHuS hub, for SOURCE dhus; SciHub itself closed in October 2023
 

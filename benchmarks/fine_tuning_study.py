@@ -185,8 +185,8 @@ def corrections(trained: Trained, scene: Scene) -> dict[str, correction.Correcti
     samples, training = samples_of(trained, scene), trained.training()
     without_land = replace(training, bright_land=training.bright_land[:0])
     done = {n: correction.correct(trained.som, samples, r, training) for n, r in methods(trained).items()}
-    rules = fine_tuning.rules(trained.som.labels)
-    return done | {"sub-maps, copies of the samples alone": correction.correct(trained.som, samples, rules, without_land)}
+    alone = correction.correct(trained.som, samples, fine_tuning.rules(trained.som.labels), without_land)
+    return done | {"sub-maps, copies of the samples alone": alone}
 
 
 def all_maps(trained: Trained, scene: Scene) -> dict[str, FineTunedMap]:

@@ -19,7 +19,6 @@ from cloudsom.figures import PAGE, add_colour_bar, draw_cells, outline, styled
 from cloudsom.labels import CLASS_CODES
 from cloudsom.relabelling import Evidence
 
-
 #: The columns that are ranked, and whether more of it speaks for bright land (1) or against (-1).
 SIGNS = {"clear_votes": 1, "clear_neighbours": 1, "scene_share": 1, "short_wave_rise": 1, "cirrus": -1}
 
@@ -86,7 +85,8 @@ def suggestion_figure(
     outline(left, chosen)
     for i, neuron in enumerate(best):
         y, x = divmod(int(neuron), columns)
-        left.text(x + 1, y + 1, str(i + 1), ha="center", va="center", color="white", fontsize=6)
+        colour = "black" if scores[neuron] > scores[flat].mean() else "white"  # on yellow and on dark cells
+        left.text(x + 1, y + 1, str(i + 1), ha="center", va="center", color=colour, fontsize=6)
     left.set_title(f"cloud neurons; the {len(best)} likeliest outlined")
     _draw_spectra(right, weights, votes, best)
     return figure
@@ -106,5 +106,5 @@ def _draw_spectra(axes: Axes, weights: NDArray[np.float64], votes: NDArray[np.in
     axes.set_xlabel("wavelength (µm)")
     axes.set_ylabel("reflectance")
     axes.set_ylim(bottom=0)
-    axes.legend(ncols=3)
+    axes.legend(ncols=6, loc="upper center", bbox_to_anchor=(0.5, -0.16), handlelength=1.2, columnspacing=1.2)
     axes.set_title("their weights")
