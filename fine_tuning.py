@@ -513,7 +513,7 @@ def suggest(sources: dict[str, Path], references: dict[str, Path]) -> None:
     print(table.head(N_SUGGESTIONS).to_string(index=False, na_rep="", float_format=lambda value: f"{value:.4f}"))
     scenes = f"with the cloud-free scenes {', '.join(sources)}" if sources else "without a cloud-free scene"
     print(f"{table_csv}, {picture}: {len(table)} cloud neurons ranked {scenes}; nothing is changed")
-    print("rows and columns are counted from 0 in the table and on the command line, from 1 in the picture, as in the paper")
+    print("rows and columns count from 0 in the table and on the command line, from 1 in the picture (as in the paper)")
     print("look at the picture; to accept some, run again with --FLIP_NEURONS row,column ..., or sample such ground")
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Set up, and run the ten steps on two real Sentinel-2 scenes: a map trained on real spectra, cloud masks, scores, report.
 #     bash run_demo.sh            about 60 MB are fetched the first time
-#     bash run_demo.sh --offline  the same on a small made-up scene, without fetching any
+#     bash run_demo.sh --offline  the same on small made-up scenes, without fetching any
 # Everything lands in demo_data/ (or $DATA_DIR); a second run redoes only what is missing or changed.
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
@@ -52,7 +52,7 @@ done
 printf '\n== the measures (%s/results/metrics.csv)\n' "$DATA_DIR"
 cat "$DATA_DIR/results/metrics.csv"
 if $OFFLINE; then
-    echo "The scene is made up: these numbers say only that everything runs."
+    echo "The scenes are made up: these numbers say only that everything runs."
 else
     echo "The labels are an algorithm's (s2cloudless), not a person's: no number here is a claim about the paper."
 fi

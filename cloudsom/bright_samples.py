@@ -77,7 +77,7 @@ def read_positions(path: Path) -> pd.DataFrame:
         wrong = np.flatnonzero(~(values.notna() & (values >= 0) & (values % 1 == 0)))
         if len(wrong):
             value = table[name].iloc[wrong[0]]
-            raise UserError(f"{path}: line {wrong[0] + 2}: {name} is {value!r}; give whole numbers counted from 0")
+            raise UserError(f"{path}: line {wrong[0] + 2}: {name} is {value}; give whole numbers counted from 0")
         table[name] = values.astype(np.int64)
     unnamed = np.flatnonzero(table["product"].isna())
     if len(unnamed):

@@ -18,8 +18,8 @@ from cloudsom.rasters import Grid, gdal_errors
 ogr.UseExceptions()
 osr.UseExceptions()
 
-#: OGR drivers that read a local file and nothing else.
-DRIVERS = ("GeoJSON", "GPKG", "ESRI Shapefile", "FlatGeobuf", "KML", "GML")
+#: OGR drivers that read a local file and nothing else (GML would fetch the schema a file names).
+DRIVERS = ("GeoJSON", "GPKG", "ESRI Shapefile", "FlatGeobuf", "KML")
 
 #: Attribute that ties a feature to one product; features without it hold for every product they lie in.
 PRODUCT_FIELD = "product"

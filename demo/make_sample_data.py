@@ -64,11 +64,12 @@ Spectra = NDArray[np.floating]  # (rows, columns, 13) reflectance
 def main() -> None:
     data_dir = Path(DATA_DIR)
     if SYNTHETIC:
-        spectra, labels = synthetic_scene()
-        parts = {"training": (spectra[:60], labels[:60]), "test": (spectra[60:], labels[60:])}
-        write_spectra_file(path(DATA_DIR, "spectra.h5"), *parts["training"])
-        write_product(data_dir, MADAGASCAR, native_bands(parts["test"][0]), parts["test"][1])
-        print(f"{data_dir}: a made-up scene; its scores say only that the pipeline runs")
+        spectra, labels = synthetic_scene([20, 30, 40, 50, 60], seed=0)
+        write_spectra_file(path(DATA_DIR, "spectra.h5"), spectra[:60], labels[:60])
+        write_product(data_dir, MADAGASCAR, native_bands(spectra[60:]), labels[60:])
+        spectra, labels = synthetic_scene([20, 30], seed=1, beach=True)
+        write_product(data_dir, VIRGINIA, native_bands(spectra), labels, epsg=32618)
+        print(f"{data_dir}: made-up scenes; their scores say only that the pipeline runs")
         return
     spectra, probability = read_madagascar(find_sdist("s2cloudless-1.0.0.tar.gz"))
     labels = label(spectra, probability)
@@ -162,16 +163,22 @@ def label(spectra: Spectra, probability: NDArray[np.floating]) -> NDArray[np.uin
     return np.select(rules, [0, 40, 50, 20, 30], 10).astype(np.uint8)
 
 
-def synthetic_scene() -> tuple[Spectra, NDArray[np.uint8]]:
-    """A small scene of round patches of six classes, with spectra of a made brightness and slope."""
-    draw = np.random.default_rng(0)
+def synthetic_scene(codes: list[int], seed: int, beach: bool = False) -> tuple[Spectra, NDArray[np.uint8]]:
+    """A small scene: land with round patches of some classes, with spectra of a made brightness and slope.
+
+    beach  a strip of the land is as bright as cloud
+    """
+    draw = np.random.default_rng(seed)
     rows, columns = np.mgrid[:120, :90]
     labels = np.full(rows.shape, 10, dtype=np.uint8)
-    for code in draw.permutation(np.repeat([20, 30, 40, 50, 60], 8)):
+    for code in draw.permutation(np.repeat(codes, 8)):
         y, x, radius = draw.uniform(0, 120), draw.uniform(0, 90), draw.uniform(5, 12)
         labels[(rows - y) ** 2 + (columns - x) ** 2 < radius**2] = code
     brightness = np.array([0.18, 0.05, 0.03, 0.3, 0.7, 0.85])[labels // 10 - 1]
     slope = np.array([1.5, 0.3, 0.8, 1.0, 0.8, 0.15])[labels // 10 - 1]
+    if beach:
+        strip = (np.abs(columns - 45 - rows // 8) < 4) & (labels == 10)
+        brightness[strip], slope[strip] = 0.55, 0.9
     shapes = brightness[..., None] * slope[..., None] ** np.linspace(0, 1, 13)
     spectra = shapes * draw.normal(1, 0.05, shapes.shape)
     spectra[..., BANDS.index("B10")] = np.isin(labels, (40, 50)) * 0.03 + draw.uniform(0.001, 0.003, labels.shape)
