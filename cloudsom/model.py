@@ -19,13 +19,13 @@ HIT_COLUMNS = tuple(name.replace(" ", "_") for name in CLASSES.values())
 LABEL_COLUMNS = ("row", "column", "class", "cloud", "share")
 
 
-def load_scaler(path: Path) -> Any:
-    """The fitted MinMaxScaler of step 2; UserError if the file holds anything else or another number of bands."""
+def load_scaler(path: Path) -> stores.MinMaxScaler:
+    """The numbers of step 2's fitted scaler; UserError if the file holds anything else or another number of bands."""
     scaler = stores.load_pickle(path, "scaler")
-    if type(scaler).__name__ != "MinMaxScaler":
+    if not isinstance(scaler, stores.MinMaxScaler):
         raise UserError(f"{path}: holds a {type(scaler).__name__}, not a fitted MinMaxScaler; give the file of step 2")
-    size = np.asarray(getattr(scaler, "scale_", ())).shape
-    if size != (N_BANDS,) or np.asarray(getattr(scaler, "min_", ())).shape != size:
+    size = np.shape(scaler.scale_)
+    if size != (N_BANDS,) or np.shape(scaler.min_) != size:
         raise UserError(f"{path}: the scaler was fitted on {size[0] if size else 0} bands, {N_BANDS} are needed")
     return scaler
 

@@ -14,7 +14,6 @@ import json
 import os
 import pickle
 import platform
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -231,11 +230,10 @@ def versions() -> dict[str, str]:
 # --- pickles ----------------------------------------------------------------------------------------------------------
 
 # Everything a pickled MiniSom or MinMaxScaler consists of, and nothing that can act: constructors of numpy arrays and
-# of numpy's random state, the two classes themselves, and MiniSom's own methods by name (it keeps the chosen decay and
-# neighbourhood functions as bound methods, which pickle writes as getattr).
+# of numpy's random state, MiniSom itself and a stand-in for the scaler, and MiniSom's own methods by name (it keeps the
+# chosen decay and neighbourhood functions as bound methods, which pickle writes as getattr).
 _ALLOWED = {
     ("minisom", "MiniSom"),
-    ("sklearn.preprocessing._data", "MinMaxScaler"),
     ("numpy", "dtype"),
     ("numpy", "ndarray"),
     ("numpy.random._pickle", "__randomstate_ctor"),
@@ -278,6 +276,18 @@ def _method_of_minisom(owner: Any, name: str) -> Any:
     return getattr(owner, name)
 
 
+class MinMaxScaler:
+    """What a pickled scikit-learn scaler becomes: its numbers (scale_, min_, data_min_...), none of its code.
+
+    They are all that scaling takes, whatever version pickled them, and importing scikit-learn takes a second.
+    """
+
+    scale_: Any = ()
+    min_: Any = ()
+    data_min_: Any = ()
+    data_max_: Any = ()
+
+
 def _latin1_bytes(text: Any, encoding: Any) -> bytes:
     """`codecs.encode`, for the one use that old pickle protocols make of it: bytes written as text."""
     if not isinstance(text, str) or encoding != "latin1":
@@ -293,13 +303,15 @@ class _AllowListUnpickler(pickle.Unpickler):
             return _method_of_minisom
         if (module, name) == ("_codecs", "encode"):
             return _latin1_bytes
+        if (module, name) == ("sklearn.preprocessing._data", "MinMaxScaler"):
+            return MinMaxScaler
         if (module, name) in _ALLOWED:
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"{module}.{name}")
 
 
 def load_pickle(path: Path, what: str) -> Any:
-    """The object in a pickle that holds a MiniSom or a MinMaxScaler; anything else in it is refused before it runs.
+    """The MiniSom or MinMaxScaler (its numbers) in a pickle; anything else in it is refused before it runs.
 
     `what` names the file's content for messages ("map", "scaler"). Raises UserError.
     """
@@ -307,9 +319,7 @@ def load_pickle(path: Path, what: str) -> Any:
         raise UserError(f"{path}: {path.stat().st_size:,} bytes is too large for a {what}; give the right file")
     data = path.read_bytes()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # scikit-learn warns of a scaler pickled by another version
-            return _AllowListUnpickler(io.BytesIO(data)).load()
+        return _AllowListUnpickler(io.BytesIO(data)).load()
     except pickle.UnpicklingError as problem:
         raise UserError(
             f"{path}: not a {what} this pipeline reads, or not safe to load: {problem} is refused; "
