@@ -37,7 +37,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cloudsom import bright_samples, correction, model, stores, submaps, suggestions, tables, vectors
+from cloudsom import bright_samples, correction, model, stores, submaps, tables, vectors
 from cloudsom.bands import BANDS, CLOUD, MASK_NODATA
 from cloudsom.bmu import BMUSearch
 from cloudsom.bright_samples import ReferenceRules, Scene
@@ -487,6 +487,8 @@ def label_pixels(source: Path, tiff: Path, tuned: submaps.FineTunedMap) -> NDArr
 
 def suggest(sources: dict[str, Path], references: dict[str, Path]) -> None:
     """Rank the cloud neurons by how likely they are bright land; write table and picture, change no label."""
+    from cloudsom import suggestions  # the only part that draws: matplotlib takes a second to load
+
     files = trained_files()
     known = [name for name in sorted(sources) if name in references]
     free = sorted(FINE_TUNE_PRODUCTS) or [name for name in known if is_cloud_free(references[name])]

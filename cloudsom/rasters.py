@@ -270,10 +270,8 @@ def reflectance(dn: NDArray[np.uint16], info: ImageInfo) -> NDArray[np.float64]:
     `dn` is (..., 13) uint16, the answer float64 of the same shape. Saturated values come out as they are stored: 6.55
     is brighter than any reflectance and stays with the brightest neurons.
     """
-    out = dn.astype(np.float64)
-    if any(info.offsets):
-        out += np.array(info.offsets)
-    out /= info.quantification
+    shifted = np.add(dn, info.offsets, dtype=np.float64) if any(info.offsets) else dn
+    out = np.divide(shifted, info.quantification, dtype=np.float64)
     out[nodata_pixels(dn, info)] = np.nan
     return out
 

@@ -15,6 +15,7 @@ import os
 import pickle
 import platform
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -196,9 +197,11 @@ def product(path: Path, made_by: Recipe) -> Iterator[Product]:
     item = Product(partial)
     try:
         yield item
-        _to_disk(partial)
+        with ThreadPoolExecutor(1) as beside:  # the disk is written while the checksum is made
+            checksum = beside.submit(sha256, partial)
+            _to_disk(partial)
         summary = {
-            "product": {"bytes": partial.stat().st_size, "sha256": sha256(partial)},
+            "product": {"bytes": partial.stat().st_size, "sha256": checksum.result()},
             "results": item.results,
             "versions": versions(),
         }

@@ -36,7 +36,7 @@ CLOUDS = np.s_[4:16, 12:18]
 
 
 def make_scene(clouds: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """DN (rows, columns, 13) and reference codes of a made scene: land, clouds, sand like clouds but for B11 and B12."""
+    """DN (rows, columns, 13) and reference codes of a made scene: land, clouds, sand like them but in B11 and B12."""
     draw = np.random.default_rng(seed)
     spectra = np.tile(0.2 * np.linspace(1, 0.8, 13), (HEIGHT, WIDTH, 1))
     codes = np.full((HEIGHT, WIDTH), 5)
