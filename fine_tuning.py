@@ -243,13 +243,7 @@ def positions() -> dict[Path, pd.DataFrame]:
 def sample(split: Split, sources: dict[str, Path], references: dict[str, Path]) -> Path:
     """Write the bright samples of the products to tune on; the table's path."""
     tables, scenes = positions(), find_scenes(split.tune, sources, references)
-    for file, table in tables.items():
-        for name in sorted(set(table["product"]) - {scene.name for scene in scenes}):
-            known = name in sources
-            raise UserError(
-                f"{file}: names the product {name}, "
-                + ("which is not among FINE_TUNE_PRODUCTS; add it" if known else "which is not there; correct the name")
-            )
+    check_names(tables, split.tune, sources)
     files = [input_path(DATA_DIR, name) for name in POLYGONS]
     features = [feature for file in files for feature in vectors.read_features(file)]
     inputs = {f"mask {scene.name}": scene.mask for scene in scenes}
@@ -263,9 +257,8 @@ def sample(split: Split, sources: dict[str, Path], references: dict[str, Path]) 
         print(f"{samples_csv}: is up to date; {record['results']['summary']}")
         return samples_csv
     arguments = (reference_rules(), features, list(tables.items()), SAMPLES_A_PRODUCT, SEED)
-    outcomes = run_jobs(
-        bright_samples.sample_scene, [Job(scene.name, (scene, *arguments)) for scene in scenes], WORKERS, "sampling"
-    )
+    jobs = [Job(scene.name, (scene, *arguments)) for scene in scenes]
+    outcomes = run_jobs(bright_samples.sample_scene, jobs, WORKERS, "sampling")
     found = results_or_errors(outcomes)
     raise_if_any_failed(outcomes)
     samples = pd.concat(found, ignore_index=True)
@@ -276,6 +269,14 @@ def sample(split: Split, sources: dict[str, Path], references: dict[str, Path]) 
         product.results["summary"] = f"{len(samples):,} bright samples ({counts})"
     print(f"{samples_csv}: {product.results['summary']}")
     return samples_csv
+
+
+def check_names(tables: dict[Path, pd.DataFrame], tune: Sequence[str], sources: dict[str, Path]) -> None:
+    """UserError for a hand-written table that names a product which is not tuned on."""
+    for file, table in tables.items():
+        for name in sorted(set(table["product"]) - set(tune)):
+            reason = "is not among FINE_TUNE_PRODUCTS; add it" if name in sources else "is not there; correct the name"
+            raise UserError(f"{file}: names the product {name}, which {reason}")
 
 
 def find_scenes(names: Sequence[str], sources: dict[str, Path], references: dict[str, Path]) -> list[Scene]:

@@ -344,3 +344,12 @@ def test_step_10_goes_on_without_stale_final_masks(tuned: tuple[Path, str], tmp_
     record.write_text(json.dumps(text))
     done = run_script("evaluation_metrics.py", "--DATA_DIR", folder, "--WORKERS", 1)
     assert done.returncode == 0 and "not compared" in done.stderr and "run fine_tuning.py again" in done.stderr
+
+
+def test_the_figure_of_the_sub_maps(tuned: tuple[Path, str], tmp_path: Path, ok: Ok) -> None:
+    folder, _ = tuned
+    ok("visualization/sub_maps.py", "--DATA_DIR", folder, "--FIGURES_DIR", tmp_path)
+    assert (tmp_path / "sub_maps.png").read_bytes()[:4] == b"\x89PNG"
+    record = stores.read_record(tmp_path / "sub_maps.png")
+    splits = (pd.read_csv(folder / "neuron_labels_finetuned.csv")["action"] == "split").sum()
+    assert record and record["results"]["alt"].startswith(f"{splits} sub-maps")

@@ -1,0 +1,133 @@
+"""The sub-maps of fine-tuning: which sub-neurons of each split neuron are cloud, and how far apart they lie.
+
+    python visualization/sub_maps.py
+
+reads   FINETUNED_MAP_NPZ            fine_tuning.py's corrected map (METHOD = "submaps")
+        FLIP_TABLE_CSV               fine_tuning.py's table, for the samples and clouds on each neuron
+writes  FIGURES_DIR/sub_maps.png     one panel a split neuron: sub-neurons that are cloud, and clear; white dots are the
+                                     larger, the farther a sub-neuron lies from its neighbours
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
+
+from cloudsom import stores, submaps
+from cloudsom.bands import CLOUD
+from cloudsom.errors import UserError
+from cloudsom.figures import PAGE, Portfolio, cloud_legend, draw_cloud, styled
+from cloudsom.model import read_table
+from cloudsom.settings import existing, path, run, snapshot
+
+# --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
+# paths (relative to DATA_DIR)
+DATA_DIR = "data"  # folder everything is read from and written to
+FINETUNED_MAP_NPZ = "neuron_labels_finetuned.npz"  # fine_tuning.py's corrected map
+FLIP_TABLE_CSV = "flip_table.csv"  # fine_tuning.py's table of costs
+FIGURES_DIR = "figures"  # where the picture goes
+
+# running
+FORMATS = ["png"]  # png (300 dpi), pdf, svg: one or more
+SHOW = False  # open the figure in a window too
+OVERWRITE = False  # draw again what is finished
+# --- end of constants -------------------------------------------------------------------------------------------------
+
+PANELS_A_ROW = 5
+
+
+def main() -> None:
+    advice = "run fine_tuning.py"
+    inputs = {
+        "FINETUNED_MAP_NPZ": existing(DATA_DIR, FINETUNED_MAP_NPZ, advice),
+        "FLIP_TABLE_CSV": existing(DATA_DIR, FLIP_TABLE_CSV, advice),
+    }
+    made_by = stores.recipe(snapshot(globals()), inputs)
+    portfolio = Portfolio(path(DATA_DIR, FIGURES_DIR), made_by, FORMATS, OVERWRITE, SHOW)
+    if portfolio.finished(["sub_maps"]):
+        return
+    tuned = submaps.load(inputs["FINETUNED_MAP_NPZ"])
+    if not tuned.submaps:
+        raise UserError(f"{inputs['FINETUNED_MAP_NPZ']}: has no sub-maps; run fine_tuning.py with --METHOD submaps")
+    table = read_table(inputs["FLIP_TABLE_CSV"], ("row", "column", "cirrus", "opaque_cloud", "samples_and_copies"))
+    titles = {neuron: title_of(neuron, tuned.labels.columns, table) for neuron in tuned.submaps}
+    figure = sub_maps_figure(tuned, titles)
+    portfolio.write("sub_maps", figure, "Sub-maps of the neurons split by fine-tuning", describe(tuned))
+    portfolio.show_windows()
+
+
+def title_of(neuron: int, columns: int, table: pd.DataFrame) -> str:
+    """A neuron's place, counted from 1 as in the paper, and what fell on it."""
+    row, column = divmod(neuron, columns)
+    place = f"neuron ({row + 1}, {column + 1})"
+    found = table[(table["row"] == row) & (table["column"] == column)]
+    if found.empty:
+        return place
+    clouds = int(found[["cirrus", "opaque_cloud"]].to_numpy().sum())
+    return f"{place}\n{clouds:,} clouds, {int(found['samples_and_copies'].iloc[0]):,} bright"
+
+
+@styled
+def sub_maps_figure(tuned: submaps.FineTunedMap, titles: dict[int, str]) -> Figure:
+    """One panel a sub-map, in the order of the neurons."""
+    n = len(tuned.submaps)
+    columns = min(n, PANELS_A_ROW)
+    rows = -(-n // columns)
+    figure = Figure(
+        figsize=(PAGE * columns / PANELS_A_ROW, PAGE / PANELS_A_ROW * 1.3 * rows + 0.3), layout="constrained"
+    )
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, (neuron, submap) in zip(panels, sorted(tuned.submaps.items()), strict=False):
+        draw_submap(axes, submap)
+        axes.set_title(titles[neuron])
+    for axes in panels[n:]:
+        axes.set_axis_off()
+    every_label = np.concatenate([submap.cloud for submap in tuned.submaps.values()])
+    figure.legend(
+        handles=cloud_legend(every_label), loc="outside lower center", ncols=2, handlelength=1.0, handleheight=1.0
+    )
+    return figure
+
+
+def draw_submap(axes: Axes, submap: submaps.SubMap) -> None:
+    """Labels of the sub-neurons as cells, and a dot in each by its distance to its neighbours."""
+    size = submap.weights.shape[0]
+    draw_cloud(axes, submap.cloud.reshape(size, size))
+    distance = neighbour_distance(submap.weights)
+    column, row = np.meshgrid(np.arange(size) + 1, np.arange(size) + 1)
+    largest = distance.max() or 1.0
+    axes.scatter(column, row, s=9 * (distance / largest) ** 2, color="white", linewidth=0, zorder=3)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def neighbour_distance(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean distance (rows, columns) of each sub-neuron to those beside, above and below it."""
+    total, count = np.zeros(weights.shape[:2]), np.zeros(weights.shape[:2])
+    for axis in (0, 1):
+        step = np.linalg.norm(np.diff(weights, axis=axis), axis=-1)
+        for end in (slice(None, -1), slice(1, None)):
+            place = (end, slice(None)) if axis == 0 else (slice(None), end)
+            total[place] += step
+            count[place] += 1
+    return total / np.maximum(count, 1)
+
+
+def describe(tuned: submaps.FineTunedMap) -> str:
+    """The figure in words."""
+    shares = {n: float((s.cloud == CLOUD).mean()) for n, s in sorted(tuned.submaps.items())}
+    each = "; ".join(
+        f"neuron ({n // tuned.labels.columns + 1}, {n % tuned.labels.columns + 1}) {share:.0%}"
+        for n, share in shares.items()
+    )
+    return f"{len(shares)} sub-maps as grids of cells, cloud or clear; share of cloud cells: {each}."
+
+
+if __name__ == "__main__":
+    run(main, globals())
