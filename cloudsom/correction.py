@@ -50,6 +50,7 @@ class Rules:
     copy_factors: tuple[float, ...] = ()
     min_cloud: int = 1
     min_cloud_for_copies: int = 1
+    min_clear_votes: int = 0
     left_out: tuple[str, ...] = ()
     left_out_if_opaque: tuple[str, ...] = ()
 
@@ -152,11 +153,14 @@ def correct(som: LabelledSom, reflectance: Floats, rules: Rules, training: Train
 
 
 def contested(evidence: Evidence, flips: NDArray[np.bool_], rules: Rules) -> list[int]:
-    """Neurons to split: those samples touch, and those only copies reach; with clouds enough to learn from."""
-    clouds = evidence.cloud_votes
-    by_copies = (evidence.cloud == CLOUD) & (evidence.copies >= rules.min_samples)
-    by_copies &= clouds >= rules.min_cloud_for_copies
-    return np.flatnonzero((flips & (clouds >= rules.min_cloud)) | by_copies).tolist()
+    """Neurons to split, where there are clouds enough to learn from.
+
+    Those that samples touch, those that only copies reach, and those that clear training spectra share with clouds.
+    """
+    clouds, is_cloud = evidence.cloud_votes, evidence.cloud == CLOUD
+    by_copies = is_cloud & (evidence.copies >= rules.min_samples) & (clouds >= rules.min_cloud_for_copies)
+    mixed = is_cloud & (evidence.clear_votes >= rules.min_clear_votes) & (rules.min_clear_votes > 0)
+    return np.flatnonzero(((flips | mixed) & (clouds >= rules.min_cloud)) | by_copies).tolist()
 
 
 def train_submaps(
@@ -172,11 +176,12 @@ def train_submaps(
         bands = bands_for(int(som.labels.classes[neuron]), rules.left_out, rules.left_out_if_opaque)
         clear = np.concatenate([scaled[~clouds], bright])
         submap = train_submap(scaled[clouds], clear, bands, rules.submaps, neuron)
-        cleared = ~submap.is_cloud(bright)
-        n_own = int((samples.bmus[: samples.n] == neuron).sum())
+        cleared = ~submap.is_cloud(clear)
+        first = len(clear) - len(bright)  # the samples follow the training spectra, their copies come last
+        own = cleared[first : first + int((samples.bmus[: samples.n] == neuron).sum())]
         lost = int((~submap.is_cloud(scaled[clouds])).sum())
         submaps[neuron] = submap
-        changes[neuron] = Change(neuron, SPLIT, lost, int(cleared[:n_own].sum()), int(cleared.sum()))
+        changes[neuron] = Change(neuron, SPLIT, lost, int(own.sum()), int(cleared.sum()))
     return submaps, changes
 
 
@@ -254,7 +259,8 @@ def labels_table(som: LabelledSom, done: Correction) -> pd.DataFrame:
 
 
 def price_table(som: LabelledSom, done: Correction, min_samples: int) -> pd.DataFrame:
-    """What changing each neuron costs and gains: one row for each cloud neuron that samples or their copies touch.
+    """What changing each neuron costs and gains: one row for each cloud neuron that samples or copies touch,
+    and for each that something was decided on.
 
     Votes by class, samples (and with copies); for the flip and, where there is one, for the sub-map: training cloud
     spectra lost, the same as a share of all (recall), samples cleared; what was done, and why.
@@ -262,9 +268,8 @@ def price_table(som: LabelledSom, done: Correction, min_samples: int) -> pd.Data
     evidence = done.evidence
     decided = {d.change.neuron: d for d in done.decisions}
     rows = []
-    for neuron in np.flatnonzero((evidence.cloud == CLOUD) & (evidence.copies > 0)).tolist() + [
-        n for n in decided if evidence.copies[n] == 0
-    ]:
+    reached = set(np.flatnonzero((evidence.cloud == CLOUD) & (evidence.copies > 0)).tolist())
+    for neuron in sorted(reached | set(decided)):
         flip, split, decision = flip_of(evidence, neuron), done.splits.get(neuron), decided.get(neuron)
         row: dict[str, Any] = dict(zip(("row", "column"), divmod(neuron, som.labels.columns), strict=True))
         row |= dict(zip(model.HIT_COLUMNS, evidence.votes[neuron].tolist(), strict=True))

@@ -42,6 +42,19 @@ class Evidence:
         return self.votes[:, columns].sum(axis=1)
 
     @property
+    def clear_votes(self) -> NDArray[np.int64]:
+        """Training spectra of the other classes on each neuron."""
+        rest: NDArray[np.int64] = self.votes.sum(axis=1) - self.cloud_votes
+        return rest
+
+    def what_falls_on(self, neuron: int) -> str:
+        """In words, the bright ground that speaks for changing a neuron."""
+        samples, copies, votes = self.samples[neuron], self.copies[neuron], self.clear_votes[neuron]
+        text = f"{samples} bright samples fall on it"
+        text += f", {copies} with copies of other brightness" if copies > samples else ""
+        return text + (f", and {votes} clear training spectra" if votes else "")
+
+    @property
     def recall(self) -> float:
         """Share of the training cloud spectra that come out as cloud."""
         found = self.cloud_votes[self.cloud == CLOUD].sum()
@@ -50,13 +63,18 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Change:
-    """What one change would do: the training cloud spectra it loses, and the samples (and copies) it turns clear."""
+    """What one change would do.
+
+    lost     training cloud spectra that would no longer come out as cloud
+    cleared  bright samples that would come out as clear
+    gained   the same, with the samples' copies and the training spectra of clear classes
+    """
 
     neuron: int
     kind: str
     lost: int
     cleared: int
-    copies_cleared: int
+    gained: int
     by_hand: bool = False
 
 
@@ -78,26 +96,24 @@ def touched(evidence: Evidence, min_samples: int, min_share: float) -> NDArray[n
 def flip_of(evidence: Evidence, neuron: int, by_hand: bool = False) -> Change:
     """Calling a whole neuron clear: all its cloud spectra are lost, all its samples are cleared."""
     lost, cleared = int(evidence.cloud_votes[neuron]), int(evidence.samples[neuron])
-    return Change(neuron, FLIPPED, lost, cleared, int(evidence.copies[neuron]), by_hand)
+    gained = int(evidence.copies[neuron] + evidence.clear_votes[neuron])
+    return Change(neuron, FLIPPED, lost, cleared, gained, by_hand)
 
 
 def decide(changes: Sequence[Change], evidence: Evidence, max_loss: float) -> list[Decision]:
     """Make the changes, cheapest first, until the training cloud spectra they lose reach the share `max_loss`.
 
-    Cheapest is the change that loses fewest cloud spectra for each sample it clears. A change that does not fit into
+    Cheapest is the change that loses fewest cloud spectra for each clear one it gains. A change that does not fit into
     what is left is refused, and smaller ones after it still made. What a person named by hand is always made, first.
     """
     budget = max_loss * evidence.cloud_votes.sum()
     spent = 0
     decisions = []
-    for change in sorted(changes, key=lambda c: (not c.by_hand, c.lost / max(c.copies_cleared, 1), c.neuron)):
+    for change in sorted(changes, key=lambda c: (not c.by_hand, c.lost / max(c.gained, 1), c.neuron)):
         if change.by_hand:
             action, reason = change.kind, "named by hand"
         elif spent + change.lost <= budget:
-            samples, copies = evidence.samples[change.neuron], evidence.copies[change.neuron]
-            action, reason = change.kind, f"{samples} bright samples fall on it"
-            if copies > samples:
-                reason += f", {copies} with copies of other brightness"
+            action, reason = change.kind, evidence.what_falls_on(change.neuron)
         else:
             action = REFUSED
             reason = f"would lose {change.lost} training cloud spectra, {max(int(budget) - spent, 0)} are left to lose"

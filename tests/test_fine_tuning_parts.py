@@ -1,6 +1,7 @@
 """Fine-tuning's parts: filters, relabelling, sub-maps, samples, vector files, suggestions, comparison."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from osgeo import ogr, osr
 from scipy import ndimage
 
-from cloudsom import bright_samples, comparison, filters, submaps, suggestions, vectors
+from cloudsom import bright_samples, comparison, correction, filters, submaps, suggestions, vectors
 from cloudsom.bands import BANDS, CLEAR, CLOUD, MASK_NODATA
 from cloudsom.errors import UserError
 from cloudsom.labels import CLASS_CODES, is_cloud
@@ -165,6 +166,18 @@ def test_flips_are_refused_once_the_budget_is_spent() -> None:
     free = decide([flip_of(evidence, 0, by_hand=True), flip_of(evidence, 1)], evidence, max_loss=0.0)
     assert [(d.action, d.reason[:13]) for d in free] == [(FLIPPED, "named by hand"), (REFUSED, "would lose 10")]
     assert decide([Change(4, SPLIT, 3, 5, 9)], evidence, 1.0)[0].action == SPLIT
+
+
+def test_neurons_that_the_training_spectra_share_are_contested_without_samples() -> None:
+    evidence = evidence_of([90, 90, 90, 2, 90], [0, 0, 7, 0, 0], [CLOUD, CLOUD, CLOUD, CLOUD, CLEAR])
+    evidence.votes[:, CLASS_CODES.index(10)] = [8, 4, 0, 8, 8]
+    rules = correction.Rules(min_samples=5, min_share=0, max_loss=1, min_cloud=5, min_clear_votes=5)
+    flips = touched(evidence, 5, 0.0)
+    # 0: mixed; 1: too few clear votes; 2: samples; 3: too few clouds to learn from; 4: is clear already
+    assert correction.contested(evidence, flips, rules) == [0, 2]
+    assert correction.contested(evidence, flips, replace(rules, min_clear_votes=0)) == [2]
+    assert flip_of(evidence, 0).gained == 8
+    assert "8 clear training spectra" in evidence.what_falls_on(0)
 
 
 def test_copies_are_brighter_above_dark_ground() -> None:
