@@ -112,9 +112,9 @@ TRAINING_LAND = 2000  # spectra of bright dry land from the training table that 
 # they show other kinds of ground than the samples'; what they cost and gain is in benchmarks/fine_tuning_study.py
 MIN_CLOUD = 5  # training cloud spectra; a neuron with fewer is flipped, there is nothing to split it by
 MIN_CLOUD_FOR_COPIES = 100  # training cloud spectra a neuron needs before copies alone may split it
-MIN_CLEAR_VOTES = 5  # training spectra of clear classes that have a cloud neuron split though no sample falls on it
-# the map itself says there that it mixes ground with clouds; with them, what carries over to other bright scenes grows
-# from a factor of two to twenty. 0: only samples and copies count
+MIN_LAND_VOTES = 5  # training spectra of land that have a cloud neuron split though no sample falls on it
+# there the map itself says that it mixes land with clouds: on the held-out sample scene this takes the false alarms on
+# bright ground from half to a twentieth, for a hundredth of a point of recall. 0: only samples and copies count
 CLEAR_SHARE = 0.95  # share of the votes that makes a sub-neuron clear, both sides having equal weight
 # 0.5: as many clouds lost as bright land missed; more: in doubt it is cloud
 SHRINKAGE = 0.3  # of the bands' correlations within a neuron towards none; 13 bands are far from independent
@@ -183,7 +183,7 @@ def check_constants() -> None:
             raise UserError(f"{name}: {globals()[name]} is outside 0..1")
     at_least_1: tuple[str, ...] = ("MIN_SAMPLES", "MIN_CLOUD", "MIN_CLOUD_FOR_COPIES", "SUBMAP_SIZE", "SUBMAP_STEPS")
     at_least_1 += ("SAMPLES_A_PRODUCT", "N_SUGGESTIONS", "SEPARATION")
-    at_least_0 = ("MIN_CLEAR_VOTES", "TRAINING_LAND", "CLOUD_MARGIN", "DILATION_RADIUS", "MEDIAN_SIZE", "SEED")
+    at_least_0 = ("MIN_LAND_VOTES", "TRAINING_LAND", "CLOUD_MARGIN", "DILATION_RADIUS", "MEDIAN_SIZE", "SEED")
     for name, least in [(name, 1) for name in at_least_1] + [(name, 0) for name in at_least_0]:
         if globals()[name] < least:
             raise UserError(f"{name}: {globals()[name]} is too small; give {least} or more")
@@ -394,7 +394,7 @@ def rules(labels: model.LabelledMap) -> correction.Rules:
         copy_factors=tuple(COPY_FACTORS),
         min_cloud=MIN_CLOUD,
         min_cloud_for_copies=MIN_CLOUD_FOR_COPIES,
-        min_clear_votes=MIN_CLEAR_VOTES,
+        min_land_votes=MIN_LAND_VOTES,
         left_out=tuple(BANDS_LEFT_OUT),
         left_out_if_opaque=tuple(BANDS_LEFT_OUT_IF_OPAQUE),
     )

@@ -175,8 +175,8 @@ def methods(trained: Trained) -> dict[str, correction.Rules]:
     return {
         "flip, as in the paper": replace(rules, submaps=None, max_loss=1.0),
         f"flip, losing at most {rules.max_loss:.1%}": replace(rules, submaps=None),
-        "sub-maps, only where samples fall": replace(rules, copy_factors=(), min_clear_votes=0),
-        "sub-maps, or copies of them": replace(rules, min_clear_votes=0),
+        "sub-maps, only where samples fall": replace(rules, copy_factors=(), min_land_votes=0),
+        "sub-maps, or copies of them": replace(rules, min_land_votes=0),
         "sub-maps without copies": replace(rules, copy_factors=()),
         "sub-maps": rules,
     }

@@ -193,9 +193,9 @@ def products_of(folder: Path, names: Sequence[str]) -> dict[str, str]:
 # --- the campaign -----------------------------------------------------------------------------------------------------
 
 
-def show(runs: Sequence[Run], scenes: int, workers: int) -> None:
+def show(runs: Sequence[Run], scenes: int, workers: int, what: str = "from nothing") -> None:
     """One row a step: time and throughput, memory in all and in the first and last third of the time."""
-    print(f"\n{scenes} tiles, {workers} workers")
+    print(f"\n{scenes} tiles, {workers} workers, {what}")
     heads = f"{'step':26s}{'s':>8s}{'CPU s':>8s}{'tiles/h':>9s}"
     print(heads + f"{'MB, one process':>17s}{'all':>7s}{'first/last third':>18s}")
     for run in runs:
@@ -241,6 +241,8 @@ def main() -> None:
     together = [run_step(step, all_of_them, given.workers, names) for step in STEPS]
     show(together, given.scenes, given.workers)
     write_memory(given.work / "memory.csv", together)
+    again = [run_step(step, all_of_them, given.workers, names) for step in STEPS]
+    show(again, given.scenes, given.workers, "the same commands again: all is finished")
     made = products_of(all_of_them, names)
     same = [made[name] == checksum for name, checksum in products_of(few, names[: given.alone]).items()]
     rates = [n / sum(r.seconds for r in runs) for n, runs in ((given.alone, alone), (given.scenes, together))]

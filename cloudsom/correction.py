@@ -50,7 +50,7 @@ class Rules:
     copy_factors: tuple[float, ...] = ()
     min_cloud: int = 1
     min_cloud_for_copies: int = 1
-    min_clear_votes: int = 0
+    min_land_votes: int = 0
     left_out: tuple[str, ...] = ()
     left_out_if_opaque: tuple[str, ...] = ()
 
@@ -155,11 +155,11 @@ def correct(som: LabelledSom, reflectance: Floats, rules: Rules, training: Train
 def contested(evidence: Evidence, flips: NDArray[np.bool_], rules: Rules) -> list[int]:
     """Neurons to split, where there are clouds enough to learn from.
 
-    Those that samples touch, those that only copies reach, and those that clear training spectra share with clouds.
+    Those that samples touch, those that only copies reach, and those that training spectra of land share with clouds.
     """
     clouds, is_cloud = evidence.cloud_votes, evidence.cloud == CLOUD
     by_copies = is_cloud & (evidence.copies >= rules.min_samples) & (clouds >= rules.min_cloud_for_copies)
-    mixed = is_cloud & (evidence.clear_votes >= rules.min_clear_votes) & (rules.min_clear_votes > 0)
+    mixed = is_cloud & (evidence.land_votes >= rules.min_land_votes) & (rules.min_land_votes > 0)
     return np.flatnonzero(((flips | mixed) & (clouds >= rules.min_cloud)) | by_copies).tolist()
 
 

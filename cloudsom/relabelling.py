@@ -47,12 +47,17 @@ class Evidence:
         rest: NDArray[np.int64] = self.votes.sum(axis=1) - self.cloud_votes
         return rest
 
+    @property
+    def land_votes(self) -> NDArray[np.int64]:
+        """Training spectra of land on each neuron."""
+        return self.votes[:, CLASS_CODES.index(LAND)]
+
     def what_falls_on(self, neuron: int) -> str:
-        """In words, the bright ground that speaks for changing a neuron."""
-        samples, copies, votes = self.samples[neuron], self.copies[neuron], self.clear_votes[neuron]
+        """In words, the ground that speaks for changing a neuron."""
+        samples, copies, votes = self.samples[neuron], self.copies[neuron], self.land_votes[neuron]
         text = f"{samples} bright samples fall on it"
         text += f", {copies} with copies of other brightness" if copies > samples else ""
-        return text + (f", and {votes} clear training spectra" if votes else "")
+        return text + (f", and {votes} training spectra of land" if votes else "")
 
     @property
     def recall(self) -> float:

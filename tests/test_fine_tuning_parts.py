@@ -171,13 +171,13 @@ def test_flips_are_refused_once_the_budget_is_spent() -> None:
 def test_neurons_that_the_training_spectra_share_are_contested_without_samples() -> None:
     evidence = evidence_of([90, 90, 90, 2, 90], [0, 0, 7, 0, 0], [CLOUD, CLOUD, CLOUD, CLOUD, CLEAR])
     evidence.votes[:, CLASS_CODES.index(10)] = [8, 4, 0, 8, 8]
-    rules = correction.Rules(min_samples=5, min_share=0, max_loss=1, min_cloud=5, min_clear_votes=5)
+    rules = correction.Rules(min_samples=5, min_share=0, max_loss=1, min_cloud=5, min_land_votes=5)
     flips = touched(evidence, 5, 0.0)
-    # 0: mixed; 1: too few clear votes; 2: samples; 3: too few clouds to learn from; 4: is clear already
+    # 0: mixed; 1: too few land votes; 2: samples; 3: too few clouds to learn from; 4: is clear already
     assert correction.contested(evidence, flips, rules) == [0, 2]
-    assert correction.contested(evidence, flips, replace(rules, min_clear_votes=0)) == [2]
+    assert correction.contested(evidence, flips, replace(rules, min_land_votes=0)) == [2]
     assert flip_of(evidence, 0).gained == 8
-    assert "8 clear training spectra" in evidence.what_falls_on(0)
+    assert "8 training spectra of land" in evidence.what_falls_on(0)
 
 
 def test_copies_are_brighter_above_dark_ground() -> None:
