@@ -334,7 +334,10 @@ def _bytes(value: Any) -> bytes:
     if isinstance(value, Record) and value.name == "_codecs.encode" and len(value.arguments) == 2:
         value = value.arguments[0]
     if isinstance(value, str):
-        return value.encode("latin-1", "replace")
+        try:
+            return value.encode("latin-1")
+        except UnicodeEncodeError:
+            raise Damaged("an array's bytes are text") from None
     if not isinstance(value, bytes | bytearray):
         raise Damaged("an array's bytes are missing")
     return bytes(value)
