@@ -5,12 +5,16 @@ for a million steps (paper, section 2.2, stage 1).
 
     python SOM_training.py
     python SOM_training.py --N_ITER 100000 --SEED 7
+    python SOM_training.py --IMPORT_SUSI their_map.p    a map that somebody trained with susi, instead of training
 
 reads   TRAINING_CSV  step 2's table
         SCALER_FILE   step 2's scaler
+        or IMPORT_SUSI alone: its weights are taken, nothing else of it is read, and susi need not be installed; the
+        scaler that belongs to such a map comes with it, as SCALER_FILE of the later steps
 writes  SOM_FILE      a minisom.MiniSom (pickle): `pickle.load` and minisom are all it takes to use it elsewhere
 """
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +24,7 @@ from cloudsom import model, stores, tables
 from cloudsom.bmu import find_bmus, quantization_error, topographic_error
 from cloudsom.errors import UserError
 from cloudsom.progress import progress
-from cloudsom.settings import existing, path, run, snapshot
+from cloudsom.settings import Snapshot, existing, path, run, snapshot
 from cloudsom.training import TrainingLaw, train_som
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
@@ -29,6 +33,8 @@ DATA_DIR = "data"  # folder everything is read from and written to
 TRAINING_CSV = "training_spectra.csv"  # step 2's table
 SCALER_FILE = "scaler.p"  # step 2's scaler
 SOM_FILE = "SOM_trained.p"  # the trained map
+IMPORT_SUSI: str | None = None  # a pickled susi map, as the authors share theirs: its weights are taken
+# None: train
 
 # map (paper, section 2.2)
 N_ROWS = 20  # neurons from top to bottom
@@ -53,6 +59,9 @@ OVERWRITE = False  # train again although the map is finished
 
 
 def main() -> None:
+    if IMPORT_SUSI is not None:
+        import_susi(existing(DATA_DIR, IMPORT_SUSI, "give a pickled susi map, or None to train"))
+        return
     training_csv = existing(DATA_DIR, TRAINING_CSV, "run step 2 (data_preprocessing.py)")
     scaler_file = existing(DATA_DIR, SCALER_FILE, "run step 2 (data_preprocessing.py)")
     som_file = path(DATA_DIR, SOM_FILE)
@@ -71,6 +80,22 @@ def main() -> None:
         stores.dump_pickle(som, product.partial)
         product.results |= quality(som, scaled)
         product.results["summary"] = summary(product.results, len(scaled))
+    print(f"{som_file}: {product.results['summary']}")
+
+
+def import_susi(source: Path) -> None:
+    """Write the weights of a susi map as SOM_FILE; its settings file names the source and no training constants."""
+    som_file = path(DATA_DIR, SOM_FILE)
+    made_by = stores.recipe(Snapshot(Path(__file__).name, {}), {"IMPORT_SUSI": source})
+    record = stores.finished(som_file, made_by, OVERWRITE)
+    if record:
+        print(f"{som_file}: is up to date; {record['results']['summary']}")
+        return
+    weights = model.load_susi_weights(source)
+    with stores.product(som_file, made_by) as product:
+        stores.dump_pickle(model.som_of(weights), product.partial)
+        rows, columns, _ = weights.shape
+        product.results["summary"] = f"{rows} x {columns} neurons, weights of the susi map {source.name}; not trained"
     print(f"{som_file}: {product.results['summary']}")
 
 

@@ -5,24 +5,28 @@ is the pixel's: cloud or clear (paper, section 2.2, stage 2: the masks called SO
 
     python create_cloudmasks.py
     python create_cloudmasks.py --CLASS_MAPS --CONFIDENCE
+    python create_cloudmasks.py --MODEL_NPZ SOM_model.npz                 one plain file, from whomever, for the three
+    python create_cloudmasks.py --MODEL_NPZ neuron_labels_finetuned.npz   a fine-tuned map on new scenes, unfiltered
 
 reads   CSV_DIR/NAME_converted.csv     step 8's tables (or, with PIXELS = "tiff", the images themselves)
         TIFF_DIR/NAME.tif              step 7's images, for size and georeference
-        SCALER_FILE, SOM_FILE, NEURON_LABELS_CSV  steps 2, 3 and 5
+        SCALER_FILE, SOM_FILE, NEURON_LABELS_CSV  steps 2, 3 and 5; or MODEL_NPZ, which is all three
 writes  MASK_DIR/NAME_mask.tif         uint8: 255 cloud, 0 clear, 1 nodata
         MASK_DIR/NAME_classes.tif      optional, uint8: 10..60 as in the spectra database, 0 nodata or no class
         MASK_DIR/NAME_confidence.tif   optional, float32, two bands: share of the winning class in the votes of the
                                        pixel's neuron; distance of the spectrum to the neuron's weights (scaled units)
+
+The tag METHOD of a mask says whether it comes from the three files (SOM1) or from which MODEL_NPZ. Sub-maps of a
+fine-tuned map decide on cloud or clear; class and confidence stay those of the neuron.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudsom import model, stores
+from cloudsom import model, stores, submaps
 from cloudsom.bands import CLASS_COLOURS, CLASSES, CLOUD, MASK_NODATA, NO_CLASS
 from cloudsom.bmu import BMUSearch
 from cloudsom.errors import UserError
@@ -39,6 +43,7 @@ TIFF_DIR = "tiff"  # step 7's images
 SCALER_FILE = "scaler.p"  # step 2's scaler
 SOM_FILE = "SOM_trained.p"  # step 3's map
 NEURON_LABELS_CSV = "neuron_labels.csv"  # step 5's labels
+MODEL_NPZ: str | None = None  # one plain file instead of these three: step 5's, or fine_tuning.py's with its sub-maps
 MASK_DIR = "masks"  # one mask an image
 PRODUCTS: list[str] = []  # names of the products to mask; none named: all in CSV_DIR (or TIFF_DIR)
 
@@ -54,13 +59,7 @@ OVERWRITE = False  # make again what is finished
 # --- end of constants -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Model:
-    """Where the files of a trained and labelled map are."""
-
-    scaler_file: Path
-    som_file: Path
-    neuron_labels_csv: Path
+Model = dict[str, Path]  # files of a trained and labelled map by role: three of them, or MODEL_NPZ
 
 
 @dataclass(frozen=True)
@@ -68,17 +67,14 @@ class Layers:
     """What is known of each pixel of an image, in row-major order; `index` is its BMU, -1 without data."""
 
     index: NDArray[np.int32]
+    cloud: NDArray[np.uint8]
     distance: NDArray[np.float64] | None
 
 
 def main() -> None:
-    trained = Model(
-        existing(DATA_DIR, SCALER_FILE, "run step 2 (data_preprocessing.py)"),
-        existing(DATA_DIR, SOM_FILE, "run step 3 (SOM_training.py)"),
-        existing(DATA_DIR, NEURON_LABELS_CSV, "run step 5 (labeling.py)"),
-    )
+    trained = model_files()
     settings = snapshot(globals())
-    stores.recipe(settings, vars(trained))  # a mistake in the model is told once, not once a product
+    stores.recipe(settings, trained)  # a mistake in the model is told once, not once a product
     load_model(trained)
     tiff_dir, mask_dir = path(DATA_DIR, TIFF_DIR), path(DATA_DIR, MASK_DIR)
     jobs = [
@@ -91,13 +87,33 @@ def main() -> None:
     raise_if_any_failed(outcomes)
 
 
-def load_model(trained: Model) -> tuple[Any, NDArray[np.float64], model.LabelledMap]:
-    """Scaler, weights (rows, columns, 13) and neuron labels, checked to belong together."""
-    scaler = model.load_scaler(trained.scaler_file)
-    weights = model.load_som(trained.som_file).get_weights()
-    labels = model.read_neuron_labels(trained.neuron_labels_csv)
-    model.check_same_map(trained.som_file, weights.shape, trained.neuron_labels_csv, labels.rows, labels.columns)
-    return scaler, weights, labels
+def model_files() -> Model:
+    """The files of the map that the constants name."""
+    if MODEL_NPZ is not None:
+        return {"MODEL_NPZ": existing(DATA_DIR, MODEL_NPZ, "run step 5 (labeling.py), or give the file you were sent")}
+    return {
+        "SCALER_FILE": existing(DATA_DIR, SCALER_FILE, "run step 2 (data_preprocessing.py)"),
+        "SOM_FILE": existing(DATA_DIR, SOM_FILE, "run step 3 (SOM_training.py)"),
+        "NEURON_LABELS_CSV": existing(DATA_DIR, NEURON_LABELS_CSV, "run step 5 (labeling.py)"),
+    }
+
+
+def load_model(trained: Model) -> submaps.FineTunedMap:
+    """Scaler, weights and neuron labels, checked to belong together."""
+    if "MODEL_NPZ" in trained:
+        return submaps.load(trained["MODEL_NPZ"])
+    scaler = model.load_scaler(trained["SCALER_FILE"])
+    weights = model.load_som(trained["SOM_FILE"]).get_weights()
+    labels = model.read_neuron_labels(trained["NEURON_LABELS_CSV"])
+    model.check_same_map(trained["SOM_FILE"], weights.shape, trained["NEURON_LABELS_CSV"], labels.rows, labels.columns)
+    return submaps.step_5_map(weights, scaler, labels)
+
+
+def method(trained: Model, som: submaps.FineTunedMap) -> str:
+    """What a mask's tags say of where it comes from."""
+    if "MODEL_NPZ" not in trained:
+        return "SOM1"
+    return f"map of {trained['MODEL_NPZ'].name} ({len(som.submaps)} sub-maps), unfiltered"
 
 
 def create_masks(
@@ -112,35 +128,28 @@ def create_masks(
 ) -> str:
     """Write one product's mask and optional layers; returns a line of summary."""
     grid = grid_of_scene(source, tiff)
-    inputs = {
-        source.name: source,
-        tiff.name: tiff,
-        "SCALER_FILE": trained.scaler_file,
-        "SOM_FILE": trained.som_file,
-        "NEURON_LABELS_CSV": trained.neuron_labels_csv,
-    }
-    made_by = stores.recipe(settings, inputs)
+    made_by = stores.recipe(settings, {source.name: source, tiff.name: tiff} | trained)
     name = tiff.stem
     mask_file = mask_dir / f"{name}_mask.tif"
     extra = [mask_dir / f"{name}_classes.tif"] * class_maps + [mask_dir / f"{name}_confidence.tif"] * confidence
     records = [stores.finished(product, made_by, overwrite) for product in (mask_file, *extra)]
     if all(records):
         return f"{mask_file}: is up to date; {records[0]['results']['summary']}"  # type: ignore[index]
-    scaler, weights, labels = load_model(trained)
-    layers = find_layers(source, tiff, scaler, weights, confidence)
+    som = load_model(trained)
+    layers = find_layers(source, tiff, som, confidence)
     if len(layers.index) != grid.width * grid.height:
         raise UserError(
             f"{source}: holds {len(layers.index):,} pixels, {tiff} has {grid.width} x {grid.height}; run step 8 again"
         )
-    tags = {"PRODUCT": name, "METHOD": "SOM1"}
+    tags = {"PRODUCT": name, "METHOD": method(trained, som)}
     if class_maps:
         with stores.product(mask_dir / f"{name}_classes.tif", made_by) as product:
-            write_class_map(product.partial, layers, labels, grid, tags)
+            write_class_map(product.partial, layers, som.labels, grid, tags)
     if confidence:
         with stores.product(mask_dir / f"{name}_confidence.tif", made_by) as product:
-            write_confidence(product.partial, layers, labels, grid, tags)
+            write_confidence(product.partial, layers, som.labels, grid, tags)
     with stores.product(mask_file, made_by) as product:
-        mask = np.where(layers.index < 0, MASK_NODATA, labels.cloud[layers.index]).astype(np.uint8)
+        mask = np.where(layers.index < 0, np.uint8(MASK_NODATA), layers.cloud)
         write_mask(product.partial, mask.reshape(grid.height, grid.width), grid, tags=tags)
         product.results |= shares(mask)
         product.results["summary"] = (
@@ -150,21 +159,18 @@ def create_masks(
     return f"{mask_file}: {product.results['summary']}"
 
 
-def find_layers(
-    source: Path, tiff: Path, scaler: Any, weights: NDArray[np.float64], with_distance: bool
-) -> Layers:
-    """BMU of every pixel, and its distance where asked; a block of spectra in memory at a time."""
-    search = BMUSearch(weights)
-    found = [
-        search(model.scale(spectra, scaler), distance=with_distance) for spectra in spectra_blocks(source, tiff)
-    ]
+def find_layers(source: Path, tiff: Path, som: submaps.FineTunedMap, with_distance: bool) -> Layers:
+    """BMU of every pixel, cloud or clear, and its distance where asked; a block of spectra in memory at a time."""
+    search, found, cloud = BMUSearch(som.weights), [], []
+    for spectra in spectra_blocks(source, tiff):
+        scaled = som.scaled(spectra)
+        found.append(search(scaled, distance=with_distance))
+        cloud.append(som.cloud(scaled, found[-1].index))
     distance = np.concatenate([bmus.distance for bmus in found]) if with_distance else None
-    return Layers(np.concatenate([bmus.index for bmus in found]), distance)
+    return Layers(np.concatenate([bmus.index for bmus in found]), np.concatenate(cloud), distance)
 
 
-def write_class_map(
-    place: Path, layers: Layers, labels: model.LabelledMap, grid: Grid, tags: dict[str, str]
-) -> None:
+def write_class_map(place: Path, layers: Layers, labels: model.LabelledMap, grid: Grid, tags: dict[str, str]) -> None:
     """The class of each pixel's neuron, in the paper's colours; 0 without data, and on neurons without a class."""
     classes = np.where(layers.index < 0, NO_CLASS, labels.classes[layers.index]).astype(np.uint8)
     codes = {"CODES": ", ".join(f"{code} {text}" for code, text in CLASSES.items())}
@@ -173,9 +179,7 @@ def write_class_map(
     write_layer(place, image, grid, nodata=NO_CLASS, descriptions=["class"], tags=tags | codes, colours=colours)
 
 
-def write_confidence(
-    place: Path, layers: Layers, labels: model.LabelledMap, grid: Grid, tags: dict[str, str]
-) -> None:
+def write_confidence(place: Path, layers: Layers, labels: model.LabelledMap, grid: Grid, tags: dict[str, str]) -> None:
     """Two bands: share of the winning class in the votes of each pixel's neuron, and distance to that neuron."""
     values = np.full((len(layers.index), 2), np.nan, dtype=np.float32)
     valid = layers.index >= 0

@@ -480,10 +480,9 @@ def label_pixels(source: Path, tiff: Path, tuned: submaps.FineTunedMap) -> NDArr
     """The corrected label of every pixel, row-major; a block of spectra in memory at a time."""
     search, found = BMUSearch(tuned.weights), []
     for spectra in spectra_blocks(source, tiff):
-        spectra *= tuned.scale
-        spectra += tuned.shift
-        bmus = search(spectra).index
-        found.append(np.where(bmus < 0, np.uint8(MASK_NODATA), tuned.cloud(spectra, bmus)))
+        scaled = tuned.scaled(spectra)
+        bmus = search(scaled).index
+        found.append(np.where(bmus < 0, np.uint8(MASK_NODATA), tuned.cloud(scaled, bmus)))
     return np.concatenate(found)
 
 

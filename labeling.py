@@ -8,9 +8,12 @@ neuron; cirrus and opaque cloud are cloud (255), the other four classes clear (0
 reads   BMUS_CSV          step 4's table
         TRAINING_CSV      step 2's table, for the labels
         SOM_FILE          step 3's map
+        SCALER_FILE       step 2's scaler
 writes  HIT_MAPS_CSV      one row a neuron: row, column, one count a class
         NEURON_LABELS_CSV one row a neuron: row, column, class (10..60, 0: never hit), cloud (255 or 0),
                           share of the winning class in the neuron's votes
+        MODEL_NPZ         weights, scaler and labels as plain numbers: all that step 9 needs to mask new scenes, and
+                          nothing that whoever is given it would have to trust
 """
 
 from pathlib import Path
@@ -18,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudsom import model, stores, tables
+from cloudsom import model, stores, submaps, tables
 from cloudsom.bands import CLASSES, CLOUD
 from cloudsom.errors import UserError
 from cloudsom.labels import CLASS_CODES, NeuronLabels, hit_maps, majority_vote
@@ -28,10 +31,12 @@ from cloudsom.settings import existing, path, run, snapshot
 # paths (relative to DATA_DIR)
 DATA_DIR = "data"  # folder everything is read from and written to
 TRAINING_CSV = "training_spectra.csv"  # step 2's table
+SCALER_FILE = "scaler.p"  # step 2's scaler
 SOM_FILE = "SOM_trained.p"  # step 3's map
 BMUS_CSV = "BMUs.csv"  # step 4's table; the authors' own file is read too
 HIT_MAPS_CSV = "hit_maps.csv"  # counts a neuron and class
 NEURON_LABELS_CSV = "neuron_labels.csv"  # label of each neuron
+MODEL_NPZ = "SOM_model.npz"  # map, scaler and labels in one plain file
 
 # rules (the paper gives none; these are ours)
 TIE_ORDER = [50, 40, 10, 20, 30, 60]  # of classes with equal votes the first in this list wins
@@ -52,18 +57,23 @@ def main() -> None:
         "BMUS_CSV": existing(DATA_DIR, BMUS_CSV, "run step 4 (BMUs_detection.py)"),
         "TRAINING_CSV": existing(DATA_DIR, TRAINING_CSV, "run step 2 (data_preprocessing.py)"),
         "SOM_FILE": existing(DATA_DIR, SOM_FILE, "run step 3 (SOM_training.py)"),
+        "SCALER_FILE": existing(DATA_DIR, SCALER_FILE, "run step 2 (data_preprocessing.py)"),
     }
-    hit_maps_csv, neuron_labels_csv = path(DATA_DIR, HIT_MAPS_CSV), path(DATA_DIR, NEURON_LABELS_CSV)
+    products = [path(DATA_DIR, name) for name in (HIT_MAPS_CSV, NEURON_LABELS_CSV, MODEL_NPZ)]
+    hit_maps_csv, neuron_labels_csv, model_npz = products
     made_by = stores.recipe(snapshot(globals()), inputs)
-    records = [stores.finished(product, made_by, OVERWRITE) for product in (hit_maps_csv, neuron_labels_csv)]
+    records = [stores.finished(product, made_by, OVERWRITE) for product in products]
     if all(records):
         print(f"{neuron_labels_csv}: is up to date; {records[1]['results']['summary']}")  # type: ignore[index]
         return
-    weights = model.load_som(inputs["SOM_FILE"]).get_weights()
+    scaler, weights = model.load_scaler(inputs["SCALER_FILE"]), model.load_som(inputs["SOM_FILE"]).get_weights()
     rows, columns, n_bands = weights.shape
     index = model.read_bmus(inputs["BMUS_CSV"], rows, columns)
     counts = count_hits(inputs["TRAINING_CSV"], inputs["BMUS_CSV"], index, rows * columns)
     labels = majority_vote(counts, weights.reshape(-1, n_bands), tuple(TIE_ORDER), UNHIT_NEURONS)
+    with stores.product(model_npz, made_by) as whole:
+        labelled = model.LabelledMap(rows, columns, labels.classes, labels.cloud, labels.share)
+        submaps.save(whole.partial, submaps.step_5_map(weights, scaler, labelled))
     with stores.product(hit_maps_csv, made_by) as maps, stores.product(neuron_labels_csv, made_by) as table:
         model.hit_maps_table(counts, rows, columns).to_csv(maps.partial, index=False)
         model.neuron_labels_table(labels, rows, columns).to_csv(table.partial, index=False)

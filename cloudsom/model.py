@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cloudsom import stores, tables
+from cloudsom import pickles, stores, tables
 from cloudsom.bands import CLASSES, CLEAR, CLOUD, N_BANDS, NO_CLASS
 from cloudsom.errors import UserError
 from cloudsom.labels import CLASS_CODES, NeuronLabels
@@ -19,15 +19,44 @@ HIT_COLUMNS = tuple(name.replace(" ", "_") for name in CLASSES.values())
 LABEL_COLUMNS = ("row", "column", "class", "cloud", "share")
 
 
-def load_scaler(path: Path) -> stores.MinMaxScaler:
+@dataclass(frozen=True)
+class Scaler:
+    """The numbers of a fitted scaler, each (13,): scaled = reflectance * scale_ + min_, fitted on data_min_..data_max_.
+
+    They are all that scaling takes, whatever version of scikit-learn pickled them.
+    """
+
+    scale_: NDArray[np.float64]
+    min_: NDArray[np.float64]
+    data_min_: NDArray[np.float64]
+    data_max_: NDArray[np.float64]
+
+
+def load_scaler(path: Path) -> Scaler:
     """The numbers of step 2's fitted scaler; UserError if the file holds anything else or another number of bands."""
-    scaler = stores.load_pickle(path, "scaler")
-    if not isinstance(scaler, stores.MinMaxScaler):
-        raise UserError(f"{path}: holds a {type(scaler).__name__}, not a fitted MinMaxScaler; give the file of step 2")
-    size = np.shape(scaler.scale_)
-    if size != (N_BANDS,) or np.shape(scaler.min_) != size:
-        raise UserError(f"{path}: the scaler was fitted on {size[0] if size else 0} bands, {N_BANDS} are needed")
+    record = stores.load_pickle(path, "scaler")
+    if _kind(record) != "MinMaxScaler":
+        raise UserError(f"{path}: holds a {_kind(record)}, not a fitted MinMaxScaler; give the file of step 2")
+    scaler = Scaler(*(_array(path, record, name, "scaler") for name in Scaler.__dataclass_fields__))
+    for values in vars(scaler).values():
+        if values.shape != (N_BANDS,):
+            size = values.shape[0] if values.ndim == 1 else 0
+            raise UserError(f"{path}: the scaler was fitted on {size} bands, {N_BANDS} are needed")
+        if not np.isfinite(values).all():
+            raise UserError(f"{path}: its numbers are not all finite; fit the scaler again (step 2)")
     return scaler
+
+
+def _kind(record: Any) -> str:
+    """The class of what a pickle held, for messages."""
+    return pickles.shown(record.name.rpartition(".")[2]) if isinstance(record, pickles.Record) else "plain value"
+
+
+def _array(path: Path, record: pickles.Record, attribute: str, what: str) -> NDArray[np.float64]:
+    try:
+        return pickles.array(record.get(attribute))
+    except pickles.Damaged as problem:
+        raise UserError(f"{path}: not a readable {what} ({attribute}: {problem}); give another file") from None
 
 
 def scale(reflectance: NDArray[np.float64], scaler: Any) -> NDArray[np.float64]:
@@ -41,17 +70,49 @@ def scale(reflectance: NDArray[np.float64], scaler: Any) -> NDArray[np.float64]:
 
 
 def load_som(path: Path) -> Any:
-    """The MiniSom of step 3; UserError if the file holds anything else, or a map of another number of bands."""
-    som = stores.load_pickle(path, "map")
-    weights = getattr(som, "_weights", None)
-    if type(som).__name__ != "MiniSom" or not isinstance(weights, np.ndarray):
-        raise UserError(f"{path}: holds a {type(som).__name__}, not a MiniSom; give the file of step 3")
-    if weights.ndim != 3 or weights.dtype.kind != "f" or weights.size == 0:
+    """The map of step 3: a MiniSom with the pickled one's weights, and nothing else of what is in the file.
+
+    Raises UserError if the file holds anything else, or a map of another number of bands.
+    """
+    record = stores.load_pickle(path, "map")
+    if _kind(record) != "MiniSom":
+        advice = "give the file of step 3"
+        if isinstance(record, pickles.Record) and record.name.startswith("susi."):
+            advice = "have step 3 take its weights (SOM_training.py --IMPORT_SUSI)"
+        raise UserError(f"{path}: holds a {_kind(record)}, not a MiniSom; {advice}")
+    return som_of(_weights(path, record, "_weights"))
+
+
+def load_susi_weights(path: Path) -> NDArray[np.float64]:
+    """The weights (rows, columns, 13) of a pickled susi map, of which nothing else is kept; UserError for other files.
+
+    susi counts rows and columns as MiniSom does. Its maps hold their training spectra and BMUs too, so the file may be
+    gigabytes long; it is read up to where the weights are known if the rest is longer than a map should be.
+    """
+    record = stores.load_pickle(path, "susi map", pending="unsuper_som_")
+    if not (isinstance(record, pickles.Record) and record.name.startswith("susi.")):
+        raise UserError(f"{path}: holds a {_kind(record)}, not a map of susi; give such a file, or None to train")
+    return _weights(path, record, "unsuper_som_")
+
+
+def _weights(path: Path, record: pickles.Record, attribute: str) -> NDArray[np.float64]:
+    weights = _array(path, record, attribute, "map")
+    if weights.ndim != 3 or weights.size == 0:
         raise UserError(f"{path}: its weights have the shape {weights.shape}; rows x columns x bands are needed")
     if weights.shape[2] != N_BANDS:
         raise UserError(f"{path}: the map was trained on {weights.shape[2]} bands, {N_BANDS} are needed")
     if not np.isfinite(weights).all():
         raise UserError(f"{path}: its weights are not all finite; train the map again (step 3)")
+    return weights
+
+
+def som_of(weights: NDArray[np.float64]) -> Any:
+    """A MiniSom with these weights (rows, columns, 13)."""
+    from minisom import MiniSom  # takes a moment, and only some scripts need it
+
+    rows, columns, bands = weights.shape
+    som = MiniSom(rows, columns, bands, sigma=max(rows, columns) / 2, learning_rate=0.5, random_seed=0)
+    som._weights = weights
     return som
 
 

@@ -1,4 +1,4 @@
-"""Files on disk: whole or not there, with the settings that made them beside them, and pickles that cannot run code.
+"""Files on disk: whole or not there, with the settings that made them beside them, and pickles.
 
 A product `NAME` is written as `.NAME.partial`, and its settings file `NAME.json` records what made it: the script, its
 constants, the checksums of its inputs and of the product itself. That file answers three questions later:
@@ -6,10 +6,8 @@ is the product finished and made by these settings (then it is not made again); 
 else (then it is not overwritten unasked); do two files come from the same run (scaler and map, map and labels).
 """
 
-import builtins
 import functools
 import hashlib
-import io
 import json
 import os
 import pickle
@@ -22,7 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from cloudsom import __version__
+from cloudsom import __version__, pickles
 from cloudsom.errors import UserError
 from cloudsom.settings import Snapshot
 
@@ -232,106 +230,26 @@ def versions() -> dict[str, str]:
 
 # --- pickles ----------------------------------------------------------------------------------------------------------
 
-# Everything a pickled MiniSom or MinMaxScaler consists of, and nothing that can act: constructors of numpy arrays and
-# of numpy's random state, MiniSom itself and a stand-in for the scaler, and MiniSom's own methods by name (it keeps the
-# chosen decay and neighbourhood functions as bound methods, which pickle writes as getattr).
-_ALLOWED = {
-    ("minisom", "MiniSom"),
-    ("numpy", "dtype"),
-    ("numpy", "ndarray"),
-    ("numpy.random._pickle", "__randomstate_ctor"),
-    ("numpy.random._pickle", "__bit_generator_ctor"),
-    ("numpy.random._mt19937", "MT19937"),
-    ("builtins", "set"),
-    ("builtins", "complex"),
-    ("copyreg", "_reconstructor"),
-    ("builtins", "object"),
-}
-_ALLOWED |= {
-    (f"numpy.{core}.{module}", name)
-    for core in ("core", "_core")
-    for module, name in (("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer"))
-}
 
-_MINISOM_METHODS = {
-    "_gaussian",
-    "_mexican_hat",
-    "_bubble",
-    "_triangle",
-    "_asymptotic_decay",
-    "_inverse_decay_to_zero",
-    "_linear_decay_to_zero",
-    "_inverse_decay_to_one",
-    "_linear_decay_to_one",
-    "_euclidean_distance",
-    "_cosine_distance",
-    "_manhattan_distance",
-    "_chebyshev_distance",
-}
+def load_pickle(path: Path, what: str, pending: str | None = None) -> Any:
+    """What a pickle holds, read as data by `cloudsom.pickles`: nothing in it is run, foreign names are refused.
 
-
-def _method_of_minisom(owner: Any, name: str) -> Any:
-    """`getattr`, for the one use a pickled MiniSom makes of it."""
-    from minisom import MiniSom
-
-    if type(owner) is not MiniSom or name not in _MINISOM_METHODS:
-        raise pickle.UnpicklingError(f"getattr(..., {name!r})")
-    return getattr(owner, name)
-
-
-class MinMaxScaler:
-    """What a pickled scikit-learn scaler becomes: its numbers (scale_, min_, data_min_...), none of its code.
-
-    They are all that scaling takes, whatever version pickled them, and importing scikit-learn takes a second.
+    what     the file's content for messages ("map", "scaler")
+    pending  for files of any size: the one attribute that is wanted of the object in them (see `pickles.read`)
+    Raises UserError.
     """
-
-    scale_: Any = ()
-    min_: Any = ()
-    data_min_: Any = ()
-    data_max_: Any = ()
-
-
-def _latin1_bytes(text: Any, encoding: Any) -> bytes:
-    """`codecs.encode`, for the one use that old pickle protocols make of it: bytes written as text."""
-    if not isinstance(text, str) or encoding != "latin1":
-        raise pickle.UnpicklingError(f"_codecs.encode(..., {encoding!r})")
-    return text.encode("latin1")
-
-
-class _AllowListUnpickler(pickle.Unpickler):
-    """Refuses, by name and before anything runs, every global that is not on the list."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in (("builtins", "getattr"), ("__builtin__", "getattr")):
-            return _method_of_minisom
-        if (module, name) == ("_codecs", "encode"):
-            return _latin1_bytes
-        if (module, name) == ("sklearn.preprocessing._data", "MinMaxScaler"):
-            return MinMaxScaler
-        if (module, name) in _ALLOWED:
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"{module}.{name}")
-
-
-def load_pickle(path: Path, what: str) -> Any:
-    """The MiniSom or MinMaxScaler (its numbers) in a pickle; anything else in it is refused before it runs.
-
-    `what` names the file's content for messages ("map", "scaler"). Raises UserError.
-    """
-    if path.stat().st_size > MAX_PICKLE_BYTES:
-        raise UserError(f"{path}: {path.stat().st_size:,} bytes is too large for a {what}; give the right file")
-    data = path.read_bytes()
+    size = path.stat().st_size
+    if pending is None and size > MAX_PICKLE_BYTES:
+        raise UserError(f"{path}: {size:,} bytes is too large for a {what}; give the right file")
     try:
-        return _AllowListUnpickler(io.BytesIO(data)).load()
-    except pickle.UnpicklingError as problem:
+        return pickles.read(path, pending)
+    except pickles.Refused as problem:
         raise UserError(
             f"{path}: not a {what} this pipeline reads, or not safe to load: {problem} is refused; "
             "give the file that the pipeline's own step wrote"
         ) from None
-    except builtins.Exception as problem:  # a damaged pickle can raise nearly anything
-        raise UserError(
-            f"{path}: not a readable {what} ({type(problem).__name__}: {problem}); it is damaged or of another kind"
-        ) from None
+    except pickles.Damaged as problem:
+        raise UserError(f"{path}: not a readable {what} ({problem}); it is damaged or of another kind") from None
 
 
 def dump_pickle(obj: Any, path: Path) -> None:

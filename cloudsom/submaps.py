@@ -5,7 +5,6 @@ on the neuron and the bright samples that do, in coordinates standardised within
 (sub-neurons) is cloud or clear by their vote. The large map is not trained again. This goes beyond the paper.
 """
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudsom.bands import BANDS, CLEAR, CLOUD, N_BANDS
+from cloudsom import npz
+from cloudsom.bands import BANDS, CLEAR, CLOUD, N_BANDS, NO_CLASS
 from cloudsom.bmu import BMUSearch
 from cloudsom.errors import UserError
-from cloudsom.model import LabelledMap
+from cloudsom.labels import CLASS_CODES
+from cloudsom.model import LabelledMap, Scaler
 from cloudsom.training import TrainingLaw, train_som
 
 Floats = NDArray[np.float64]
@@ -130,16 +131,16 @@ def vote(clouds: Floats, clear: Floats, weights: Floats, clear_share: float) -> 
     return label[voted][BMUSearch(flat[voted])(flat).index]
 
 
-# --- the corrected map ------------------------------------------------------------------------------------------------
+# --- the labelled map -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class FineTunedMap:
-    """All that final masks need.
+    """All that masks need: step 5's map, which has no sub-maps, or the corrected one.
 
     weights       (rows, columns, 13)
     scale, shift  (13,), scaled = reflectance * scale + shift
-    labels        corrected labels; neurons with a sub-map stay cloud there
+    labels        step 5's or corrected labels; neurons with a sub-map stay cloud there
     submaps       sub-maps by flat position of their neuron
     """
 
@@ -148,6 +149,12 @@ class FineTunedMap:
     shift: Floats
     labels: LabelledMap
     submaps: Mapping[int, SubMap]
+
+    def scaled(self, reflectance: Floats) -> Floats:
+        """(n, 13) reflectances -> the map's inputs, in place, as `model.scale`."""
+        reflectance *= self.scale
+        reflectance += self.shift
+        return reflectance
 
     def cloud(self, scaled: Floats, bmus: NDArray[np.int32]) -> NDArray[np.uint8]:
         """CLOUD or CLEAR for scaled spectra (n, 13) with BMUs (n,); sub-maps decide on their neurons.
@@ -164,8 +171,16 @@ class FineTunedMap:
         return label
 
 
+def step_5_map(weights: Floats, scaler: Scaler, labels: LabelledMap) -> FineTunedMap:
+    """The map as step 5 labels it, before any fine-tuning."""
+    return FineTunedMap(weights, scaler.scale_, scaler.min_, labels, {})
+
+
 def save(path: Path, tuned: FineTunedMap) -> None:
-    """Write a corrected map as a plain .npz: numbers only, nothing that a reader would have to trust."""
+    """Write a labelled map as a plain .npz: numbers only, nothing that a reader would have to trust.
+
+    The same map gives the same bytes: numpy dates the arrays to 1980.
+    """
     neurons = sorted(tuned.submaps)
     submaps = [tuned.submaps[neuron] for neuron in neurons]
     size = submaps[0].weights.shape[0] if submaps else 0
@@ -187,13 +202,28 @@ def save(path: Path, tuned: FineTunedMap) -> None:
         )
 
 
+#: The arrays of the file with their types; `_check` has their shapes.
+_DTYPES = {
+    "weights": "<f8",
+    "scaler_scale": "<f8",
+    "scaler_min": "<f8",
+    "classes": "|u1",
+    "cloud": "|u1",
+    "share": "<f8",
+    "submap_neuron": "<i8",
+    "submap_centre": "<f8",
+    "submap_projection": "<f8",
+    "submap_weights": "<f8",
+    "submap_cloud": "|u1",
+}
+
+
 def load(path: Path) -> FineTunedMap:
-    """A corrected map from its .npz; UserError for anything else."""
+    """A labelled map from its .npz, whoever made it; UserError for anything else."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as problem:
-        raise _refused(path, " ".join(str(problem).split())[:100]) from None
+        arrays = npz.read(path, _DTYPES)
+    except npz.Damaged as problem:
+        raise _refused(path, str(problem)) from None
     _check(path, arrays)
     rows, columns, _ = arrays["weights"].shape
     labels = LabelledMap(rows, columns, arrays["classes"], arrays["cloud"], arrays["share"])
@@ -205,36 +235,32 @@ def load(path: Path) -> FineTunedMap:
 
 
 def _refused(path: Path, reason: str) -> UserError:
-    return UserError(f"{path}: not a fine-tuned map ({reason}); run fine_tuning.py again")
+    return UserError(f"{path}: not a labelled map ({reason}); make it again (labeling.py, or fine_tuning.py)")
 
 
 def _check(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """UserError unless the arrays are there with the types and shapes of a corrected map."""
-    none = np.zeros(0)
-    weights, inner = arrays.get("weights", none), arrays.get("submap_weights", none)
-    rows, columns, bands = weights.shape if weights.ndim == 3 else (0, 0, 0)
-    n, k = rows * columns, arrays.get("submap_neuron", none).size
-    size = inner.shape[1] if inner.ndim == 4 else 0
-    expected: dict[str, tuple[str, tuple[int, ...]]] = {
-        "weights": ("f", (rows, columns, N_BANDS)),
-        "scaler_scale": ("f", (N_BANDS,)),
-        "scaler_min": ("f", (N_BANDS,)),
-        "classes": ("u", (n,)),
-        "cloud": ("u", (n,)),
-        "share": ("f", (n,)),
-        "submap_neuron": ("i", (k,)),
-        "submap_centre": ("f", (k, N_BANDS)),
-        "submap_projection": ("f", (k, N_BANDS, N_BANDS)),
-        "submap_weights": ("f", (k, size, size, N_BANDS)),
-        "submap_cloud": ("u", (k, size * size)),
+    """UserError unless the arrays have the types, shapes and values of a labelled map."""
+    rows, columns = (arrays["weights"].shape + (0, 0))[:2]
+    n, k, size = rows * columns, arrays["submap_neuron"].size, (arrays["submap_weights"].shape + (0, 0))[1]
+    shapes: dict[str, tuple[int, ...]] = {
+        "weights": (rows, columns, N_BANDS),
+        "scaler_scale": (N_BANDS,),
+        "scaler_min": (N_BANDS,),
+        "submap_neuron": (k,),
+        "submap_centre": (k, N_BANDS),
+        "submap_projection": (k, N_BANDS, N_BANDS),
+        "submap_weights": (k, size, size, N_BANDS),
+        "submap_cloud": (k, size * size),
     }
-    for name, (kind, shape) in expected.items():
-        array = arrays.get(name)
-        if array is None or array.dtype.kind != kind or array.shape != shape:
-            found = "missing" if array is None else f"{array.dtype} of shape {array.shape}"
-            raise _refused(path, f"{name} is {found}")
+    for name, array in arrays.items():
+        if array.dtype.str != _DTYPES[name] or array.shape != shapes.get(name, (n,)):
+            raise _refused(path, f"{name} is {array.dtype} of shape {array.shape}")
         if name != "share" and not np.isfinite(array).all():
             raise _refused(path, f"{name} is not finite")
     neurons = arrays["submap_neuron"]
-    if n == 0 or bands != N_BANDS or (k and (neurons.min() < 0 or neurons.max() >= n or (size == 0))):
+    if n == 0 or (k and (neurons.min() < 0 or neurons.max() >= n or len(set(neurons.tolist())) < k or size == 0)):
         raise _refused(path, f"{rows} x {columns} neurons, {k} sub-maps")
+    allowed = {"classes": (NO_CLASS, *CLASS_CODES), "cloud": (CLEAR, CLOUD), "submap_cloud": (CLEAR, CLOUD)}
+    for name, codes in allowed.items():
+        if not np.isin(arrays[name], codes).all():
+            raise _refused(path, f"{name} holds codes other than {', '.join(map(str, codes))}")

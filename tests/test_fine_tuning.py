@@ -1,6 +1,7 @@
 """fine_tuning.py and what follows it, on two small made scenes: a cloud-free coast, and the same land under clouds."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -112,6 +113,16 @@ def mask_in(folder: Path, kind: str, name: str, end: str = "mask") -> np.ndarray
 
 
 # --- the default run --------------------------------------------------------------------------------------------------
+
+
+def test_step_9_masks_alike_with_the_corrected_map(ok: Ok, tuned: tuple[Path, str], tmp_path: Path) -> None:
+    folder, _ = tuned
+    words = ("--MODEL_NPZ", "neuron_labels_finetuned.npz", "--MASK_DIR", tmp_path / "masks")
+    ok("create_cloudmasks.py", "--DATA_DIR", folder, *words)
+    for name in (COAST, CLOUDY):
+        assert np.array_equal(mask_in(tmp_path, "masks", name), mask_in(folder, "masks_finetuned", name, "unfiltered"))
+    method = open_raster(tmp_path / "masks" / f"{COAST}_mask.tif").GetMetadataItem("METHOD")
+    assert re.fullmatch(r"map of neuron_labels_finetuned.npz \([1-9]\d* sub-maps\), unfiltered", method)
 
 
 def test_samples_are_the_bright_false_alarms_of_the_cloud_free_scene(tuned: tuple[Path, str]) -> None:

@@ -323,7 +323,7 @@ def bad_file(kind: str, file: Path) -> None:
 def test_other_files_are_refused(tmp_path: Path, kind: str) -> None:
     file = tmp_path / "map.npz"
     bad_file(kind, file)
-    with pytest.raises(UserError, match=r"map\.npz: not a fine-tuned map"):
+    with pytest.raises(UserError, match=r"map\.npz: not a labelled map"):
         submaps.load(file)
 
 

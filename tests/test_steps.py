@@ -1,5 +1,6 @@
 """The steps as a user runs them, on small made data: what they write, and what they say of bad input."""
 
+import json
 import pickle
 import resource
 import shutil
@@ -18,7 +19,7 @@ from sklearn.preprocessing import MinMaxScaler
 
 from cloudsom import stores, tables
 from cloudsom.bands import BANDS, MASK_NODATA, SAFE_BANDS
-from cloudsom.rasters import read_layer, read_mask
+from cloudsom.rasters import open_raster, read_layer, read_mask
 
 Ok = Callable[..., str]
 STEP1 = ("read_h5file.py", "--H5_FILES", "spectra.h5", "--SPECTRA_CSVS", "spectra.csv")
@@ -253,6 +254,33 @@ def test_settings_without_sense_are_refused(refused: Ok, trained: Path) -> None:
     assert "TIE_ORDER" in refused("labeling.py", "--DATA_DIR", trained, "--TIE_ORDER", 10, 20)
 
 
+def test_the_weights_of_a_susi_map_are_a_trained_map(ok: Ok, refused: Ok, trained: Path, tmp_path: Path) -> None:
+    susi = pytest.importorskip("susi")
+    for name in ("training_spectra.csv", "scaler.p"):
+        shutil.copy(trained / name, tmp_path)
+    spectra, _ = tables.read_all_spectra(tmp_path / "training_spectra.csv", dtype=np.float64)
+    scaled = pickle.loads((tmp_path / "scaler.p").read_bytes()).transform(spectra)
+    theirs = susi.SOMClustering(n_rows=6, n_columns=5, n_iter_unsupervised=300, random_state=0, n_jobs=1).fit(scaled)
+    (tmp_path / "theirs.p").write_bytes(pickle.dumps(theirs, 2))
+    words = ("SOM_training.py", "--IMPORT_SUSI", "theirs.p")
+    assert "6 x 5 neurons, weights of the susi map theirs.p; not trained" in step(ok, tmp_path, *words)
+    written = (tmp_path / "SOM_trained.p").read_bytes()
+    ours = pickle.loads(written)
+    assert type(ours) is MiniSom and np.array_equal(ours.get_weights(), theirs.unsuper_som_)
+    assert vars(ours).keys() == vars(pickle.loads((trained / "SOM_trained.p").read_bytes())).keys()
+    record = json.loads((tmp_path / "SOM_trained.p.json").read_text())
+    assert record["inputs"].keys() == {"IMPORT_SUSI"} and record["constants"] == {}
+    assert "is up to date" in step(ok, tmp_path, *words)
+    step(ok, tmp_path, *words, "--OVERWRITE")
+    assert (tmp_path / "SOM_trained.p").read_bytes() == written
+    step(ok, tmp_path, "BMUs_detection.py")
+    assert np.array_equal(tables.read_bmus(tmp_path / "BMUs.csv"), theirs.bmus_)
+    step(ok, tmp_path, "labeling.py")
+    assert "holds a MiniSom, not a map of susi" in refused(
+        "SOM_training.py", "--DATA_DIR", tmp_path, "--IMPORT_SUSI", trained / "SOM_trained.p"
+    )
+
+
 # --- steps 8 to 10 ----------------------------------------------------------------------------------------------------
 
 
@@ -317,6 +345,24 @@ def test_from_image_to_scores(ok: Ok, scenes: Path) -> None:
     assert np.isclose(metrics.loc["mean", "recall"], metrics.loc[["A", "B"], "recall"].mean(), atol=1e-6)
     total = matrix.sum()
     assert np.isclose(metrics.loc["pooled", "recall"], total["TP"] / (total["TP"] + total["FN"]), atol=1e-6)
+
+
+def test_the_masks_are_the_same_from_the_plain_file(ok: Ok, refused: Ok, scenes: Path) -> None:
+    step(ok, scenes, "convert_image_to_csv.py")
+    words = ("create_cloudmasks.py", "--CLASS_MAPS", "--CONFIDENCE")
+    step(ok, scenes, *words)
+    with_pickles = files_of(scenes / "masks")
+    for name in ("scaler.p", "SOM_trained.p", "neuron_labels.csv"):
+        (scenes / name).unlink()
+    step(ok, scenes, *words, "--MODEL_NPZ", "SOM_model.npz", "--MASK_DIR", "plain")
+    for name in (name for name in with_pickles if name.endswith(".tif")):
+        ours, theirs = (open_raster(scenes / folder / name).ReadAsArray() for folder in ("masks", "plain"))
+        assert np.array_equal(ours, theirs, equal_nan=ours.dtype.kind == "f"), name
+    method = open_raster(scenes / "plain" / "A_mask.tif").GetMetadataItem("METHOD")
+    assert method == "map of SOM_model.npz (0 sub-maps), unfiltered"
+    assert "run step 5" in refused("create_cloudmasks.py", "--DATA_DIR", scenes, "--MODEL_NPZ", "none.npz")
+    (scenes / "other.npz").write_bytes(b"PK")
+    assert "not a labelled map" in refused("create_cloudmasks.py", "--DATA_DIR", scenes, "--MODEL_NPZ", "other.npz")
 
 
 def test_the_masks_are_the_same_from_tables_and_images_and_any_number_of_workers(ok: Ok, scenes: Path) -> None:
