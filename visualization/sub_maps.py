@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is besi
 from cloudsom import stores, submaps
 from cloudsom.bands import CLOUD
 from cloudsom.errors import UserError
-from cloudsom.figures import PAGE, Portfolio, cloud_legend, draw_cloud, styled
+from cloudsom.figures import Portfolio, cloud_legend, draw_cloud, inches, styled
 from cloudsom.model import read_table
 from cloudsom.settings import existing, path, run, snapshot
 
@@ -33,13 +33,20 @@ FINETUNED_MAP_NPZ = "neuron_labels_finetuned.npz"  # fine_tuning.py's corrected 
 FLIP_TABLE_CSV = "flip_table.csv"  # fine_tuning.py's table of costs
 FIGURES_DIR = "figures"  # where the picture goes
 
+# layout
+PRINT_WIDTH = "page"  # one of: page, column
+# a journal's page (180 mm) or column (85 mm); letters are as large in both, column has fewer panels beside each other
+
 # running
+WHERE_NONE = "refuse"  # one of: refuse, skip
+# a fine-tuned map without sub-maps (METHOD flip, or no neuron that needs one): refuse ends with an error that says so;
+# skip says so and draws nothing, for runs of all figures in a row
 FORMATS = ["png"]  # png (300 dpi), pdf, svg: one or more
 SHOW = False  # open the figure in a window too
 OVERWRITE = False  # draw again what is finished
 # --- end of constants -------------------------------------------------------------------------------------------------
 
-PANELS_A_ROW = 5
+PANELS_A_ROW = {"page": 5, "column": 2}
 
 
 def main() -> None:
@@ -54,10 +61,14 @@ def main() -> None:
         return
     tuned = submaps.load(inputs["FINETUNED_MAP_NPZ"])
     if not tuned.submaps:
-        raise UserError(f"{inputs['FINETUNED_MAP_NPZ']}: has no sub-maps; run fine_tuning.py with --METHOD submaps")
+        none = f"{inputs['FINETUNED_MAP_NPZ']}: has no sub-maps"
+        if WHERE_NONE == "skip":
+            print(f"{none}: their figure is left out")
+            return
+        raise UserError(f"{none}; run fine_tuning.py with --METHOD submaps")
     table = read_table(inputs["FLIP_TABLE_CSV"], ("row", "column", "cirrus", "opaque_cloud", "samples_and_copies"))
     titles = {neuron: title_of(neuron, tuned.labels.columns, table) for neuron in tuned.submaps}
-    figure = sub_maps_figure(tuned, titles)
+    figure = sub_maps_figure(tuned, titles, PRINT_WIDTH)
     portfolio.write("sub_maps", figure, "Sub-maps of the neurons split by fine-tuning", describe(tuned))
     portfolio.show_windows()
 
@@ -74,15 +85,14 @@ def title_of(neuron: int, columns: int, table: pd.DataFrame) -> str:
 
 
 @styled
-def sub_maps_figure(tuned: submaps.FineTunedMap, titles: dict[int, str]) -> Figure:
-    """One panel a sub-map, in the order of the neurons."""
+def sub_maps_figure(tuned: submaps.FineTunedMap, titles: dict[int, str], print_width: str = "page") -> Figure:
+    """One panel a sub-map, in the order of the neurons; `titles` by flat position of the neuron."""
     n = len(tuned.submaps)
-    columns = min(n, PANELS_A_ROW)
-    rows = -(-n // columns)
-    figure = Figure(
-        figsize=(PAGE * columns / PANELS_A_ROW, PAGE / PANELS_A_ROW * 1.3 * rows + 0.3), layout="constrained"
-    )
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    panel = inches(print_width) / PANELS_A_ROW[print_width]
+    across = min(n, PANELS_A_ROW[print_width])
+    down = -(-n // across)
+    figure = Figure(figsize=(panel * across, panel * 1.3 * down + 0.3), layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False).ravel()
     for axes, (neuron, submap) in zip(panels, sorted(tuned.submaps.items()), strict=False):
         draw_submap(axes, submap)
         axes.set_title(titles[neuron])
