@@ -10,7 +10,7 @@ source setup_environment.sh requirements.txt requirements-test.txt
 # install them, they say that they skip.
 if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
     command -v chromium >/dev/null || (install_packages chromium) || true
-    { command -v Xvfb && python -c "import tkinter"; } >/dev/null 2>&1 || (install_packages xvfb python3-tk) || true
+    command -v Xvfb >/dev/null || (install_packages xvfb python3-tk) || true
 fi
 
 echo "== ruff"; ruff check .

@@ -530,7 +530,7 @@ def test_sub_maps_are_named_with_what_fell_on_them(data: Path) -> None:
     words = (stores.read_record(data / "figures" / "sub_maps.png") or {})["results"]["alt"]
     assert words == "1 sub-maps as grids of cells, cloud or clear; share of cloud cells: neuron (2, 3) 69%."
     table = model.read_table(data / "flip_table.csv", ("row", "column"))
-    assert sub_maps.title_of(7, 5, table) == "neuron (2, 3)\n430 clouds, 1,234 bright"
+    assert sub_maps.title_of(7, 5, table) == "neuron (2, 3)\n430 clouds\n1,234 bright"
     assert sub_maps.title_of(8, 5, table) == "neuron (2, 4)"
 
 
@@ -697,6 +697,11 @@ def pages_and_columns(draw: Callable[[str], Figure]) -> tuple[Callable[[], Figur
                 CLASSES_OF_AUTHORS, made_stages().cloud, made_stages().corrections, width
             )
         ),
+        *pages_and_columns(
+            lambda width: neuron_label_maps.neuron_label_maps(
+                np.where(np.eye(20, 15) > 0, 0, CLASSES_OF_AUTHORS), made_stages().cloud, None, width
+            )
+        ),
         *pages_and_columns(lambda width: neuron_spectra.neuron_spectra(*made_spectra_of_classes(), width)),
         *pages_and_columns(lambda width: sub_maps.sub_maps_figure(*made_sub_maps(), width)),
         lambda: methodology_figure.methodology_figure(made_stages(), ["988,404 spectra"], "S2A_" * 15),
@@ -746,7 +751,7 @@ def test_a_width_there_is_not_is_refused() -> None:
 def made_sub_maps() -> tuple[submaps.FineTunedMap, dict[int, str]]:
     cloud = np.where(np.arange(16) < 5, 0, CLOUD)
     inner = {neuron: made_submap(cloud) for neuron in (3, 7, 200, 256, 290, 299)}
-    return tuned_map(inner, 20, 15), dict.fromkeys(inner, "neuron (20, 15)\n12,345 clouds, 1,234 bright")
+    return tuned_map(inner, 20, 15), dict.fromkeys(inner, "neuron (20, 15)\n52,345 clouds\n101,234 bright")
 
 
 def made_weights() -> np.ndarray:
@@ -859,6 +864,17 @@ def test_pictures_that_are_up_to_date_are_shown_all_the_same(script: ModuleType,
     before = {place: place.read_bytes() for place in (data / "figures").rglob("*.*") if place.suffix != ".json"}
     show(script, data, display)
     assert {place: place.read_bytes() for place in before} == before
+
+
+def test_methodology_shows_the_scene_with_most_data(data: Path) -> None:
+    mask, grid = read_mask(data / "masks" / "SCENE_A_mask.tif")
+    mask[1:] = MASK_NODATA  # a sliver of a granule, and first by name
+    write_mask(data / "masks" / "SCENE_A_mask.tif", mask, grid)
+    call(methodology_figure, data)
+    picture = data / "figures" / "methodology.png"
+    assert "the scene SCENE_B" in (stores.read_record(picture) or {})["results"]["alt"]
+    call(methodology_figure, data, SCENE="SCENE_A")
+    assert "the scene SCENE_A" in (stores.read_record(picture) or {})["results"]["alt"]
 
 
 def test_script_runs_from_any_folder(data: Path, tmp_path: Path) -> None:

@@ -87,15 +87,14 @@ def neuron_label_maps(
     """
     rows, columns = classes.shape
     n = 2 if corrections is None else 3
-    down, across = (1, n) if print_width == "page" else (n - 1, 2)
+    down, across, legend_columns = (1, n, 2) if print_width == "page" else (n - 1, 2, 1)
     panel = inches(print_width) / (3 if print_width == "page" else 2)
-    room = 0.95 if print_width == "page" else 1.3  # inches, for title and legend
-    height = down * (panel * 0.9 * rows / columns + room)
+    lines = -(-len(class_legend(classes)) // legend_columns)
+    height = down * (panel * 0.88 * rows / columns + 0.42 + 0.165 * lines)  # inches: map, title and ticks, legend
     figure = Figure(figsize=(panel * across, height), layout="constrained")
     panels = figure.subplots(down, across).ravel()
     for empty in panels[n:]:
         empty.set_axis_off()
-    legend_columns = 2 if print_width == "page" else 1
     draw_classes(panels[0], classes)
     add_legend(panels[0], "(a) class", class_legend(classes), legend_columns)
     draw_cloud(panels[1], cloud)
@@ -109,6 +108,7 @@ def neuron_label_maps(
 def add_legend(axes: Axes, title: str, entries: list[Patch], legend_columns: int) -> None:
     """Title above a map, its legend below it."""
     axes.set_title(title)
+    axes.set_anchor("N")  # what room is over is below the legend
     axes.legend(
         handles=entries,
         loc="upper center",

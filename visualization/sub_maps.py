@@ -4,7 +4,7 @@
 
 reads   FINETUNED_MAP_NPZ            fine_tuning.py's corrected map (METHOD = "submaps")
         FLIP_TABLE_CSV               fine_tuning.py's table, for the samples and clouds on each neuron
-writes  FIGURES_DIR/sub_maps.png     one panel a split neuron: sub-neurons that are cloud, and clear; white dots are the
+writes  FIGURES_DIR/sub_maps.png     one panel a split neuron: sub-neurons that are cloud, and clear; dots are the
                                      larger, the farther a sub-neuron lies from its neighbours
 """
 
@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
@@ -22,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is besi
 from cloudsom import stores, submaps
 from cloudsom.bands import CLOUD
 from cloudsom.errors import UserError
-from cloudsom.figures import Portfolio, cloud_legend, draw_cloud, inches, styled
+from cloudsom.figures import CLEAR_COLOUR, CLOUD_COLOUR, Portfolio, cloud_legend, draw_cloud, inches, styled
 from cloudsom.model import read_table
 from cloudsom.settings import existing, path, run, snapshot
 
@@ -46,7 +47,7 @@ SHOW = False  # open the figure in a window too
 OVERWRITE = False  # draw again what is finished
 # --- end of constants -------------------------------------------------------------------------------------------------
 
-PANELS_A_ROW = {"page": 5, "column": 2}
+PANELS_A_ROW = {"page": 5, "column": 3}
 
 
 def main() -> None:
@@ -81,7 +82,7 @@ def title_of(neuron: int, columns: int, table: pd.DataFrame) -> str:
     if found.empty:
         return place
     clouds = int(found[["cirrus", "opaque_cloud"]].to_numpy().sum())
-    return f"{place}\n{clouds:,} clouds, {int(found['samples_and_copies'].iloc[0]):,} bright"
+    return f"{place}\n{clouds:,} clouds\n{int(found['samples_and_copies'].iloc[0]):,} bright"
 
 
 @styled
@@ -91,7 +92,7 @@ def sub_maps_figure(tuned: submaps.FineTunedMap, titles: dict[int, str], print_w
     panel = inches(print_width) / PANELS_A_ROW[print_width]
     across = min(n, PANELS_A_ROW[print_width])
     down = -(-n // across)
-    figure = Figure(figsize=(panel * across, panel * 1.3 * down + 0.3), layout="constrained")
+    figure = Figure(figsize=(panel * across, (panel + 0.45) * down + 0.25), layout="constrained")
     panels = figure.subplots(down, across, squeeze=False).ravel()
     for axes, (neuron, submap) in zip(panels, sorted(tuned.submaps.items()), strict=False):
         draw_submap(axes, submap)
@@ -99,9 +100,9 @@ def sub_maps_figure(tuned: submaps.FineTunedMap, titles: dict[int, str], print_w
     for axes in panels[n:]:
         axes.set_axis_off()
     every_label = np.concatenate([submap.cloud for submap in tuned.submaps.values()])
-    figure.legend(
-        handles=cloud_legend(every_label), loc="outside lower center", ncols=2, handlelength=1.0, handleheight=1.0
-    )
+    dot = Line2D([], [], lw=0, marker="o", ms=3, color=CLEAR_COLOUR, label="distance to neighbours")
+    entries = [*cloud_legend(every_label), dot]
+    figure.legend(handles=entries, loc="outside lower center", ncols=3, handlelength=1, handleheight=1, columnspacing=1)
     return figure
 
 
@@ -109,10 +110,11 @@ def draw_submap(axes: Axes, submap: submaps.SubMap) -> None:
     """Labels of the sub-neurons as cells, and a dot in each by its distance to its neighbours."""
     size = submap.weights.shape[0]
     draw_cloud(axes, submap.cloud.reshape(size, size))
+    colours = np.where(submap.cloud == CLOUD, CLEAR_COLOUR, CLOUD_COLOUR)  # of the other label: seen on either
     distance = neighbour_distance(submap.weights)
     column, row = np.meshgrid(np.arange(size) + 1, np.arange(size) + 1)
     largest = distance.max() or 1.0
-    axes.scatter(column, row, s=9 * (distance / largest) ** 2, color="white", linewidth=0, zorder=3)
+    axes.scatter(column, row, s=9 * (distance / largest) ** 2, color=colours, linewidth=0, zorder=3)
     axes.set_xticks([])
     axes.set_yticks([])
 
