@@ -44,6 +44,7 @@ step python create_cloudmasks.py --DATA_DIR "$DATA_DIR" --CLASS_MAPS --CONFIDENC
 step python fine_tuning.py --DATA_DIR "$DATA_DIR" # bright sand of the cloud-free scene; the other one is held out
 step python evaluation_metrics.py --DATA_DIR "$DATA_DIR"
 
+step python visualization/sub_maps.py --DATA_DIR "$DATA_DIR" --WHERE_NONE skip
 for figure in Creating_hit_rate_maps neuron_label_maps Creating_component_planes U_matrix_creation \
     Creating_scatterplots neuron_spectra colored_cloudmasks quicklooks methodology_figure report; do
     step python "visualization/$figure.py" --DATA_DIR "$DATA_DIR"

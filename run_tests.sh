@@ -6,9 +6,11 @@ set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 source setup_environment.sh requirements.txt requirements-test.txt
 
-# The report's test drives a real browser; without one, and without the rights to install it, that test says it skips.
-if ! command -v chromium >/dev/null && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
-    (install_packages chromium) || true
+# Tests drive a real browser, and real windows on a display without a screen; without those, and without the rights to
+# install them, they say that they skip.
+if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+    command -v chromium >/dev/null || (install_packages chromium) || true
+    command -v Xvfb >/dev/null || (install_packages xvfb python3-tk) || true
 fi
 
 echo "== ruff"; ruff check .

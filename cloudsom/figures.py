@@ -7,7 +7,7 @@ Nothing here opens a window or needs a display unless a script is asked to show 
 import functools
 import signal
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ParamSpec
 
@@ -32,6 +32,9 @@ from cloudsom.settings import input_path
 
 #: Widths of a journal's column and page in inches (85 and 180 mm); figures are drawn at the size they are printed.
 COLUMN, PAGE = 85 / 25.4, 180 / 25.4
+
+#: What a sheet of several panels can be laid out for.
+PRINT_WIDTHS = {"page": PAGE, "column": COLUMN}
 
 #: Pixels per inch of a PNG, and of pictures within a PDF or SVG.
 DPI = 300
@@ -284,6 +287,13 @@ def masks_in(folder: Path) -> dict[str, Path]:
 # --- inputs and files -------------------------------------------------------------------------------------------------
 
 
+def inches(print_width: str) -> float:
+    """The width of a sheet, "page" or "column"; UserError for any other word."""
+    if print_width not in PRINT_WIDTHS:
+        raise UserError(f"PRINT_WIDTH: {print_width!r} is not one of {', '.join(PRINT_WIDTHS)}; correct the setting")
+    return PRINT_WIDTHS[print_width]
+
+
 def unscale(scaled: NDArray[np.float64], scaler: Any) -> NDArray[np.float64]:
     """The map's units back to reflectance; arrays (..., 13)."""
     return (scaled - scaler.min_) / scaler.scale_
@@ -320,13 +330,17 @@ def save(figure: Figure, path: Path, kind: str, dpi: int = DPI) -> None:
 
 @dataclass(frozen=True)
 class Portfolio:
-    """The figures of one script: where they go, what they are made of, in which formats, and whether they are shown."""
+    """The figures of one script: where they go, what they are made of, in which formats, and whether they are shown.
+
+    `dpi` are the pixels per inch of a PNG. Raises UserError for a format there is not, or no display to show them on.
+    """
 
     folder: Path
     made_by: stores.Recipe
     formats: Sequence[str] = ("png",)
     overwrite: bool = False
     show: bool = False
+    dpi: int = DPI
 
     def __post_init__(self) -> None:
         unknown = [kind for kind in self.formats if kind not in FORMATS]
@@ -336,32 +350,49 @@ class Portfolio:
         if self.show:
             _check_display()
 
+    def made_of(self, made_by: stores.Recipe) -> "Portfolio":
+        """The same for figures that are made of something else: of each product's own files."""
+        return replace(self, made_by=made_by)
+
     def files(self, name: str) -> list[Path]:
         """The files of figure `name`, one a format."""
         return [self.folder / f"{name}.{kind}" for kind in self.formats]
 
-    def finished(self, names: Iterable[str]) -> bool:
-        """Whether every figure is there and made of these very inputs and settings; says so, one line a file.
+    def lines(self, names: Iterable[str], text: str) -> str:
+        """What is said of the figures: a line a file."""
+        return "\n".join(f"{file}: {text}" for name in names for file in self.files(name))
+
+    def up_to_date(self, names: Iterable[str]) -> bool:
+        """Whether every figure is there and made of these very inputs and settings.
 
         Figures to be shown are always drawn. Raises UserError where a file is not this pipeline's (`stores.finished`).
         """
-        files = [file for name in names for file in self.files(name)]
-        done = [stores.finished(file, self.made_by, self.overwrite) for file in files]
-        if not all(done) or self.show:
-            return False
-        for file in files:
-            print(f"{file}: is up to date")
-        return True
+        done = [stores.finished(file, self.made_by, self.overwrite) for name in names for file in self.files(name)]
+        return all(done) and not self.show
 
-    def write(self, name: str, figure: Figure, title: str, alt: str) -> None:
-        """Write a figure in every format, its title and its description in words (`alt`) in its settings file."""
+    def finished(self, names: Sequence[str]) -> bool:
+        """`up_to_date`, and says so."""
+        done = self.up_to_date(names)
+        if done:
+            print(self.lines(names, "is up to date"))
+        return done
+
+    def keep(self, name: str, figure: Figure, title: str, alt: str) -> None:
+        """Write a figure in every format, its title and its description in words (`alt`) in its settings file.
+
+        Its window, where one is asked for, belongs to this process: figures to be shown are drawn by the main one.
+        """
         for file, kind in zip(self.files(name), self.formats, strict=True):
             with stores.product(file, self.made_by) as product:
-                save(figure, product.partial, kind)
+                save(figure, product.partial, kind, self.dpi)
                 product.results |= {"title": title, "alt": alt, "matplotlib": matplotlib.__version__}
-            print(f"{file}: {title}")
         if self.show:
             _add_window(figure, title)
+
+    def write(self, name: str, figure: Figure, title: str, alt: str) -> None:
+        """`keep`, and say what was written."""
+        self.keep(name, figure, title, alt)
+        print(self.lines([name], title))
 
     def show_windows(self) -> None:
         """Where windows were asked for, show them and wait until the last one is closed."""
@@ -377,6 +408,8 @@ def _check_display() -> None:
     """UserError unless matplotlib can open a window here."""
     import matplotlib.pyplot as plt
 
+    if plt.get_fignums():  # a window is open already, and switching might close it
+        return
     try:
         plt.switch_backend(matplotlib.get_backend())
     except ImportError:
@@ -391,7 +424,7 @@ def _add_window(figure: Figure, title: str) -> None:
     """Hand a figure drawn without pyplot to pyplot, which owns the windows."""
     import matplotlib.pyplot as plt
 
-    with _look():
+    with _look(), matplotlib.rc_context({"figure.max_open_warning": 0}):  # a window a scene is what was asked for
         window = plt.figure(FigureClass=lambda *args, **kwargs: figure)  # type: ignore[arg-type]
     if window.canvas.manager is not None:
         window.canvas.manager.set_window_title(title)

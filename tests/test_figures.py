@@ -1,25 +1,30 @@
 """The figures: pixels of small made maps, numbers against independent computations, scripts from end to end."""
 
 import io
+import os
 import shutil
-from collections.abc import Callable
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import make_spectra, run_script, write_reference, write_scene
+from conftest import ROOT, make_spectra, run_script, write_reference, write_scene
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from minisom import MiniSom
 from osgeo import gdal
-from PIL import Image
+from PIL import Image, ImageGrab
 from sklearn.preprocessing import MinMaxScaler
 
-from cloudsom import figures, labels, model, scores, stores, tables
+from cloudsom import figures, labels, model, scores, settings, stores, submaps, tables
 from cloudsom.bands import BANDS, CLASS_COLOURS, CLASSES, CLOUD, MASK_NODATA
 from cloudsom.bmu import find_bmus
 from cloudsom.errors import UserError
@@ -35,6 +40,7 @@ from visualization import (
     neuron_label_maps,
     neuron_spectra,
     quicklooks,
+    sub_maps,
 )
 
 # The authors' own map, decoded from their figure: row 1 on top.
@@ -131,6 +137,27 @@ def fine_tune(folder: Path) -> Path:
         mask, grid = read_mask(mask_file)
         mask[7, 10:20] = CLOUD
         write_mask(folder / "masks_finetuned" / mask_file.name, mask, grid)
+    return folder
+
+
+def tuned_map(inner: dict[int, submaps.SubMap], rows: int = 6, columns: int = 5) -> submaps.FineTunedMap:
+    """A corrected map of equal neurons, all cloud, with these sub-maps by flat position."""
+    n = rows * columns
+    labelled = model.LabelledMap(rows, columns, np.full(n, 50, np.uint8), np.full(n, CLOUD, np.uint8), np.ones(n))
+    return submaps.FineTunedMap(np.zeros((rows, columns, 13)), np.ones(13), np.zeros(13), labelled, inner)
+
+
+def made_submap(cloud: np.ndarray, size: int = 4) -> submaps.SubMap:
+    """A sub-map with these labels (size * size,), its sub-neurons at random places."""
+    weights = np.random.default_rng(2).random((size, size, 13))
+    return submaps.SubMap(np.zeros(13), np.eye(13), weights, cloud.astype(np.uint8))
+
+
+def split_neurons(folder: Path, neurons: tuple[int, ...]) -> Path:
+    """fine_tuning.py's map, with a sub-map in each of `neurons`, and its table, in a data folder."""
+    cloud = np.where(np.arange(16) < 5, 0, CLOUD)
+    submaps.save(folder / "neuron_labels_finetuned.npz", tuned_map({neuron: made_submap(cloud) for neuron in neurons}))
+    (folder / "flip_table.csv").write_text("row,column,cirrus,opaque_cloud,samples_and_copies\n1,2,30,400,1234\n")
     return folder
 
 
@@ -476,6 +503,46 @@ def test_neurons_never_hit_are_marked_and_named() -> None:
     assert pixel(figure, panel(figure, "(a)"), 2.3, 2) == rgb(figures.NO_CLASS_COLOUR)
 
 
+# --- sub-maps ---------------------------------------------------------------------------------------------------------
+
+
+def test_sub_maps_show_each_sub_neuron_in_the_colour_of_its_label() -> None:
+    cloud = np.full(16, CLOUD)
+    cloud[6] = 0  # second row, third column
+    tuned = tuned_map({7: made_submap(cloud), 3: made_submap(np.full(16, CLOUD))})
+    figure = sub_maps.sub_maps_figure(tuned, {7: "neuron (2, 3)", 3: "neuron (1, 4)"})
+    assert [axes.get_title() for axes in figure.axes if axes.get_title()] == ["neuron (1, 4)", "neuron (2, 3)"]
+    split, whole = panel(figure, "neuron (2, 3)"), panel(figure, "neuron (1, 4)")
+    assert pixel(figure, split, 3.35, 2.35) == rgb(figures.CLEAR_COLOUR)
+    assert pixel(figure, split, 2.35, 3.35) == rgb(figures.CLOUD_COLOUR)
+    assert pixel(figure, whole, 3.35, 2.35) == rgb(figures.CLOUD_COLOUR)
+    assert {"cloud (31)", "clear (1)"} <= {text.get_text() for text in words_of(figure)}
+
+
+def test_distances_of_sub_neurons_by_hand() -> None:
+    weights = np.zeros((2, 2, 13))
+    weights[0, 1, :2] = (3, 4)  # 5 from its two neighbours; the others are equal
+    assert sub_maps.neighbour_distance(weights).tolist() == [[2.5, 5.0], [0.0, 2.5]]
+
+
+def test_sub_maps_are_named_with_what_fell_on_them(data: Path) -> None:
+    call(sub_maps, split_neurons(data, (7,)))
+    words = (stores.read_record(data / "figures" / "sub_maps.png") or {})["results"]["alt"]
+    assert words == "1 sub-maps as grids of cells, cloud or clear; share of cloud cells: neuron (2, 3) 69%."
+    table = model.read_table(data / "flip_table.csv", ("row", "column"))
+    assert sub_maps.title_of(7, 5, table) == "neuron (2, 3)\n430 clouds\n1,234 bright"
+    assert sub_maps.title_of(8, 5, table) == "neuron (2, 4)"
+
+
+def test_a_map_without_sub_maps_is_refused_or_left_out(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    split_neurons(data, ())
+    with pytest.raises(UserError, match=r"neuron_labels_finetuned.npz: has no sub-maps; run .* --METHOD submaps"):
+        call(sub_maps, data)
+    call(sub_maps, data, WHERE_NONE="skip")
+    assert "has no sub-maps: their figure is left out" in capsys.readouterr().out
+    assert not (data / "figures" / "sub_maps.png").exists()
+
+
 # --- spectra ----------------------------------------------------------------------------------------------------------
 
 
@@ -565,11 +632,12 @@ def test_changes_between_two_masks_have_their_colours() -> None:
 SCRIPTS: dict[ModuleType, tuple[str, ...]] = {
     Creating_hit_rate_maps: ("hit_rate_maps", "hit_rate_map_total"),
     Creating_component_planes: ("component_planes", *(f"component_plane_{band}" for band in BANDS)),
-    Creating_scatterplots: ("scatterplot_B8_B11_all", "scatterplot_B8_B11_opaque_cloud"),
+    Creating_scatterplots: ("scatterplots_B8_B11", "scatterplot_B8_B11_all", "scatterplot_B8_B11_opaque_cloud"),
     U_matrix_creation: ("u_matrix",),
     neuron_label_maps: ("neuron_label_maps",),
     neuron_spectra: ("neuron_spectra",),
     methodology_figure: ("methodology",),
+    sub_maps: ("sub_maps",),
     quicklooks: ("quicklooks/SCENE_A_masks", "quicklooks/SCENE_B_masks"),
     colored_cloudmasks: ("colored_masks/SCENE_A_colored", "colored_cloudmasks_legend"),
 }
@@ -590,6 +658,7 @@ LEFT_OUT = {
 def test_script_writes_its_figures_once_with_words_for_them(
     script: ModuleType, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    split_neurons(data, (7,))
     call(script, data)
     assert LEFT_OUT.get(script, "") in capsys.readouterr().out
     written = {name: data / "figures" / f"{name}.png" for name in SCRIPTS[script]}
@@ -606,18 +675,35 @@ def test_script_writes_its_figures_once_with_words_for_them(
     assert [place.stat().st_mtime_ns for place in written.values()] == times
 
 
+def pages_and_columns(draw: Callable[[str], Figure]) -> tuple[Callable[[], Figure], ...]:
+    """A sheet of several panels at both widths."""
+    return (lambda: draw("page")), (lambda: draw("column"))
+
+
 @pytest.mark.parametrize(
     "draw",
     [
-        lambda: Creating_hit_rate_maps.hit_rate_maps(np.ones((20, 15, 6), int)),
+        *pages_and_columns(lambda width: Creating_hit_rate_maps.hit_rate_maps(np.full((20, 15, 6), 52_340), width)),
         lambda: Creating_hit_rate_maps.hit_rate_map(np.full((20, 15), 523_400)),
-        lambda: Creating_component_planes.component_planes(made_weights(), made_weights()),
+        *pages_and_columns(lambda w: Creating_component_planes.component_planes(made_weights(), made_weights(), w)),
         lambda: Creating_component_planes.component_plane(made_weights()[:, :, 0], made_weights()[:, :, 0], "B1"),
-        lambda: Creating_scatterplots.scatterplots(*made_scatter(), (0, 1, 0, 1), ("B8", "B11")),
+        *pages_and_columns(
+            lambda w: Creating_scatterplots.scatterplots(*made_scatter(), (0, 1, 0, 1), ("B8", "B11"), w)
+        ),
         lambda: Creating_scatterplots.scatterplot(*made_scatter(), (0, 1, 0, 1), ("B8a", "B11"), slice(4, 5)),
-        lambda: U_matrix_creation.u_matrix_figure(np.random.default_rng(0).random((20, 15))),
-        lambda: neuron_label_maps.neuron_label_maps(CLASSES_OF_AUTHORS, made_stages().cloud, made_stages().corrections),
-        lambda: neuron_spectra.neuron_spectra(*made_spectra_of_classes()),
+        *pages_and_columns(lambda width: U_matrix_creation.u_matrix_figure(made_weights()[:, :, 0], width)),
+        *pages_and_columns(
+            lambda width: neuron_label_maps.neuron_label_maps(
+                CLASSES_OF_AUTHORS, made_stages().cloud, made_stages().corrections, width
+            )
+        ),
+        *pages_and_columns(
+            lambda width: neuron_label_maps.neuron_label_maps(
+                np.where(np.eye(20, 15) > 0, 0, CLASSES_OF_AUTHORS), made_stages().cloud, None, width
+            )
+        ),
+        *pages_and_columns(lambda width: neuron_spectra.neuron_spectra(*made_spectra_of_classes(), width)),
+        *pages_and_columns(lambda width: sub_maps.sub_maps_figure(*made_sub_maps(), width)),
         lambda: methodology_figure.methodology_figure(made_stages(), ["988,404 spectra"], "S2A_" * 15),
         lambda: colored_cloudmasks.colored_mask(np.arange(100, dtype=np.uint8).reshape(10, 10) % 5),
         colored_cloudmasks.legend_figure,
@@ -630,6 +716,42 @@ def test_all_letters_are_at_least_7_points_and_none_is_cut_off(draw: Callable[[]
         assert text.get_fontsize() >= 7 and "$" not in text.get_text(), text.get_text()
     for side, edge in {"top": picture[0], "foot": picture[-1], "left": picture[:, 0], "right": picture[:, -1]}.items():
         assert (edge == 255).all(), side  # what is cut off leaves a trace on the edge
+
+
+def overlapping(figure: Figure) -> list[tuple[str, str]]:
+    """Pairs of texts of a figure that lie over each other."""
+    rendered(figure)
+    boxes = [(text.get_text(), text.get_window_extent().padded(-1)) for text in words_of(figure)]
+    return [(a, b) for i, (a, one) in enumerate(boxes) for b, other in boxes[:i] if one.overlaps(other)]
+
+
+@pytest.mark.parametrize("print_width", figures.PRINT_WIDTHS)
+def test_sheets_are_as_wide_as_asked_and_no_text_lies_over_another(print_width: str) -> None:
+    wide = {"page": 180, "column": 85}[print_width] / 25.4
+    sheets = {
+        "hits": Creating_hit_rate_maps.hit_rate_maps(np.full((20, 15, 6), 52_340), print_width),
+        "planes": Creating_component_planes.component_planes(made_weights(), made_weights() * 2, print_width),
+        "u": U_matrix_creation.u_matrix_figure(made_weights()[:, :, 0], print_width),
+        "labels": neuron_label_maps.neuron_label_maps(
+            CLASSES_OF_AUTHORS, made_stages().cloud, made_stages().corrections, print_width
+        ),
+        "spectra": neuron_spectra.neuron_spectra(*made_spectra_of_classes(), print_width),
+        "sub-maps": sub_maps.sub_maps_figure(*made_sub_maps(), print_width),
+    }
+    for name, sheet in sheets.items():
+        assert sheet.get_figwidth() == pytest.approx(wide), name
+        assert overlapping(sheet) == [], name
+
+
+def test_a_width_there_is_not_is_refused() -> None:
+    with pytest.raises(UserError, match="PRINT_WIDTH: 'poster' is not one of page, column"):
+        U_matrix_creation.u_matrix_figure(made_weights()[:, :, 0], "poster")
+
+
+def made_sub_maps() -> tuple[submaps.FineTunedMap, dict[int, str]]:
+    cloud = np.where(np.arange(16) < 5, 0, CLOUD)
+    inner = {neuron: made_submap(cloud) for neuron in (3, 7, 200, 256, 290, 299)}
+    return tuned_map(inner, 20, 15), dict.fromkeys(inner, "neuron (20, 15)\n52,345 clouds\n101,234 bright")
 
 
 def made_weights() -> np.ndarray:
@@ -668,12 +790,91 @@ def test_figures_use_fine_tuned_labels_where_there_are_some(data: Path, capsys: 
     assert (data / "figures" / "quicklooks" / "SCENE_A_masks_finetuned.png").is_file()
 
 
-def test_pdf_and_svg_are_written_where_asked(data: Path) -> None:
-    call(U_matrix_creation, data, FORMATS=["pdf", "svg"])
-    folder = data / "figures"
-    assert (folder / "u_matrix.pdf").read_bytes().startswith(b"%PDF")
-    assert b"<svg" in (folder / "u_matrix.svg").read_bytes()
-    assert not (folder / "u_matrix.png").exists()
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__.split(".")[-1])
+def test_pdf_and_svg_are_written_where_asked_with_letters_as_letters(script: ModuleType, data: Path) -> None:
+    split_neurons(data, (7,))
+    call(script, data, FORMATS=["pdf", "svg"], SINGLE_PLOTS=False, SINGLE_PLANES=False)
+    name = next(name for name in SCRIPTS[script] if (data / "figures" / f"{name}.pdf").exists())
+    pdf, svg = ((data / "figures" / f"{name}.{kind}").read_bytes() for kind in ("pdf", "svg"))
+    assert pdf.startswith(b"%PDF") and b"DejaVuSans" in pdf  # the typeface, so the text is no picture
+    assert b"<svg" in svg and b"DejaVuSans-" in svg
+    assert not list((data / "figures").rglob("*.png"))
+
+
+def test_every_script_that_draws_has_formats_and_windows() -> None:
+    for script in sorted((ROOT / "visualization").glob("*.py")):
+        names = {constant.name for constant in settings.read_constants(script.read_text(encoding="utf-8"))}
+        expected = {
+            "__init__.py": set(),
+            "add_georeference.py": set(),  # draws nothing
+            "report.py": {"SHOW"},  # a page, not a figure
+        }.get(script.name, {"FORMATS", "SHOW"})
+        assert names & {"FORMATS", "SHOW"} == expected, script.name
+
+
+# Each script, and a colour that one of its windows alone has.
+WINDOWS = {
+    U_matrix_creation: (253, 231, 37),
+    quicklooks: (255, 0, 200),
+    colored_cloudmasks: (0, 102, 204),
+    sub_maps: rgb(figures.CLEAR_COLOUR),
+}
+
+
+@pytest.fixture(scope="module")
+def display() -> Iterator[str]:
+    """A display without a screen."""
+    pytest.importorskip("tkinter", reason="python3-tk is not installed; no windows are tried")
+    if not shutil.which("Xvfb"):
+        pytest.skip("Xvfb is not installed (apt-get install xvfb); no windows are tried")
+    words = ["Xvfb", "-displayfd", "1", "-screen", "0", "1280x1024x24", "-nolisten", "tcp", "-noreset"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        assert server.stdout
+        yield f":{server.stdout.readline().strip()}"
+        server.terminate()
+
+
+def show(script: ModuleType, data: Path, display: str) -> None:
+    """Run a script with --SHOW until its colour is on the screen, then ask it to stop."""
+    words = [sys.executable, str(script.__file__), "--DATA_DIR", str(data), "--SHOW"]
+    env = {**os.environ, "DISPLAY": display, "MPLBACKEND": "tkagg"}
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env) as process:
+        seen, patience = False, time.monotonic() + 120
+        while not seen and process.poll() is None and time.monotonic() < patience:
+            time.sleep(0.2)
+            seen = is_on_screen(WINDOWS[script], display)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+    assert seen and process.returncode == -signal.SIGTERM, said
+
+
+@pytest.mark.parametrize("script", WINDOWS, ids=lambda script: script.__name__.split(".")[-1])
+def test_windows_show_the_figures_and_a_stop_request_closes_them(script: ModuleType, data: Path, display: str) -> None:
+    show(script, split_neurons(data, (7,)), display)
+    assert list((data / "figures").rglob("*.png"))
+
+
+def is_on_screen(colour: tuple[int, ...], display: str) -> bool:
+    return bool((np.asarray(ImageGrab.grab(xdisplay=display)) == colour).all(axis=2).any())
+
+
+@pytest.mark.parametrize("script", [quicklooks, colored_cloudmasks])
+def test_pictures_that_are_up_to_date_are_shown_all_the_same(script: ModuleType, data: Path, display: str) -> None:
+    call(script, data)
+    before = {place: place.read_bytes() for place in (data / "figures").rglob("*.*") if place.suffix != ".json"}
+    show(script, data, display)
+    assert {place: place.read_bytes() for place in before} == before
+
+
+def test_methodology_shows_the_scene_with_most_data(data: Path) -> None:
+    mask, grid = read_mask(data / "masks" / "SCENE_A_mask.tif")
+    mask[1:] = MASK_NODATA  # a sliver of a granule, and first by name
+    write_mask(data / "masks" / "SCENE_A_mask.tif", mask, grid)
+    call(methodology_figure, data)
+    picture = data / "figures" / "methodology.png"
+    assert "the scene SCENE_B" in (stores.read_record(picture) or {})["results"]["alt"]
+    call(methodology_figure, data, SCENE="SCENE_A")
+    assert "the scene SCENE_A" in (stores.read_record(picture) or {})["results"]["alt"]
 
 
 def test_script_runs_from_any_folder(data: Path, tmp_path: Path) -> None:
@@ -682,14 +883,16 @@ def test_script_runs_from_any_folder(data: Path, tmp_path: Path) -> None:
     assert (data / "figures" / "u_matrix.png").is_file()
 
 
-def test_show_without_a_display_is_refused(data: Path) -> None:
+@pytest.mark.parametrize("script", WINDOWS, ids=lambda script: script.__name__.split(".")[-1])
+def test_show_without_a_display_is_refused(script: ModuleType, data: Path) -> None:
     import matplotlib
 
     before = matplotlib.get_backend()
     matplotlib.use("agg")
     try:
         with pytest.raises(UserError, match="SHOW: there is no display"):
-            call(U_matrix_creation, data, SHOW=True)
+            call(script, split_neurons(data, (7,)), SHOW=True)
+        assert not (data / "figures").exists()
     finally:
         matplotlib.use(before)
 
@@ -707,11 +910,12 @@ def test_show_without_a_display_is_refused(data: Path) -> None:
         (quicklooks, "tiff/SCENE_B.tif", "1 of 2 products failed"),
         (quicklooks, "masks", "run step 9"),
         (colored_cloudmasks, "reference", "run step 6"),
+        (sub_maps, "flip_table.csv", "run fine_tuning.py"),
         (add_georeference, "masks", "holds no .tif files"),
     ],
 )
 def test_what_is_missing_is_named(script: ModuleType, gone: str, words: str, data: Path) -> None:
-    place = data / gone
+    place = split_neurons(data, (7,)) / gone
     shutil.rmtree(place) if place.is_dir() else place.unlink()
     with pytest.raises(UserError, match=words):
         call(script, data)
@@ -722,6 +926,9 @@ def test_what_is_missing_is_named(script: ModuleType, gone: str, words: str, dat
     [
         (U_matrix_creation, {"FORMATS": ["jpg"]}, "'jpg' is not one of png, pdf, svg"),
         (U_matrix_creation, {"FORMATS": []}, "FORMATS: none"),
+        (quicklooks, {"FORMATS": ["tif"]}, "'tif' is not one of png, pdf, svg"),
+        (colored_cloudmasks, {"FORMATS": ["tif"]}, "'tif' is not one of png, pdf, svg"),
+        (U_matrix_creation, {"PRINT_WIDTH": "A0"}, "PRINT_WIDTH: 'A0' is not one of page, column"),
         (Creating_scatterplots, {"X_BAND": "B13"}, "X_BAND: 'B13' is not a band"),
         (Creating_scatterplots, {"BIN_WIDTH": 0.0}, "BIN_WIDTH"),
         (quicklooks, {"WIDTH": 5}, "WIDTH"),

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_figures import call, fine_tune, make_run
+from test_figures import call, fine_tune, make_run, split_neurons
 
 import evaluation_metrics
 from cloudsom import model, stores
@@ -25,6 +26,7 @@ from visualization import (
     neuron_label_maps,
     quicklooks,
     report,
+    sub_maps,
 )
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -185,6 +187,45 @@ def test_report_refuses_a_broken_picture(whole_run: Path, tmp_path: Path) -> Non
         call(report, folder)
 
 
+def test_sub_maps_are_in_the_report_where_fine_tuning_has_made_some(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = split_neurons(make_run(tmp_path / "data", ("SCENE_A",)), (7,))
+    call(report, folder)
+    assert "left out: sub_maps (python visualization/sub_maps.py)" in capsys.readouterr().out
+    call(sub_maps, folder)
+    call(report, folder)
+    assert "left out: sub_maps" not in capsys.readouterr().out
+    [picture] = [image for image in page_of(folder).all("img") if "sub-maps" in image["alt"]]
+    assert "neuron (2, 3) 69%" in picture["alt"]
+    split_neurons(folder, ())  # fine-tuned again, without sub-maps: the figure is of another run
+    call(report, folder)
+    assert "left out: sub_maps" not in capsys.readouterr().out
+    assert not [image for image in page_of(folder).all("img") if "sub-maps" in image["alt"]]
+
+
+def show_report(folder: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """report.py --SHOW as a user starts it, in an environment of these variables alone."""
+    words = [sys.executable, str(report.__file__), "--DATA_DIR", str(folder), "--SHOW"]
+    return subprocess.run(words, capture_output=True, text=True, env=environment, timeout=120)
+
+
+def test_show_opens_the_report_in_the_browser(whole_run: Path, tmp_path: Path) -> None:
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\nprintf %s "$1" > "{tmp_path}/opened"\n')
+    browser.chmod(0o755)
+    done = show_report(whole_run, BROWSER=f"{browser} %s", PATH=os.environ["PATH"])
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "opened").read_text() == (whole_run / "report.html").resolve().as_uri()
+    assert "is up to date" in done.stdout
+
+
+def test_show_without_a_browser_says_so(whole_run: Path, tmp_path: Path) -> None:
+    done = show_report(whole_run, PATH=str(tmp_path))
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.startswith("report.py: error: SHOW: no browser was found here; open ")
+
+
 # --- the page in a browser --------------------------------------------------------------------------------------------
 
 
@@ -259,7 +300,8 @@ class Browser:
     def click(self, selector: str) -> None:
         """Click the middle of an element with the mouse."""
         place = self.run(
-            f"(() => {{const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'center'}});"
+            f"(() => {{const e = document.querySelector({json.dumps(selector)});"
+            "e.scrollIntoView({block: 'center', behavior: 'instant'});"
             "const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]})()"
         )
         for kind in ("mousePressed", "mouseReleased"):

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is besi
 
 from cloudsom import model, stores
 from cloudsom.bands import BANDS, WAVELENGTHS_NM
-from cloudsom.figures import COLUMN, PAGE, Portfolio, add_colour_bar, draw_cells, styled, unscale
+from cloudsom.figures import COLUMN, Portfolio, add_colour_bar, draw_cells, inches, styled, unscale
 from cloudsom.settings import existing, path, run, snapshot
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
@@ -33,6 +33,10 @@ DATA_DIR = "data"  # folder everything is read from and written to
 SOM_FILE = "SOM_trained.p"  # step 3's map
 SCALER_FILE = "scaler.p"  # step 2's scaler
 FIGURES_DIR = "figures"  # where the pictures go
+
+# layout
+PRINT_WIDTH = "page"  # one of: page, column
+# a journal's page (180 mm) or column (85 mm); letters are as large in both, column has fewer panels beside each other
 
 # running
 SINGLE_PLANES = True  # write each band's plane as a picture of its own too
@@ -54,7 +58,7 @@ def main() -> None:
         return
     scaled = model.load_som(inputs["SOM_FILE"]).get_weights()
     reflectance = unscale(scaled, model.load_scaler(inputs["SCALER_FILE"]))
-    figure = component_planes(scaled, reflectance)
+    figure = component_planes(scaled, reflectance, PRINT_WIDTH)
     portfolio.write("component_planes", figure, "Component planes of the 13 bands", describe(reflectance))
     for i, band in enumerate(singles):
         figure = component_plane(scaled[:, :, i], reflectance[:, :, i], heading(i))
@@ -64,18 +68,23 @@ def main() -> None:
 
 
 @styled
-def component_planes(scaled: NDArray[np.float64], reflectance: NDArray[np.float64]) -> Figure:
+def component_planes(
+    scaled: NDArray[np.float64], reflectance: NDArray[np.float64], print_width: str = "page"
+) -> Figure:
     """One panel a band, from the weights (rows, columns, 13) in scaled units and in reflectance."""
     rows, columns, n_bands = scaled.shape
     room = ConstrainedLayoutEngine(w_pad=0.09)  # inches: the last number of a colour bar stands beyond its end
-    figure = Figure(figsize=(PAGE, 3 * (PAGE / 5 * 0.8 * rows / columns + 0.72)), layout=room)
-    panels = list(figure.subplots(3, 5).flat)
+    width, wide = inches(print_width), print_width == "page"
+    down, across, share, below, n_ticks = (3, 5, 0.8, 0.25, 3) if wide else (5, 3, 0.66, 0.42, 2)
+    figure = Figure(figsize=(width, down * (width / across * share * rows / columns + 0.72)), layout=room)
+    panels = list(figure.subplots(down, across).flat)
     for i in range(n_bands):
-        draw_plane(panels[i], scaled[:, :, i], reflectance[:, :, i])
+        draw_plane(panels[i], scaled[:, :, i], reflectance[:, :, i], below, n_ticks)
         panels[i].set_title(heading(i))
     for axes in panels[n_bands:]:
         axes.set_axis_off()
-    panels[n_bands].text(0, 0.5, "Colour bars\nabove: scaled units\nbelow: reflectance", va="center", linespacing=1.7)
+    words = "Colour bars\nabove: scaled units\nbelow: reflectance"
+    panels[n_bands].text(0, 0.5, words, va="center", linespacing=1.7, in_layout=False)
     return figure
 
 
@@ -83,7 +92,7 @@ def component_planes(scaled: NDArray[np.float64], reflectance: NDArray[np.float6
 def component_plane(scaled: NDArray[np.float64], reflectance: NDArray[np.float64], title: str) -> Figure:
     """One band's plane, from its weights (rows, columns) in scaled units and in reflectance."""
     rows, columns = scaled.shape
-    figure = Figure(figsize=(COLUMN * 0.8, COLUMN * 0.72 * rows / columns * 1.2 + 0.6), layout="constrained")
+    figure = Figure(figsize=(COLUMN * 0.8, COLUMN * 0.72 * rows / columns * 1.12 + 0.5), layout="constrained")
     axes = figure.subplots()
     draw_plane(axes, scaled, reflectance, below=0.14, n_ticks=5).set_label("above: scaled units; below: reflectance")
     axes.set_title(title)

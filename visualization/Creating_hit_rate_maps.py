@@ -1,7 +1,7 @@
 """Hit-rate maps: how many training spectra of each class fall on each neuron (paper, section 2.2, stage 2).
 
     python visualization/Creating_hit_rate_maps.py
-    python visualization/Creating_hit_rate_maps.py --FORMATS png pdf
+    python visualization/Creating_hit_rate_maps.py --PRINT_WIDTH column --FORMATS png pdf
 
 reads   HIT_MAPS_CSV                       step 5's table
 writes  FIGURES_DIR/hit_rate_maps.png      six panels, one a class
@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is besi
 
 from cloudsom import model, stores
 from cloudsom.bands import CLASSES
-from cloudsom.figures import COLUMN, PAGE, Portfolio, add_colour_bar, draw_cells, styled
+from cloudsom.figures import COLUMN, Portfolio, add_colour_bar, draw_cells, inches, styled
 from cloudsom.labels import CLASS_CODES
 from cloudsom.settings import existing, path, run, snapshot
 
@@ -30,6 +30,10 @@ from cloudsom.settings import existing, path, run, snapshot
 DATA_DIR = "data"  # folder everything is read from and written to
 HIT_MAPS_CSV = "hit_maps.csv"  # step 5's counts a neuron and class
 FIGURES_DIR = "figures"  # where the pictures go
+
+# layout
+PRINT_WIDTH = "page"  # one of: page, column
+# a journal's page (180 mm) or column (85 mm); letters are as large in both, column has fewer panels beside each other
 
 # running
 FORMATS = ["png"]  # png (300 dpi), pdf, svg: one or more
@@ -49,7 +53,8 @@ def main() -> None:
         return
     counts, rows, columns = model.read_hit_maps(hit_maps_csv)
     counts = counts.reshape(rows, columns, -1)
-    portfolio.write("hit_rate_maps", hit_rate_maps(counts), "Hit-rate maps of the six classes", describe(counts))
+    figure = hit_rate_maps(counts, PRINT_WIDTH)
+    portfolio.write("hit_rate_maps", figure, "Hit-rate maps of the six classes", describe(counts))
     total = counts.sum(axis=2)
     alt = f"Map of {rows} x {columns} neurons coloured by all their training spectra: {peak(total)}"
     portfolio.write("hit_rate_map_total", hit_rate_map(total), "Hit-rate map of all classes", alt)
@@ -57,12 +62,13 @@ def main() -> None:
 
 
 @styled
-def hit_rate_maps(counts: NDArray[np.integer]) -> Figure:
+def hit_rate_maps(counts: NDArray[np.integer], print_width: str = "page") -> Figure:
     """Six panels in the paper's order, from counts (rows, columns, 6) in the order of `CLASS_CODES`."""
     rows, columns, _ = counts.shape
-    panel_width = PAGE / 3
-    figure = Figure(figsize=(PAGE, 2 * (panel_width * 0.66 * rows / columns + 0.3)), layout="constrained")
-    for axes, (name, code) in zip(figure.subplots(2, 3).flat, PANELS.items(), strict=True):
+    width = inches(print_width)
+    down, across, share = (2, 3, 0.66) if print_width == "page" else (3, 2, 0.6)
+    figure = Figure(figsize=(width, down * (width / across * share * rows / columns + 0.3)), layout="constrained")
+    for axes, (name, code) in zip(figure.subplots(down, across).flat, PANELS.items(), strict=True):
         draw_counts(axes, counts[:, :, CLASS_CODES.index(code)])
         axes.set_title(f"{name} {CLASSES[code]}")
     return figure

@@ -35,7 +35,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is besi
 from cloudsom import model, stores, tables
 from cloudsom.bands import BANDS, CLASSES
 from cloudsom.errors import UserError
-from cloudsom.figures import BRIGHT_COLOUR, COLUMN, PAGE, Portfolio, optional_input, read_corrections, styled, unscale
+from cloudsom.figures import (
+    BRIGHT_COLOUR,
+    COLUMN,
+    Portfolio,
+    inches,
+    optional_input,
+    read_corrections,
+    styled,
+    unscale,
+)
 from cloudsom.labels import CLASS_CODES
 from cloudsom.progress import progress
 from cloudsom.settings import existing, path, run, snapshot
@@ -58,6 +67,8 @@ BIN_WIDTH = 0.004  # reflectance; side of the squares spectra are counted in
 FRAME_SHARE = 0.999  # share of the spectra the frame holds in each band; the rest is outside it, and its number told
 LINE = "order"  # one of: order, grid, none
 # order: one line through the neurons row by row, as in the paper; grid: neighbours joined, which shows the map's folds
+PRINT_WIDTH = "page"  # one of: page, column
+# a journal's page (180 mm) or column (85 mm); letters are as large in both, column has fewer panels beside each other
 
 # running
 SINGLE_PLOTS = True  # write each plot as a picture of its own too
@@ -109,7 +120,7 @@ def main() -> None:
     ranges = [(scaler.data_min_[band], scaler.data_max_[band]) for band in (x, y)]
     density = count(tables.read_spectra(inputs["TRAINING_CSV"]), x, y, *(edges(*r, BIN_WIDTH) for r in ranges))
     frame = frame_of(density, neurons, FRAME_SHARE)
-    figure = scatterplots(density, neurons, frame, (X_BAND, Y_BAND))
+    figure = scatterplots(density, neurons, frame, (X_BAND, Y_BAND), PRINT_WIDTH)
     alt = describe(density.counts, neurons, "one of all, one a class")
     portfolio.write(f"scatterplots_{suffix}", figure, f"Scatterplots of {X_BAND} against {Y_BAND}", alt)
     for name, part in plots.items():
@@ -241,11 +252,16 @@ def scatterplot(
 
 @styled
 def scatterplots(
-    density: Density, neurons: Neurons, frame: tuple[float, float, float, float], bands: tuple[str, str]
+    density: Density,
+    neurons: Neurons,
+    frame: tuple[float, float, float, float],
+    bands: tuple[str, str],
+    print_width: str = "page",
 ) -> Figure:
-    """Seven plots at page width: all classes, then each one; one scale of counts for all."""
-    figure = Figure(figsize=(PAGE, PAGE * 0.56), layout="constrained")
-    panels = figure.subplots(2, 4, sharex=True, sharey=True)
+    """Seven plots: all classes, then each one; one scale of counts for all."""
+    width, down, across = inches(print_width), *((2, 4) if print_width == "page" else (4, 2))
+    figure = Figure(figsize=(width, width / across * down * 1.12), layout="constrained")
+    panels = figure.subplots(down, across, sharex=True, sharey=True)
     parts = [slice(None), *(slice(i, i + 1) for i in range(len(CLASS_CODES)))]
     for axes, part in zip(panels.flat, parts, strict=False):
         chosen = Density(density.x_edges, density.y_edges, density.counts[part])

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is besi
 
 from cloudsom import model, stores
 from cloudsom.errors import UserError
-from cloudsom.figures import PAGE, Portfolio, add_colour_bar, draw_cells, styled
+from cloudsom.figures import Portfolio, add_colour_bar, draw_cells, inches, styled
 from cloudsom.settings import existing, path, run, snapshot
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
@@ -28,6 +28,10 @@ from cloudsom.settings import existing, path, run, snapshot
 DATA_DIR = "data"  # folder everything is read from and written to
 SOM_FILE = "SOM_trained.p"  # step 3's map
 FIGURES_DIR = "figures"  # where the pictures go
+
+# layout
+PRINT_WIDTH = "page"  # one of: page, column
+# a journal's page (180 mm) or column (85 mm); letters are as large in both, column has fewer panels beside each other
 
 # running
 FORMATS = ["png"]  # png (300 dpi), pdf, svg: one or more
@@ -46,7 +50,8 @@ def main() -> None:
     if weights.shape[0] * weights.shape[1] < 2:
         raise UserError(f"{som_file}: a map of one neuron has no neighbours to compare")
     distances = u_matrix(weights)
-    portfolio.write("u_matrix", u_matrix_figure(distances), "U-matrix and its natural logarithm", describe(distances))
+    figure = u_matrix_figure(distances, PRINT_WIDTH)
+    portfolio.write("u_matrix", figure, "U-matrix and its natural logarithm", describe(distances))
     portfolio.show_windows()
 
 
@@ -69,16 +74,18 @@ def u_matrix(weights: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @styled
-def u_matrix_figure(distances: NDArray[np.float64]) -> Figure:
+def u_matrix_figure(distances: NDArray[np.float64], print_width: str = "page") -> Figure:
     """Two panels: distances (rows, columns) and their natural logarithm; a distance of 0 has none and is left grey."""
     rows, columns = distances.shape
     logarithms = np.log(distances, out=np.full_like(distances, np.nan), where=distances > 0)
-    figure = Figure(figsize=(PAGE, PAGE / 2 * 0.72 * rows / columns + 0.3), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    add_colour_bar(left, draw_cells(left, distances), "mean distance to neighbours (scaled units)")
-    add_colour_bar(right, draw_cells(right, logarithms), "ln(mean distance)")
-    left.set_title("(a) U-matrix")
-    right.set_title("(b) its natural logarithm")
+    width, down, across = inches(print_width), *((1, 2) if print_width == "page" else (2, 1))
+    height = down * (width / across * 0.72 * rows / columns + 0.3)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    first, second = figure.subplots(down, across)
+    add_colour_bar(first, draw_cells(first, distances), "mean distance to neighbours (scaled units)")
+    add_colour_bar(second, draw_cells(second, logarithms), "ln(mean distance)")
+    first.set_title("(a) U-matrix")
+    second.set_title("(b) its natural logarithm")
     return figure
 
 

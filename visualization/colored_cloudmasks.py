@@ -1,6 +1,7 @@
 """Masks coloured by what is right and wrong in them: TP, TN, FN and FP against the reference masks (paper's colours).
 
     python visualization/colored_cloudmasks.py
+    python visualization/colored_cloudmasks.py --PRODUCTS NAME --FORMATS png pdf --SHOW
 
 reads   MASK_DIR/NAME_mask.tif                                    step 9's masks
         MASK_FINETUNED_DIR/NAME_mask.tif                          fine_tuning.py's masks, where there are any
@@ -25,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is besi
 from cloudsom import stores
 from cloudsom.bands import CLOUD, MASK_NODATA
 from cloudsom.errors import UserError
-from cloudsom.figures import COLUMN, Portfolio, find_masks, save, styled
+from cloudsom.figures import COLUMN, Portfolio, find_masks, styled
 from cloudsom.jobs import Job, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.rasters import Grid, read_mask, write_layer
 from cloudsom.references import find_references, read_reference
@@ -46,6 +47,8 @@ LEFT_OUT_CODES = [0, 1]  # reference codes that are not scored: no data, not use
 
 # running
 WORKERS = 0  # processes; 0: one a processor. A worker needs about 0.5 GB for a full tile at 60 m
+FORMATS = ["png"]  # of the pictures: png (300 dpi), pdf, svg: one or more
+SHOW = False  # open the pictures in windows too; they are then drawn one after the other
 OVERWRITE = False  # make again what is finished
 # --- end of constants -------------------------------------------------------------------------------------------------
 
@@ -61,16 +64,15 @@ OUTCOMES = {
 
 
 def main() -> None:
-    references = find_references(path(DATA_DIR, REFERENCE_DIR))
-    figures_dir, settings = path(DATA_DIR, FIGURES_DIR), snapshot(globals())
+    references, settings = find_references(path(DATA_DIR, REFERENCE_DIR)), snapshot(globals())
+    portfolio = Portfolio(path(DATA_DIR, FIGURES_DIR), stores.recipe(settings, {}), FORMATS, OVERWRITE, SHOW)
     codes = tuple(CLOUD_CODES), tuple(LEFT_OUT_CODES)
     jobs = []
     for kind, masks in find_masks(path(DATA_DIR, MASK_DIR), path(DATA_DIR, MASK_FINETUNED_DIR), PRODUCTS).items():
         for name, mask in masks.items():
             if name in references:
                 inputs = {f"{kind} {name}": mask, f"reference {name}": references[name]}
-                target = figures_dir / f"colored_{mask.parent.name}" / f"{name}_colored.tif"
-                jobs.append(Job(name, (settings, name, inputs, codes, target, OVERWRITE)))
+                jobs.append(Job(name, (settings, name, inputs, codes, portfolio)))
             else:
                 print(f"{mask}: has no reference in {path(DATA_DIR, REFERENCE_DIR)}, left out")
     if not jobs:
@@ -78,13 +80,13 @@ def main() -> None:
             f"{path(DATA_DIR, REFERENCE_DIR)}: has no reference for any mask in {MASK_DIR}; run step 6, or name the "
             "reference folders as the products"
         )
-    portfolio = Portfolio(figures_dir, stores.recipe(settings, {}), overwrite=OVERWRITE)
     if not portfolio.finished(["colored_cloudmasks_legend"]):
         words = "; ".join(f"{name}: {meaning}" for name, meaning, _ in OUTCOMES.values())
         portfolio.write("colored_cloudmasks_legend", legend_figure(), "Legend of the coloured masks", words)
-    outcomes = run_jobs(colour_mask, jobs, WORKERS, "colouring")
-    for line in results_or_errors(outcomes):
-        print(line)
+    outcomes = run_jobs(colour_mask, jobs, 1 if SHOW else WORKERS, "colouring")
+    for lines in results_or_errors(outcomes):
+        print(lines)
+    portfolio.show_windows()
     raise_if_any_failed(outcomes)
 
 
@@ -93,29 +95,28 @@ def colour_mask(
     name: str,
     inputs: dict[str, Path],
     codes: tuple[tuple[int, ...], tuple[int, ...]],
-    target: Path,
-    overwrite: bool,
+    portfolio: Portfolio,
 ) -> str:
-    """Write one product's coloured mask and its picture; returns a line of summary.
+    """Write one product's coloured mask and its picture; returns a line of summary a file.
 
     `inputs` are its mask and its reference by role; `codes` the reference codes of cloud, and those left out.
     """
     made_by = stores.recipe(settings, inputs)
+    portfolio = portfolio.made_of(made_by)
     mask_file, reference_file = inputs.values()
-    image = target.with_suffix(".png")
-    records = [stores.finished(product, made_by, overwrite) for product in (target, image)]
-    if all(records):
-        return f"{target}: is up to date; {records[0]['results']['summary']}"  # type: ignore[index]
+    image = f"colored_{mask_file.parent.name}/{name}_colored"
+    target = portfolio.folder / f"{image}.tif"
+    record, drawn = stores.finished(target, made_by, portfolio.overwrite), portfolio.up_to_date([image])
+    if record and drawn:
+        return f"{target}: is up to date; {record['results']['summary']}"
     mask, grid = read_mask(mask_file)
     outcomes = outcomes_of(mask, read_reference(reference_file, mask_file, grid), *codes)
     with stores.product(target, made_by) as product:
         write_outcomes(product.partial, outcomes, grid, name)
         product.results["summary"] = summary(outcomes)
-    with stores.product(image, made_by) as product:
-        save(colored_mask(outcomes), product.partial, "png")
-        title = f"{name}: right and wrong pixels ({mask_file.parent.name})"
-        product.results |= {"title": title, "alt": f"{title}: {summary(outcomes)}"}
-    return f"{target}: {summary(outcomes)}"
+    title = f"{name}: right and wrong pixels ({mask_file.parent.name})"
+    portfolio.keep(image, colored_mask(outcomes), title, f"{title}: {summary(outcomes)}")
+    return f"{target}: {summary(outcomes)}\n{portfolio.lines([image], 'the same as a picture')}"
 
 
 def write_outcomes(target: Path, outcomes: NDArray[np.uint8], grid: Grid, name: str) -> None:

@@ -1,7 +1,8 @@
 """The method in one picture, stage by stage, from your own run (the paper's methodology figure).
 
 Stage 1: the trained map. Stage 2: hit maps, labels by majority vote, and the mask they give. Stage 3: the labels after
-fine-tuning, what they change, and the final mask. Stage 3 is left out where nothing is fine-tuned yet.
+fine-tuning, what they change, and the final mask. Stage 3 is left out where nothing is fine-tuned yet. The figure
+is drawn for a page's width (180 mm).
 
     python visualization/methodology_figure.py
     python visualization/methodology_figure.py --SCENE S2A_MSIL1C_20170430T103021_N0205_R108_T32UPV_20170430T103024
@@ -68,7 +69,7 @@ MASK_FINETUNED_DIR = "masks_finetuned"  # fine_tuning.py's masks
 FIGURES_DIR = "figures"  # where the picture goes
 
 # scene
-SCENE: str | None = None  # name of the product to show; None: the first one that has a mask
+SCENE: str | None = None  # name of the product to show; None: the one whose mask has most pixels with data
 BRIGHTEST = 0.5  # reflectance shown as white
 GAMMA = 1.7  # above 1 lifts dark surfaces
 
@@ -139,9 +140,9 @@ def find_inputs() -> tuple[str, dict[str, Path]]:
     }
     mask_dir = path(DATA_DIR, MASK_DIR)
     masks = choose_products(masks_in(mask_dir), [SCENE] if SCENE else [], mask_dir, "run step 9 (create_cloudmasks.py)")
-    name, mask = next(iter(masks.items()))
+    name = most_data(masks)
     image = existing(DATA_DIR, f"{TIFF_DIR}/{name}.tif", "run step 7, or choose another SCENE")
-    inputs |= {f"{SOM1} {name}": mask, f"image {name}": image}
+    inputs |= {f"{SOM1} {name}": masks[name], f"image {name}": image}
     labels = optional_input(DATA_DIR, NEURON_LABELS_FINETUNED_CSV)
     final = optional_input(DATA_DIR, f"{MASK_FINETUNED_DIR}/{name}_mask.tif")
     if labels and final:
@@ -149,6 +150,13 @@ def find_inputs() -> tuple[str, dict[str, Path]]:
     else:
         print(f"no {path(DATA_DIR, NEURON_LABELS_FINETUNED_CSV)}, or no final mask of {name}: stage 3 is left out")
     return name, inputs
+
+
+def most_data(masks: dict[str, Path]) -> str:
+    """The product whose mask has most pixels with data, the first by name where several do: no sliver of a granule."""
+    if len(masks) == 1:
+        return next(iter(masks))
+    return max(masks, key=lambda name: int((read_mask(masks[name])[0] != MASK_NODATA).sum()))
 
 
 def read_stages(inputs: dict[str, Path], name: str) -> Stages:

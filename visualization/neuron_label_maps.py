@@ -22,13 +22,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is besi
 from cloudsom import model, stores
 from cloudsom.bands import CLASSES, CLOUD
 from cloudsom.figures import (
-    PAGE,
     Corrections,
     Portfolio,
     class_legend,
     cloud_legend,
     draw_classes,
     draw_cloud,
+    inches,
     optional_input,
     read_corrections,
     styled,
@@ -41,6 +41,10 @@ DATA_DIR = "data"  # folder everything is read from and written to
 NEURON_LABELS_CSV = "neuron_labels.csv"  # step 5's labels
 NEURON_LABELS_FINETUNED_CSV = "neuron_labels_finetuned.csv"  # corrected labels; without them panel (c) is left out
 FIGURES_DIR = "figures"  # where the picture goes
+
+# layout
+PRINT_WIDTH = "page"  # one of: page, column
+# a journal's page (180 mm) or column (85 mm); letters are as large in both, column has fewer panels beside each other
 
 # running
 FORMATS = ["png"]  # png (300 dpi), pdf, svg: one or more
@@ -64,14 +68,17 @@ def main() -> None:
     shape = labels.rows, labels.columns
     classes, cloud = labels.classes.reshape(shape), labels.cloud.reshape(shape)
     corrections = read_corrections(labels, finetuned_csv) if finetuned_csv else None
-    figure = neuron_label_maps(classes, cloud, corrections)
+    figure = neuron_label_maps(classes, cloud, corrections, PRINT_WIDTH)
     portfolio.write("neuron_label_maps", figure, "Labels of the neurons", describe(classes, cloud, corrections))
     portfolio.show_windows()
 
 
 @styled
 def neuron_label_maps(
-    classes: NDArray[np.integer], cloud: NDArray[np.integer], corrections: Corrections | None = None
+    classes: NDArray[np.integer],
+    cloud: NDArray[np.integer],
+    corrections: Corrections | None = None,
+    print_width: str = "page",
 ) -> Figure:
     """Two panels, or three with the corrections of fine-tuning; arrays are (rows, columns).
 
@@ -80,26 +87,33 @@ def neuron_label_maps(
     """
     rows, columns = classes.shape
     n = 2 if corrections is None else 3
-    figure = Figure(figsize=(PAGE * n / 3, PAGE / 3 * 0.9 * rows / columns + 0.95), layout="constrained")
-    panels = figure.subplots(1, n)
+    down, across, legend_columns = (1, n, 2) if print_width == "page" else (n - 1, 2, 1)
+    panel = inches(print_width) / (3 if print_width == "page" else 2)
+    lines = -(-len(class_legend(classes)) // legend_columns)
+    height = down * (panel * 0.88 * rows / columns + 0.42 + 0.165 * lines)  # inches: map, title and ticks, legend
+    figure = Figure(figsize=(panel * across, height), layout="constrained")
+    panels = figure.subplots(down, across).ravel()
+    for empty in panels[n:]:
+        empty.set_axis_off()
     draw_classes(panels[0], classes)
-    add_legend(panels[0], "(a) class", class_legend(classes))
+    add_legend(panels[0], "(a) class", class_legend(classes), legend_columns)
     draw_cloud(panels[1], cloud)
-    add_legend(panels[1], "(b) cloud or clear", cloud_legend(cloud))
+    add_legend(panels[1], "(b) cloud or clear", cloud_legend(cloud), legend_columns)
     if corrections is not None:
         draw_cloud(panels[2], cloud, corrections)
-        add_legend(panels[2], "(c) fine-tuned", cloud_legend(cloud, corrections))
+        add_legend(panels[2], "(c) fine-tuned", cloud_legend(cloud, corrections), legend_columns)
     return figure
 
 
-def add_legend(axes: Axes, title: str, entries: list[Patch]) -> None:
+def add_legend(axes: Axes, title: str, entries: list[Patch], legend_columns: int) -> None:
     """Title above a map, its legend below it."""
     axes.set_title(title)
+    axes.set_anchor("N")  # what room is over is below the legend
     axes.legend(
         handles=entries,
         loc="upper center",
         bbox_to_anchor=(0.5, -0.07),
-        ncols=2,
+        ncols=legend_columns,
         handlelength=1.0,
         handleheight=1.0,
         columnspacing=1.0,

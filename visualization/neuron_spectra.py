@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -25,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is besi
 from cloudsom import model, stores, tables
 from cloudsom.bands import BANDS, CLASSES, N_BANDS, NO_CLASS, WAVELENGTHS_NM
 from cloudsom.errors import UserError
-from cloudsom.figures import BRIGHT_COLOUR, PAGE, Portfolio, optional_input, read_corrections, styled, unscale
+from cloudsom.figures import BRIGHT_COLOUR, Portfolio, inches, optional_input, read_corrections, styled, unscale
 from cloudsom.labels import CLASS_CODES
 from cloudsom.progress import progress
 from cloudsom.settings import existing, path, run, snapshot
@@ -44,6 +45,8 @@ FIGURES_DIR = "figures"  # where the picture goes
 # what is plotted
 NEURONS: list[str] = []  # neurons as row,column counted from 1, as the maps' ticks do
 # none named: of each class the neuron that most spectra of the class fall on
+PRINT_WIDTH = "page"  # one of: page, column
+# a journal's page (180 mm) or column (85 mm); letters are as large in both, column has fewer panels beside each other
 
 # running
 FORMATS = ["png"]  # png (300 dpi), pdf, svg: one or more
@@ -110,7 +113,7 @@ def main() -> None:
     neurons = [Neuron(r + 1, c + 1, int(classes[r, c]), weights[r, c]) for r, c in places]
     bright = weights[read_corrections(labels, finetuned_csv).bright] if finetuned_csv else np.empty((0, N_BANDS))
     spectra = class_spectra(tables.read_spectra(inputs["TRAINING_CSV"]))
-    figure, alt = neuron_spectra(spectra, neurons, bright), describe(spectra, neurons, bright)
+    figure, alt = neuron_spectra(spectra, neurons, bright, PRINT_WIDTH), describe(spectra, neurons, bright)
     portfolio.write("neuron_spectra", figure, "Spectra of the classes and of neurons", alt)
     portfolio.show_windows()
 
@@ -163,9 +166,12 @@ def class_spectra(blocks: Iterable[tuple[NDArray[np.floating], NDArray[np.intege
 
 
 @styled
-def neuron_spectra(spectra: ClassSpectra, neurons: list[Neuron], bright: NDArray[np.float64]) -> Figure:
+def neuron_spectra(
+    spectra: ClassSpectra, neurons: list[Neuron], bright: NDArray[np.float64], print_width: str = "page"
+) -> Figure:
     """(a) mean of each class with its standard deviation, (b) neurons, and `bright` ones (n, 13) as thin red lines."""
-    figure = Figure(figsize=(PAGE, PAGE * 0.78), layout="constrained")
+    width, wide = inches(print_width), print_width == "page"
+    figure = Figure(figsize=(width, width * 0.78 if wide else width * 2.1), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, sharey=True)
     for i, code in enumerate(CLASS_CODES):
         if spectra.number[i]:
@@ -178,16 +184,19 @@ def neuron_spectra(spectra: ClassSpectra, neurons: list[Neuron], bright: NDArray
     for neuron in neurons:
         name = CLASSES.get(neuron.code, "never hit")
         draw(below, neuron.spectrum, neuron.code, f"({neuron.row}, {neuron.column}) {name}")
-    above.set_title("(a) classes: mean, shaded one standard deviation (spectra)", pad=22, loc="left")
+    name_bands(above, n_rows := 2 if wide else 3)
+    what = "shaded one standard deviation (spectra)"
+    above.set_title(f"(a) classes: mean,{' ' if wide else chr(10)}{what}", pad=6 + 8 * n_rows, loc="left")
     below.set_title("(b) neurons (row, column) and their class", loc="left")
     for axes in (above, below):
         axes.vlines(WAVELENGTHS_NM, 0, 1, transform=axes.get_xaxis_transform(), color="#DDDDDD", lw=0.5, zorder=0)
         axes.set_ylabel("reflectance")
-        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), handlelength=2.6)
+        beside: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
+        under: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.45, -0.2), "ncols": 2, "columnspacing": 1}
+        axes.legend(handlelength=2.6, **(beside if wide else under))
         axes.xaxis.set_tick_params(labelbottom=True)
-    below.set_xlabel("wavelength (nm)")
+        axes.set_xlabel("wavelength (nm)")
     below.set_ylim(bottom=min(0, below.get_ylim()[0]))
-    name_bands(above)
     return figure
 
 
@@ -197,10 +206,10 @@ def draw(axes: Axes, spectrum: NDArray[np.float64], code: int, label: str) -> No
     axes.plot(WAVELENGTHS_NM, spectrum, color=colour, marker=marker, linestyle=line, ms=3.2, lw=1.1, label=label)
 
 
-def name_bands(axes: Axes) -> None:
-    """The bands' names above their wavelengths, in two rows where they are close."""
+def name_bands(axes: Axes, n_rows: int) -> None:
+    """The bands' names above their wavelengths, in turn in each of `n_rows` rows: some are close."""
     for i, (band, wavelength) in enumerate(zip(BANDS, WAVELENGTHS_NM, strict=True)):
-        place = (wavelength, 1), (0, 3 if i % 2 == 0 else 11)
+        place = (wavelength, 1), (0, 3 + 8 * (i % n_rows))
         axes.annotate(
             band, *place, xycoords=axes.get_xaxis_transform(), textcoords="offset points", ha="center", fontsize=7
         )

@@ -1,6 +1,7 @@
 """Quicklooks: each scene in true colour, and beside it the same with the outline of its cloud mask.
 
     python visualization/quicklooks.py
+    python visualization/quicklooks.py --PRODUCTS NAME --SHOW
 
 reads   TIFF_DIR/NAME.tif                      step 7's images
         MASK_DIR/NAME_mask.tif                 step 9's masks
@@ -22,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is besi
 from cloudsom import stores
 from cloudsom.bands import CLOUD, MASK_NODATA
 from cloudsom.errors import UserError
-from cloudsom.figures import find_masks, read_true_colour, save, styled
+from cloudsom.figures import Portfolio, find_masks, read_true_colour, styled
 from cloudsom.jobs import Job, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.rasters import read_mask
 from cloudsom.settings import Snapshot, path, run, snapshot
@@ -44,6 +45,8 @@ OUTLINE = "#FF00C8"  # colour of the mask's outline: no surface has it, and it i
 
 # running
 WORKERS = 0  # processes; 0: one a processor. A worker needs about 0.5 GB for a full tile at 60 m
+FORMATS = ["png"]  # png, pdf, svg: one or more
+SHOW = False  # open the quicklooks in windows too; they are then drawn one after the other
 OVERWRITE = False  # draw again what is finished
 # --- end of constants -------------------------------------------------------------------------------------------------
 
@@ -59,17 +62,18 @@ def main() -> None:
     if not is_color_like(OUTLINE):
         raise UserError(f"OUTLINE: {OUTLINE!r} is not a colour; give one such as #FF00C8")
     picture = (WIDTH, BRIGHTEST, GAMMA, OUTLINE)
-    folder = path(DATA_DIR, FIGURES_DIR) / "quicklooks"
-    settings = snapshot(globals())
+    folder, settings = path(DATA_DIR, FIGURES_DIR) / "quicklooks", snapshot(globals())
+    portfolio = Portfolio(folder, stores.recipe(settings, {}), FORMATS, OVERWRITE, SHOW, PIXELS_PER_INCH)
     masks = find_masks(path(DATA_DIR, MASK_DIR), path(DATA_DIR, MASK_FINETUNED_DIR), PRODUCTS)
     jobs = []
     for kind, files in masks.items():
         for name, mask in files.items():
             inputs = {f"image {name}": path(DATA_DIR, TIFF_DIR) / f"{name}.tif", f"{kind} {name}": mask}
-            jobs.append(Job(name, (settings, name, inputs, folder, picture, OVERWRITE)))
-    outcomes = run_jobs(write_quicklook, jobs, WORKERS, "drawing")
-    for line in results_or_errors(outcomes):
-        print(line)
+            jobs.append(Job(name, (settings, name, inputs, portfolio, picture)))
+    outcomes = run_jobs(write_quicklook, jobs, 1 if SHOW else WORKERS, "drawing")
+    for lines in results_or_errors(outcomes):
+        print(lines)
+    portfolio.show_windows()
     raise_if_any_failed(outcomes)
 
 
@@ -77,21 +81,20 @@ def write_quicklook(
     settings: Snapshot,
     name: str,
     inputs: dict[str, Path],
-    folder: Path,
+    portfolio: Portfolio,
     picture: tuple[int, float, float, str],
-    overwrite: bool,
 ) -> str:
-    """Write one quicklook; returns a line of summary.
+    """Write one quicklook; returns a line of summary a file.
 
     `inputs` are its image and its mask by role; `picture` is WIDTH, BRIGHTEST, GAMMA and OUTLINE.
     """
     tiff, mask_file = inputs.values()
     if not tiff.is_file():
         raise UserError(f"{tiff}: no such file, but there is {mask_file}; run step 7, or remove the mask")
-    made_by = stores.recipe(settings, inputs)
-    target = folder / f"{name}_{mask_file.parent.name}.png"
-    if stores.finished(target, made_by, overwrite):
-        return f"{target}: is up to date"
+    portfolio = portfolio.made_of(stores.recipe(settings, inputs))
+    target = f"{name}_{mask_file.parent.name}"
+    if portfolio.up_to_date([target]):
+        return portfolio.lines([target], "is up to date")
     mask, grid = read_mask(mask_file)
     width, brightest, gamma, colour = picture
     scene, scene_grid = read_true_colour(tiff, brightest, gamma)
@@ -101,10 +104,9 @@ def write_quicklook(
     valid = mask != MASK_NODATA
     share = (mask == CLOUD).sum() / max(1, valid.sum())
     title = f"{name}: {share:.1%} cloud, outlined ({mask_file.parent.name})"
-    with stores.product(target, made_by) as product:
-        save(quicklook(scene, mask == CLOUD, title, width, colour), product.partial, "png", PIXELS_PER_INCH)
-        product.results |= {"title": title, "alt": f"{title}. Left: true colour. Right: the mask's outline on it"}
-    return f"{target}: {share:.1%} cloud"
+    alt = f"{title}. Left: true colour. Right: the mask's outline on it"
+    portfolio.keep(target, quicklook(scene, mask == CLOUD, title, width, colour), title, alt)
+    return portfolio.lines([target], f"{share:.1%} cloud")
 
 
 @styled
@@ -118,7 +120,9 @@ def quicklook(
     pair = side_by_side(scene, cloud, width, colour)
     height = len(pair) + CAPTION
     figure = Figure(figsize=(width / PIXELS_PER_INCH, height / PIXELS_PER_INCH), dpi=PIXELS_PER_INCH)
-    figure.figimage(pair, 0, 0, origin="upper")
+    axes = figure.add_axes((0, 0, 1, len(pair) / height))
+    axes.imshow(pair, aspect="auto", interpolation="none")  # pixel by pixel
+    axes.set_axis_off()
     size = min(9.5, 1.45 * width / max(1, len(title)))  # points: a long product name stays within the picture
     figure.text(0.003, 1 - CAPTION / 2 / height, title, va="center_baseline", fontsize=size)
     return figure

@@ -1,9 +1,11 @@
 """A report of a run in one HTML file: settings, training, figures, scenes with their masks and measures.
 
 The file needs nothing else: styles, script and pictures are inside it, and it opens straight from disk. What has not
-been made yet is left out, and named at the end of the report and on the terminal.
+been made yet is left out, and named at the end of the report and on the terminal. Its figures are the PNG files of the
+other scripts, so it has no FORMATS of its own; `render` gives the page as text, as their functions give figures.
 
     python visualization/report.py
+    python visualization/report.py --SHOW      opens it in the browser
 
 reads   what the steps, fine_tuning.py and the other scripts of this folder have written under DATA_DIR
 writes  REPORT_FILE
@@ -12,6 +14,7 @@ writes  REPORT_FILE
 import base64
 import io
 import sys
+import webbrowser
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
@@ -26,7 +29,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
 
-from cloudsom import model, stores
+from cloudsom import model, stores, submaps
 from cloudsom.bands import CLASSES, CLOUD, MASK_NODATA
 from cloudsom.errors import UserError
 from cloudsom.figures import SOM1, SOM2, Corrections, masks_in, optional_input, read_corrections
@@ -44,6 +47,7 @@ BMUS_CSV = "BMUs.csv"  # step 4's table; only its settings are shown
 HIT_MAPS_CSV = "hit_maps.csv"  # step 5's counts
 NEURON_LABELS_CSV = "neuron_labels.csv"  # step 5's labels
 NEURON_LABELS_FINETUNED_CSV = "neuron_labels_finetuned.csv"  # fine_tuning.py's labels
+FINETUNED_MAP_NPZ = "neuron_labels_finetuned.npz"  # fine_tuning.py's corrected map
 MASK_DIR = "masks"  # step 9's masks
 MASK_FINETUNED_DIR = "masks_finetuned"  # fine_tuning.py's masks
 RESULTS_DIR = "results"  # step 10's tables
@@ -54,6 +58,7 @@ REPORT_FILE = "report.html"  # the report
 TITLE = "Cloud masks with a self-organizing map"  # the report's heading
 
 # running
+SHOW = False  # open the report in the browser too
 OVERWRITE = False  # write again what is finished
 # --- end of constants -------------------------------------------------------------------------------------------------
 
@@ -69,6 +74,7 @@ FIGURES = {
     "component_planes": "Creating_component_planes.py",
     "scatterplots_*": "Creating_scatterplots.py",
     "neuron_spectra": "neuron_spectra.py",
+    "sub_maps": "sub_maps.py",  # where fine-tuning has made some
 }
 
 #: Measures that have a column in the table of scenes; the scenes' own tables have all of them.
@@ -148,7 +154,8 @@ class Training:
 
 
 def main() -> None:
-    run_files, figures, missing = find_run_files(), *find_figures()
+    run_files = find_run_files()
+    figures, missing = find_figures(has_sub_maps(run_files))
     sets, tables = find_masks(), find_tables()
     missing += missing_parts(sets, tables)
     if not run_files and not sets[0].masks:
@@ -159,7 +166,22 @@ def main() -> None:
         print(f"left out: {line}")
     if stores.finished(report_file, made_by, OVERWRITE):
         print(f"{report_file}: is up to date")
-        return
+    else:
+        write_report(report_file, made_by, run_files, figures, sets, tables, missing)
+    if SHOW:
+        show(report_file)
+
+
+def write_report(
+    report_file: Path,
+    made_by: stores.Recipe,
+    run_files: dict[str, Path],
+    figures: dict[str, Path],
+    sets: list[Masks],
+    tables: dict[str, Path],
+    missing: list[str],
+) -> None:
+    """Read what is there, and write the page."""
     scenes, totals = read_scenes(sets, tables)
     page = render(
         read_training(run_files),
@@ -176,6 +198,12 @@ def main() -> None:
     print(f"{report_file}: {product.results['summary']}, {report_file.stat().st_size / 1e6:.1f} MB")
 
 
+def show(report_file: Path) -> None:
+    """Open a file in the user's browser; UserError where there is none."""
+    if not webbrowser.open(report_file.resolve().as_uri()):
+        raise UserError(f"SHOW: no browser was found here; open {report_file} in one yourself")
+
+
 # --- finding and reading ----------------------------------------------------------------------------------------------
 
 
@@ -189,18 +217,26 @@ def find_run_files() -> dict[str, Path]:
         "HIT_MAPS_CSV",
         "NEURON_LABELS_CSV",
         "NEURON_LABELS_FINETUNED_CSV",
+        "FINETUNED_MAP_NPZ",
     )
     found = {role: optional_input(DATA_DIR, globals()[role]) for role in roles}
     return {role: place for role, place in found.items() if place}
 
 
-def find_figures() -> tuple[dict[str, Path], list[str]]:
+def has_sub_maps(run_files: dict[str, Path]) -> bool:
+    """Whether fine-tuning has put sub-maps into neurons; else their figure is neither shown nor missing."""
+    tuned = run_files.get("FINETUNED_MAP_NPZ")
+    return tuned is not None and bool(submaps.load(tuned).submaps)
+
+
+def find_figures(with_sub_maps: bool) -> tuple[dict[str, Path], list[str]]:
     """The figures drawn so far by name, in the report's order, and a line for each one that is not."""
     folder = path(DATA_DIR, FIGURES_DIR)
-    found = {pattern: sorted(folder.glob(f"{pattern}.png")) for pattern in FIGURES}
+    wanted = {pattern: script for pattern, script in FIGURES.items() if with_sub_maps or pattern != "sub_maps"}
+    found = {pattern: sorted(folder.glob(f"{pattern}.png")) for pattern in wanted}
     missing = [
         f"{pattern.replace('_*', '')} (python visualization/{script})"
-        for pattern, script in FIGURES.items()
+        for pattern, script in wanted.items()
         if not found[pattern]
     ]
     return {place.stem: place for places in found.values() for place in places}, missing

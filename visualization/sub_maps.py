@@ -4,7 +4,7 @@
 
 reads   FINETUNED_MAP_NPZ            fine_tuning.py's corrected map (METHOD = "submaps")
         FLIP_TABLE_CSV               fine_tuning.py's table, for the samples and clouds on each neuron
-writes  FIGURES_DIR/sub_maps.png     one panel a split neuron: sub-neurons that are cloud, and clear; white dots are the
+writes  FIGURES_DIR/sub_maps.png     one panel a split neuron: sub-neurons that are cloud, and clear; dots are the
                                      larger, the farther a sub-neuron lies from its neighbours
 """
 
@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
@@ -22,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is besi
 from cloudsom import stores, submaps
 from cloudsom.bands import CLOUD
 from cloudsom.errors import UserError
-from cloudsom.figures import PAGE, Portfolio, cloud_legend, draw_cloud, styled
+from cloudsom.figures import CLEAR_COLOUR, CLOUD_COLOUR, Portfolio, cloud_legend, draw_cloud, inches, styled
 from cloudsom.model import read_table
 from cloudsom.settings import existing, path, run, snapshot
 
@@ -33,13 +34,20 @@ FINETUNED_MAP_NPZ = "neuron_labels_finetuned.npz"  # fine_tuning.py's corrected 
 FLIP_TABLE_CSV = "flip_table.csv"  # fine_tuning.py's table of costs
 FIGURES_DIR = "figures"  # where the picture goes
 
+# layout
+PRINT_WIDTH = "page"  # one of: page, column
+# a journal's page (180 mm) or column (85 mm); letters are as large in both, column has fewer panels beside each other
+
 # running
+WHERE_NONE = "refuse"  # one of: refuse, skip
+# a fine-tuned map without sub-maps (METHOD flip, or no neuron that needs one): refuse ends with an error that says so;
+# skip says so and draws nothing, for runs of all figures in a row
 FORMATS = ["png"]  # png (300 dpi), pdf, svg: one or more
 SHOW = False  # open the figure in a window too
 OVERWRITE = False  # draw again what is finished
 # --- end of constants -------------------------------------------------------------------------------------------------
 
-PANELS_A_ROW = 5
+PANELS_A_ROW = {"page": 5, "column": 3}
 
 
 def main() -> None:
@@ -54,10 +62,14 @@ def main() -> None:
         return
     tuned = submaps.load(inputs["FINETUNED_MAP_NPZ"])
     if not tuned.submaps:
-        raise UserError(f"{inputs['FINETUNED_MAP_NPZ']}: has no sub-maps; run fine_tuning.py with --METHOD submaps")
+        none = f"{inputs['FINETUNED_MAP_NPZ']}: has no sub-maps"
+        if WHERE_NONE == "skip":
+            print(f"{none}: their figure is left out")
+            return
+        raise UserError(f"{none}; run fine_tuning.py with --METHOD submaps")
     table = read_table(inputs["FLIP_TABLE_CSV"], ("row", "column", "cirrus", "opaque_cloud", "samples_and_copies"))
     titles = {neuron: title_of(neuron, tuned.labels.columns, table) for neuron in tuned.submaps}
-    figure = sub_maps_figure(tuned, titles)
+    figure = sub_maps_figure(tuned, titles, PRINT_WIDTH)
     portfolio.write("sub_maps", figure, "Sub-maps of the neurons split by fine-tuning", describe(tuned))
     portfolio.show_windows()
 
@@ -70,28 +82,27 @@ def title_of(neuron: int, columns: int, table: pd.DataFrame) -> str:
     if found.empty:
         return place
     clouds = int(found[["cirrus", "opaque_cloud"]].to_numpy().sum())
-    return f"{place}\n{clouds:,} clouds, {int(found['samples_and_copies'].iloc[0]):,} bright"
+    return f"{place}\n{clouds:,} clouds\n{int(found['samples_and_copies'].iloc[0]):,} bright"
 
 
 @styled
-def sub_maps_figure(tuned: submaps.FineTunedMap, titles: dict[int, str]) -> Figure:
-    """One panel a sub-map, in the order of the neurons."""
+def sub_maps_figure(tuned: submaps.FineTunedMap, titles: dict[int, str], print_width: str = "page") -> Figure:
+    """One panel a sub-map, in the order of the neurons; `titles` by flat position of the neuron."""
     n = len(tuned.submaps)
-    columns = min(n, PANELS_A_ROW)
-    rows = -(-n // columns)
-    figure = Figure(
-        figsize=(PAGE * columns / PANELS_A_ROW, PAGE / PANELS_A_ROW * 1.3 * rows + 0.3), layout="constrained"
-    )
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    panel = inches(print_width) / PANELS_A_ROW[print_width]
+    across = min(n, PANELS_A_ROW[print_width])
+    down = -(-n // across)
+    figure = Figure(figsize=(panel * across, (panel + 0.45) * down + 0.25), layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False).ravel()
     for axes, (neuron, submap) in zip(panels, sorted(tuned.submaps.items()), strict=False):
         draw_submap(axes, submap)
         axes.set_title(titles[neuron])
     for axes in panels[n:]:
         axes.set_axis_off()
     every_label = np.concatenate([submap.cloud for submap in tuned.submaps.values()])
-    figure.legend(
-        handles=cloud_legend(every_label), loc="outside lower center", ncols=2, handlelength=1.0, handleheight=1.0
-    )
+    dot = Line2D([], [], lw=0, marker="o", ms=3, color=CLEAR_COLOUR, label="distance to neighbours")
+    entries = [*cloud_legend(every_label), dot]
+    figure.legend(handles=entries, loc="outside lower center", ncols=3, handlelength=1, handleheight=1, columnspacing=1)
     return figure
 
 
@@ -99,10 +110,11 @@ def draw_submap(axes: Axes, submap: submaps.SubMap) -> None:
     """Labels of the sub-neurons as cells, and a dot in each by its distance to its neighbours."""
     size = submap.weights.shape[0]
     draw_cloud(axes, submap.cloud.reshape(size, size))
+    colours = np.where(submap.cloud == CLOUD, CLEAR_COLOUR, CLOUD_COLOUR)  # of the other label: seen on either
     distance = neighbour_distance(submap.weights)
     column, row = np.meshgrid(np.arange(size) + 1, np.arange(size) + 1)
     largest = distance.max() or 1.0
-    axes.scatter(column, row, s=9 * (distance / largest) ** 2, color="white", linewidth=0, zorder=3)
+    axes.scatter(column, row, s=9 * (distance / largest) ** 2, color=colours, linewidth=0, zorder=3)
     axes.set_xticks([])
     axes.set_yticks([])
 
