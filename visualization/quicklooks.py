@@ -23,7 +23,7 @@ from cloudsom import stores
 from cloudsom.bands import CLOUD, MASK_NODATA
 from cloudsom.errors import UserError
 from cloudsom.figures import find_masks, read_true_colour, save, styled
-from cloudsom.jobs import Job, raise_if_any_failed, results_or_errors, run_jobs
+from cloudsom.jobs import Engine, Job, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.rasters import read_mask
 from cloudsom.settings import Snapshot, path, run, snapshot
 
@@ -67,7 +67,7 @@ def main() -> None:
         for name, mask in files.items():
             inputs = {f"image {name}": path(DATA_DIR, TIFF_DIR) / f"{name}.tif", f"{kind} {name}": mask}
             jobs.append(Job(name, (settings, name, inputs, folder, picture, OVERWRITE)))
-    outcomes = run_jobs(write_quicklook, jobs, WORKERS, "drawing")
+    outcomes = run_jobs(write_quicklook, jobs, Engine(WORKERS), "drawing")
     for line in results_or_errors(outcomes):
         print(line)
     raise_if_any_failed(outcomes)
