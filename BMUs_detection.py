@@ -9,15 +9,16 @@ reads   TRAINING_CSV, SCALER_FILE (step 2), SOM_FILE (step 3)
 writes  BMUS_CSV      one row a spectrum: position1 (row on the map), position2 (column), both from 0
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cloudsom import model, stores, tables
 from cloudsom.bmu import BMUSearch
+from cloudsom.errors import UserError
+from cloudsom.jobs import Engine, Job, run_jobs
 from cloudsom.progress import progress
 from cloudsom.settings import existing, path, run, snapshot
 
@@ -30,10 +31,14 @@ SOM_FILE = "SOM_trained.p"  # step 3's map
 BMUS_CSV = "BMUs.csv"  # the BMU of every row of TRAINING_CSV, in its order
 
 # running
+WORKERS = 0  # processes for a table of several PART_BYTES; 0: one a processor. A worker needs about 0.3 GB
+DASK_SCHEDULER: str | None = None  # address of a running Dask scheduler (tcp://host:8786)
+# the jobs run on its workers instead, which see DATA_DIR under the same path
 OVERWRITE = False  # make again what is finished
 # --- end of constants -------------------------------------------------------------------------------------------------
 
 ROWS_AT_ONCE = 500_000  # 52 MB of float64 spectra
+PART_BYTES = 32 * 1024 * 1024  # of the training table a job works through; its answer has 1.2 MB
 
 
 def main() -> None:
@@ -48,25 +53,57 @@ def main() -> None:
     if record:
         print(f"{bmus_csv}: is up to date; {record['results']['summary']}")
         return
-    scaler, som = model.load_scaler(inputs["SCALER_FILE"]), model.load_som(inputs["SOM_FILE"])
-    rows, columns, _ = som.get_weights().shape
+    model.load_scaler(inputs["SCALER_FILE"])  # a mistake in it is told once, not once a part
+    rows, columns, _ = model.load_som(inputs["SOM_FILE"]).get_weights().shape
     hits = np.zeros(rows * columns, dtype=np.int64)
     with stores.product(bmus_csv, made_by) as product:
-        n_rows = tables.write_bmus(product.partial, positions(inputs["TRAINING_CSV"], scaler, som, hits))
+        n_rows = tables.write_bmus(product.partial, positions(find_bmus(*inputs.values()), columns, hits))
         product.results["summary"] = f"{n_rows:,} rows; {(hits > 0).sum()} of {hits.size} neurons are hit"
     print(f"{bmus_csv}: {product.results['summary']}")
 
 
-def positions(training_csv: Path, scaler: Any, som: Any, hits: NDArray[np.int64]) -> Iterator[NDArray[np.int32]]:
-    """Blocks (n, 2) of the row and column of each spectrum's BMU; `hits` counts the spectra of each neuron."""
-    weights = som.get_weights()
-    search = BMUSearch(weights)
+def positions(
+    blocks: Iterable[NDArray[np.int32]], columns: int, hits: NDArray[np.int64]
+) -> Iterator[NDArray[np.int32]]:
+    """Row and column (n, 2) of blocks of BMUs (n,); `hits` counts the spectra of each neuron."""
+    for index in blocks:
+        hits += np.bincount(index, minlength=hits.size)
+        yield np.stack(np.divmod(index, columns), axis=1)
+
+
+def find_bmus(training_csv: Path, scaler_file: Path, som_file: Path) -> Iterator[NDArray[np.int32]]:
+    """Blocks (n,) of the BMU of each spectrum in the table's order, counted row by row over the map.
+
+    One process streams the table; several work through parts of it, and 4 bytes a spectrum come back.
+    """
+    parts = tables.parts(training_csv, PART_BYTES)
+    if not DASK_SCHEDULER and (WORKERS == 1 or len(parts) <= 1):
+        yield from bmus_of_part(training_csv, scaler_file, som_file)
+        return
+    jobs = [Job(f"bytes {p[0]} to {p[1]}", (training_csv, scaler_file, som_file, p)) for p in parts]
+    for outcome in run_jobs(all_bmus_of_part, jobs, Engine(WORKERS, DASK_SCHEDULER, DATA_DIR), "finding BMUs"):
+        if outcome.error:
+            raise UserError(outcome.error)
+        yield outcome.result
+
+
+def bmus_of_part(
+    training_csv: Path, scaler_file: Path, som_file: Path, part: tuple[int, int] | None = None
+) -> Iterator[NDArray[np.int32]]:
+    """Blocks (n,) of the BMU of each spectrum in a part of the table, or in all of it."""
+    scaler = model.load_scaler(scaler_file)
+    search = BMUSearch(model.load_som(som_file).get_weights())
     with progress(None, "finding BMUs") as bar:
-        for spectra, _ in tables.read_spectra(training_csv, chunk_rows=ROWS_AT_ONCE, dtype=np.float64):
-            index = search(model.scale(spectra, scaler)).index
-            hits += np.bincount(index, minlength=hits.size)
-            yield np.stack(np.divmod(index, weights.shape[1]), axis=1)
+        for spectra, _ in tables.read_spectra(training_csv, chunk_rows=ROWS_AT_ONCE, dtype=np.float64, part=part):
+            yield search(model.scale(spectra, scaler)).index
             bar.update(len(spectra))
+
+
+def all_bmus_of_part(
+    training_csv: Path, scaler_file: Path, som_file: Path, part: tuple[int, int]
+) -> NDArray[np.int32]:
+    """`bmus_of_part` in one array, to be sent back."""
+    return np.concatenate([np.empty(0, np.int32), *bmus_of_part(training_csv, scaler_file, som_file, part)])
 
 
 if __name__ == "__main__":

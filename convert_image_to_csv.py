@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from cloudsom import stores, tables
 from cloudsom.bands import N_BANDS
-from cloudsom.jobs import Job, choose_products, raise_if_any_failed, results_or_errors, run_jobs
+from cloudsom.jobs import Engine, Job, choose_products, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.rasters import Scene, open_scene, reflectance
 from cloudsom.settings import Snapshot, path, run, snapshot
 
@@ -33,6 +33,8 @@ PRODUCTS: list[str] = []  # names of the products to convert; none named: all in
 
 # running
 WORKERS = 0  # processes; 0: one a processor. A worker needs about 0.5 GB for a full tile at 60 m
+DASK_SCHEDULER: str | None = None  # address of a running Dask scheduler (tcp://host:8786)
+# the jobs run on its workers instead, which see DATA_DIR under the same path
 OVERWRITE = False  # make again what is finished
 # --- end of constants -------------------------------------------------------------------------------------------------
 
@@ -42,7 +44,7 @@ def main() -> None:
     tiffs = choose_products({f.stem: f for f in tiff_dir.glob("*.tif")}, PRODUCTS, tiff_dir, "run step 7")
     settings = snapshot(globals())
     jobs = [Job(name, (settings, tiff, csv_dir / f"{name}_converted.csv", OVERWRITE)) for name, tiff in tiffs.items()]
-    outcomes = run_jobs(convert, jobs, WORKERS, "converting")
+    outcomes = run_jobs(convert, jobs, Engine(WORKERS, DASK_SCHEDULER, DATA_DIR), "converting")
     for summary in results_or_errors(outcomes):
         print(summary)
     raise_if_any_failed(outcomes)

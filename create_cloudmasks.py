@@ -30,7 +30,7 @@ from cloudsom import model, stores, submaps
 from cloudsom.bands import CLASS_COLOURS, CLASSES, CLOUD, MASK_NODATA, NO_CLASS
 from cloudsom.bmu import BMUSearch
 from cloudsom.errors import UserError
-from cloudsom.jobs import Job, raise_if_any_failed, results_or_errors, run_jobs
+from cloudsom.jobs import Engine, Job, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.pixels import find_sources, grid_of_scene, spectra_blocks
 from cloudsom.rasters import Grid, write_layer, write_mask
 from cloudsom.settings import Snapshot, existing, path, run, snapshot
@@ -55,6 +55,8 @@ PIXELS = "csv"  # one of: csv, tiff
 CLASS_MAPS = False  # write NAME_classes.tif too
 CONFIDENCE = False  # write NAME_confidence.tif too
 WORKERS = 0  # processes; 0: one a processor. A worker needs about 0.5 GB for a full tile at 60 m
+DASK_SCHEDULER: str | None = None  # address of a running Dask scheduler (tcp://host:8786)
+# the jobs run on its workers instead, which see DATA_DIR under the same path
 OVERWRITE = False  # make again what is finished
 # --- end of constants -------------------------------------------------------------------------------------------------
 
@@ -81,7 +83,7 @@ def main() -> None:
         Job(name, (settings, source, tiff_dir / f"{name}.tif", trained, mask_dir, CLASS_MAPS, CONFIDENCE, OVERWRITE))
         for name, source in find_sources(PIXELS, path(DATA_DIR, CSV_DIR), tiff_dir, PRODUCTS).items()
     ]
-    outcomes = run_jobs(create_masks, jobs, WORKERS, "masking")
+    outcomes = run_jobs(create_masks, jobs, Engine(WORKERS, DASK_SCHEDULER, DATA_DIR), "masking")
     for summary in results_or_errors(outcomes):
         print(summary)
     raise_if_any_failed(outcomes)

@@ -29,7 +29,7 @@ import pandas as pd
 
 from cloudsom import comparison, stores
 from cloudsom.errors import UserError
-from cloudsom.jobs import Job, choose_products, raise_if_any_failed, results_or_errors, run_jobs
+from cloudsom.jobs import Engine, Job, choose_products, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.rasters import read_mask
 from cloudsom.references import find_references, read_reference
 from cloudsom.scores import MEASURES, Counts, count, measures
@@ -55,6 +55,8 @@ UNPAIRED = "refuse"  # one of: refuse, skip
 # a mask without a reference, or a reference without a mask: refuse ends with an error that names it, once the others
 # are scored; skip names it and goes on
 WORKERS = 0  # processes; 0: one a processor. A worker needs about 0.1 GB for a full tile at 60 m
+DASK_SCHEDULER: str | None = None  # address of a running Dask scheduler (tcp://host:8786)
+# the jobs run on its workers instead, which see DATA_DIR under the same path
 OVERWRITE = False  # make again what is finished
 # --- end of constants -------------------------------------------------------------------------------------------------
 
@@ -76,7 +78,7 @@ def score_masks(pairs: dict[str, tuple[Path, Path]]) -> None:
         print(f"{files[1]}: is up to date; {records[1]['results']['summary']}")  # type: ignore[index]
         return
     jobs = [Job(name, (*pair, CLOUD_CODES, LEFT_OUT_CODES)) for name, pair in pairs.items()]
-    outcomes = run_jobs(score, jobs, WORKERS, "scoring")
+    outcomes = run_jobs(score, jobs, Engine(WORKERS, DASK_SCHEDULER, DATA_DIR), "scoring")
     scored = dict(zip([o.name for o in outcomes if not o.error], results_or_errors(outcomes), strict=True))
     if scored:
         write_tables(files, recipe_of({name: pairs[name] for name in scored}), scored)
@@ -103,7 +105,8 @@ def compare_masks(pairs: dict[str, tuple[Path, Path]]) -> None:
         print(f"{files[-1]}: is up to date; {records[-1]['results']['summary']}")  # type: ignore[index]
         return
     rules = (tuple(CLOUD_CODES), tuple(LEFT_OUT_CODES), LEAST_BRIGHTNESS)
-    outcomes = run_jobs(comparison.compare, [Job(s.name, (s, *rules)) for s in scenes], WORKERS, "comparing")
+    jobs = [Job(scene.name, (scene, *rules)) for scene in scenes]
+    outcomes = run_jobs(comparison.compare, jobs, Engine(WORKERS, DASK_SCHEDULER, DATA_DIR), "comparing")
     rows = [row for found in results_or_errors(outcomes) for row in found]
     raise_if_any_failed(outcomes)
     for file, table in zip(files, (comparison.surfaces_table(rows), comparison.measures_table(rows)), strict=False):

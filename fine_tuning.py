@@ -43,7 +43,7 @@ from cloudsom.bmu import BMUSearch
 from cloudsom.bright_samples import ReferenceRules, Scene
 from cloudsom.errors import UserError
 from cloudsom.filters import final_mask
-from cloudsom.jobs import Job, choose_products, raise_if_any_failed, results_or_errors, run_jobs
+from cloudsom.jobs import Engine, Job, choose_products, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.pixels import find_sources, grid_of_scene, spectra_blocks
 from cloudsom.rasters import read_layer, write_mask
 from cloudsom.references import find_references
@@ -137,6 +137,8 @@ DILATION_SHAPE = "disk"  # one of: disk, square
 SUGGEST = False  # rank the cloud neurons by how likely they are bright land, and end
 N_SUGGESTIONS = 15  # neurons that are printed and outlined in the picture
 WORKERS = 0  # processes; 0: one a processor. A worker needs about 0.5 GB for a full tile at 60 m
+DASK_SCHEDULER: str | None = None  # address of a running Dask scheduler (tcp://host:8786)
+# the jobs run on its workers instead, which see DATA_DIR under the same path
 OVERWRITE = False  # make again what is finished
 # --- end of constants -------------------------------------------------------------------------------------------------
 
@@ -261,7 +263,7 @@ def sample(split: Split, sources: dict[str, Path], references: dict[str, Path]) 
         return samples_csv
     arguments = (reference_rules(), features, list(tables.items()), SAMPLES_A_PRODUCT, SEED)
     jobs = [Job(scene.name, (scene, *arguments)) for scene in scenes]
-    outcomes = run_jobs(bright_samples.sample_scene, jobs, WORKERS, "sampling")
+    outcomes = run_jobs(bright_samples.sample_scene, jobs, Engine(WORKERS, DASK_SCHEDULER, DATA_DIR), "sampling")
     found = results_or_errors(outcomes)
     raise_if_any_failed(outcomes)
     samples = pd.concat(found, ignore_index=True)
@@ -435,7 +437,7 @@ def mask_again(tuned_npz: Path, split: Split, sources: dict[str, Path]) -> None:
         filters = (MEDIAN_SIZE, DILATION_RADIUS, DILATION_SHAPE)
         arguments = (settings, source, tiff_dir / f"{name}.tif", tuned_npz, mask_dir, tags, filters, OVERWRITE)
         jobs.append(Job(name, arguments))
-    outcomes = run_jobs(create_final_masks, jobs, WORKERS, "masking")
+    outcomes = run_jobs(create_final_masks, jobs, Engine(WORKERS, DASK_SCHEDULER, DATA_DIR), "masking")
     for summary in results_or_errors(outcomes):
         print(summary)
     raise_if_any_failed(outcomes)

@@ -27,6 +27,7 @@ RESAMPLING=${RESAMPLING:-exact}   # exact: mean of all native pixels with data
 
 # running
 WORKERS=${WORKERS:-0}             # processors to use; 0: all. A product takes one or two: under 1 GB at 60 m, 1.5 GB at 10 m
+DASK_SCHEDULER=${DASK_SCHEDULER:-None}  # address of a running Dask scheduler (tcp://host:8786), whose workers do the work
 OVERWRITE=${OVERWRITE:-False}     # True: make again what is finished
 # --- end of constants --------------------------------------------------------------------------------------------------
 
@@ -49,4 +50,5 @@ fi
 # -P: modules lying about in the present folder are not imported.
 PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH} exec "$python" -P -m cloudsom.safe_to_tiff \
     "--DATA_DIR=$DATA_DIR" "--PRODUCTS_DIR=$PRODUCTS_DIR" "--TIFF_DIR=$TIFF_DIR" "--PIXEL_SIZE=$PIXEL_SIZE" \
-    "--RESAMPLING=$RESAMPLING" "--WORKERS=$WORKERS" "--OVERWRITE=$OVERWRITE" "$@"
+    "--RESAMPLING=$RESAMPLING" "--WORKERS=$WORKERS" "--DASK_SCHEDULER=$DASK_SCHEDULER" \
+    "--OVERWRITE=$OVERWRITE" "$@"

@@ -6,7 +6,6 @@ method and the proof. Memory is bounded: spectra are worked through in chunks.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cloudsom.kernels import UNSETTLED, Plan, bmu_distances, make_plan, make_scratch, search, search_two, settle
+from cloudsom.processors import processors
 
 CHUNK = 32_768  # spectra a thread puts in order and searches at a time
 SMALL = 512  # fewer are not worth putting in order
@@ -29,11 +29,6 @@ class BMUs:
     index: NDArray[np.int32]  # (N,) neuron, counted row by row from 0; -1: no BMU
     second: NDArray[np.int32] | None = None  # (N,) second nearest neuron; -1: none
     distance: NDArray[np.float64] | None = None  # (N,) Euclidean distance to the BMU, in scaled units; NaN: no BMU
-
-
-def processors() -> int:
-    """Number of processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class BMUSearch:

@@ -1,8 +1,7 @@
-"""Many products as a list of independent jobs: a process pool, one bad product never stops the others."""
+"""Many products as a list of independent jobs, on processes or a Dask cluster: a bad one never stops the others."""
 
 import difflib
 import multiprocessing
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cloudsom.errors import UserError
+from cloudsom.processors import processors, set_share, share
 from cloudsom.progress import progress
 
 
@@ -33,36 +33,57 @@ class Outcome:
     error: str | None = None
 
 
-def cores() -> int:
-    """The processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+@dataclass(frozen=True)
+class Engine:
+    """Where jobs run: the script's WORKERS, DASK_SCHEDULER and DATA_DIR.
+
+    On `workers` processes of this machine, which share its processors (0: one a processor); or, where the address of a
+    scheduler is given, on its Dask cluster, whose workers see `data_dir` under the same path.
+    """
+
+    workers: int = 0
+    scheduler: str | None = None
+    data_dir: str = ""
 
 
-def run_jobs(function: Callable[..., Any], jobs: Sequence[Job], workers: int, what: str) -> list[Outcome]:
-    """Run `function(*job.arguments)` for every job on `workers` processes (0: one a core), outcomes in job order.
+def run_jobs(function: Callable[..., Any], jobs: Sequence[Job], engine: Engine, what: str) -> list[Outcome]:
+    """Run `function(*job.arguments)` for every job on `engine`, outcomes in job order.
 
     One worker, or one job, runs in this process. `function` is a module-level function of the script or the package
     and takes all it needs as arguments: constants changed on the command line do not reach other processes.
     """
-    if workers < 0:
-        raise UserError(f"WORKERS: {workers} is negative; give a number of processes, or 0 for one a core")
-    workers = min(workers or cores(), len(jobs))
+    if engine.workers < 0:
+        raise UserError(f"WORKERS: {engine.workers} is negative; give a number of processes, or 0 for one a core")
+    if engine.scheduler:
+        try:
+            from cloudsom import cluster
+        except ImportError as problem:
+            raise UserError(
+                f"DASK_SCHEDULER: needs a package more ({problem}); pip install -r requirements-cluster.txt"
+            ) from None
+        return cluster.run_jobs(function, jobs, engine.scheduler, engine.data_dir, what)
+    available = engine.workers or processors()
+    workers = min(available, len(jobs))
     if workers <= 1:
-        outcomes = []
-        with progress(len(jobs), what, "products") as bar:
-            for job in jobs:
-                outcomes.append(_attempt(function, job))
-                bar.update(1)
-        return outcomes
+        with share(available):
+            return _run_here(function, jobs, what)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_interrupt) as pool:
+    each = max(1, available // workers)
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(each,)) as pool:
         return _collect(pool, function, jobs, what)
 
 
+def _run_here(function: Callable[..., Any], jobs: Sequence[Job], what: str) -> list[Outcome]:
+    outcomes = []
+    with progress(len(jobs), what, "products") as bar:
+        for job in jobs:
+            outcomes.append(attempt(function, job))
+            bar.update(1)
+    return outcomes
+
+
 def _collect(pool: Executor, function: Callable[..., Any], jobs: Sequence[Job], what: str) -> list[Outcome]:
-    futures: dict[Future[Outcome], int] = {pool.submit(_attempt, function, job): i for i, job in enumerate(jobs)}
+    futures: dict[Future[Outcome], int] = {pool.submit(attempt, function, job): i for i, job in enumerate(jobs)}
     outcomes: dict[int, Outcome] = {}
     with progress(len(jobs), what, "products") as bar:
         try:
@@ -81,8 +102,9 @@ def _collect(pool: Executor, function: Callable[..., Any], jobs: Sequence[Job], 
     return [outcomes[i] for i in range(len(jobs))]
 
 
-def _ignore_interrupt() -> None:
+def _begin(n_processors: int) -> None:
     """Ctrl-C goes to the whole process group; the parent decides what becomes of the workers."""
+    set_share(n_processors)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)
 
@@ -96,7 +118,7 @@ def _stop_processes(pool: Executor) -> None:
         process.terminate()
 
 
-def _attempt(function: Callable[..., Any], job: Job) -> Outcome:
+def attempt(function: Callable[..., Any], job: Job) -> Outcome:
     """Run one job; a user's mistake or the system's refusal becomes its outcome."""
     try:
         return Outcome(job.name, function(*job.arguments))

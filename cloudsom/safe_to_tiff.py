@@ -29,7 +29,8 @@ from scipy import ndimage
 from cloudsom import stores
 from cloudsom.bands import SAFE_BANDS
 from cloudsom.errors import UserError
-from cloudsom.jobs import Job, Outcome, choose_products, cores, raise_if_any_failed, results_or_errors, run_jobs
+from cloudsom.jobs import Engine, Job, Outcome, choose_products, raise_if_any_failed, results_or_errors, run_jobs
+from cloudsom.processors import processors
 from cloudsom.products import Granule, Metadata, find_products, tags_of
 from cloudsom.rasters import Grid, RasterWriter, deciding_bands, gdal_errors, grid_of
 from cloudsom.resampling import Estimate, block_mean, carry_details, estimate, estimate_guide, replicate
@@ -52,6 +53,8 @@ RESAMPLING = "exact"  # one of: exact, fast, published
 
 # running
 WORKERS = 0  # processors to use; 0: all. A product takes one or two: under 1 GB at 60 m, 1.5 GB at 10 m
+DASK_SCHEDULER: str | None = None  # address of a running Dask scheduler (tcp://host:8786)
+# the jobs run on its workers instead, which see DATA_DIR under the same path
 OVERWRITE = False  # make again what is finished
 # --- end of constants -------------------------------------------------------------------------------------------------
 
@@ -79,14 +82,12 @@ def main() -> None:
     if RESAMPLING == "fast" and PIXEL_SIZE != 60:
         raise UserError(f"RESAMPLING: fast makes 60 m pixels, not {PIXEL_SIZE} m; use exact")
     granules, outcomes = find_granules(path(DATA_DIR, PRODUCTS_DIR))
-    processors = WORKERS or cores()
-    threads = min(MAX_THREADS, max(1, processors // max(1, len(granules))))
     settings, tiff_dir = snapshot(globals()), path(DATA_DIR, TIFF_DIR)
     jobs = [
-        Job(g.name, (settings, g, tiff_dir / f"{g.name}.tif", PIXEL_SIZE, RESAMPLING, threads, OVERWRITE))
+        Job(g.name, (settings, g, tiff_dir / f"{g.name}.tif", PIXEL_SIZE, RESAMPLING, OVERWRITE))
         for g in granules
     ]
-    outcomes += run_jobs(convert, jobs, WORKERS, "converting")
+    outcomes += run_jobs(convert, jobs, Engine(WORKERS, DASK_SCHEDULER, DATA_DIR), "converting")
     for summary in results_or_errors(outcomes):
         print(summary)
     raise_if_any_failed(outcomes)
@@ -118,7 +119,6 @@ def convert(
     tiff: Path,
     pixel_size: int,
     resampling: str,
-    threads: int,
     overwrite: bool,
 ) -> str:
     """Write one granule's GeoTIFF; returns a line of summary."""
@@ -126,6 +126,7 @@ def convert(
     record = stores.finished(tiff, made_by, overwrite)
     if record:
         return f"{tiff}: is up to date; {record['results']['summary']}"
+    threads = min(MAX_THREADS, processors())
     with stores.product(tiff, made_by) as product:
         product.results |= convert_granule(granule, product.partial, pixel_size, resampling, threads)
         product.results["summary"] = (

@@ -1,7 +1,7 @@
 """Files on disk: whole or not there, with the settings that made them beside them, and pickles.
 
-A product `NAME` is written as `.NAME.partial`, and its settings file `NAME.json` records what made it: the script, its
-constants, the checksums of its inputs and of the product itself. That file answers three questions later:
+A product `NAME` is written as `.NAME.ATTEMPT.partial`, and its settings file `NAME.json` records what made it: the
+script, its constants, the checksums of its inputs and of the product itself. That file answers three questions later:
 is the product finished and made by these settings (then it is not made again); was it changed or put there by someone
 else (then it is not overwritten unasked); do two files come from the same run (scaler and map, map and labels).
 """
@@ -12,6 +12,8 @@ import json
 import os
 import pickle
 import platform
+import re
+import uuid
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,6 +29,9 @@ from cloudsom.settings import Snapshot
 #: Packages whose version a settings file records: those that touch the numbers.
 RECORDED_PACKAGES = ("numpy", "pandas", "h5py", "MiniSom", "numba", "scikit-learn", "scipy", "GDAL")
 
+#: This process among all that may ever write to a folder.
+_ATTEMPT = uuid.uuid4().hex[:12]
+
 #: A model or scaler is some 40 kB; a pickle larger than this is not one. Bytes.
 MAX_PICKLE_BYTES = 64 * 1024 * 1024
 
@@ -35,8 +40,37 @@ MAX_PICKLE_BYTES = 64 * 1024 * 1024
 
 
 def partial_path(path: Path) -> Path:
-    """Where `path` is written until it is whole: beside it, hidden from the scripts' file patterns."""
+    """Where a download is kept until it is whole, and found again to go on with it; hidden as `attempt_path`."""
     return path.with_name(f".{path.name}.partial")
+
+
+def attempt_path(path: Path) -> Path:
+    """Where this process writes `path` until it is whole: beside it, hidden from the scripts' file patterns.
+
+    No two processes share it: a cluster that takes a worker for lost may give its product to another one while the
+    first still writes.
+    """
+    return path.with_name(f".{path.name}.{_ATTEMPT}.partial")
+
+
+def _attempts(path: Path) -> list[Path]:
+    """What attempts at `path` have left behind, or are writing."""
+    if not path.parent.is_dir():
+        return []
+    name = re.compile(rf"\.{re.escape(path.name)}(\.[0-9a-f]{{12}})?\.partial")
+    with os.scandir(path.parent) as entries:
+        return [path.with_name(entry.name) for entry in entries if name.fullmatch(entry.name)]
+
+
+@contextmanager
+def _attempt(path: Path) -> Iterator[Path]:
+    """The file to write for `path`; it is removed at the end if it is still there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = attempt_path(path)
+    try:
+        yield partial
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -45,14 +79,12 @@ def atomic(path: Path) -> Iterator[Path]:
 
     Yields the path to write to. On any exception that file is removed and `path` stays as it was.
     """
-    partial = partial_path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    for left in _attempts(path):
+        left.unlink(missing_ok=True)
+    with _attempt(path) as partial:
         yield partial
         _to_disk(partial)
         os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _to_disk(path: Path) -> None:
@@ -169,10 +201,20 @@ def finished(path: Path, made_by: Recipe, overwrite: bool = False) -> dict[str, 
 
 
 def _finish_interrupted(path: Path) -> None:
-    """Rename a product whose run ended after its settings file was in place, but before the product was."""
-    partial, record = partial_path(path), _settings_file(path)
-    if record and partial.exists() and record["product"]["sha256"] == sha256(partial):
-        os.replace(partial, path)
+    """Rename a product whose run ended after its settings file was in place, but before the product was.
+
+    What other attempts have left is removed. Should one still be at work, on a worker that was taken for lost, it fails
+    for want of its file, and nobody waits for it.
+    """
+    record = _settings_file(path)
+    for partial in _attempts(path):
+        try:
+            if record and record["product"]["sha256"] == sha256(partial):
+                os.replace(partial, path)
+            else:
+                partial.unlink()
+        except FileNotFoundError:  # that attempt has just ended
+            continue
 
 
 @dataclass
@@ -190,10 +232,8 @@ def product(path: Path, made_by: Recipe) -> Iterator[Product]:
     The settings file goes first: a run that ends between the two leaves a whole partial file with its settings, which
     the next run renames (`finished`).
     """
-    partial = partial_path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    item = Product(partial)
-    try:
+    with _attempt(path) as partial:
+        item = Product(partial)
         yield item
         with ThreadPoolExecutor(1) as beside:  # the disk is written while the checksum is made
             checksum = beside.submit(sha256, partial)
@@ -207,8 +247,6 @@ def product(path: Path, made_by: Recipe) -> Iterator[Product]:
             text = json.dumps(made_by.as_json() | summary, indent=1, default=_plain)
             record.write_text(text + "\n", encoding="utf-8")
         os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _plain(value: Any) -> Any:

@@ -19,13 +19,14 @@ time: about 50 MB beside the caller's own blocks, whatever the length of the tab
 from __future__ import annotations
 
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from io import BufferedReader
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self, TypeVar
@@ -36,6 +37,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from cloudsom import decimals
 from cloudsom.bands import BANDS, CLASSES, N_BANDS, NO_CLASS, SAFE_BANDS
 from cloudsom.errors import UserError
+from cloudsom.processors import processors
 
 #: The header the original's np.savetxt wrote above the pixels (its own blanks, uneven as they are).
 PIXEL_HEADER = "#  #B1,  #B2,  #B3,  #B4, #B5, #B6, #B7, #B8, #B8a, #B9, #B10, #B11, #B12"
@@ -216,6 +218,7 @@ def read_spectra(
     classes: Collection[int] = tuple(CLASSES),
     label_required: bool = True,
     non_finite: NonFinite = "refuse",
+    part: tuple[int, int] | None = None,
     threads: int | None = None,
 ) -> Iterator[tuple[Floats, Labels]]:
     """Blocks of a spectra table: reflectance (n, 13) of dtype and labels (n,).
@@ -223,8 +226,9 @@ def read_spectra(
     Every block has `chunk_rows` rows but the last; None: as they are parsed, some 10,000. Values
     are float(text), for float32 rounded once more. A label outside `classes` is refused. With
     label_required=False a table may have no label column: its labels are all 0 (NO_CLASS). NaN and
-    infinite reflectance is refused, or kept for the caller to count. Raises `UserError` naming
-    file and line for anything that is not such a table.
+    infinite reflectance is refused, or kept for the caller to count. With a `part`, one of `parts`,
+    its rows alone are read. Raises `UserError` naming file and line for anything that is not such
+    a table.
     """
     known = np.array(sorted(classes))
 
@@ -240,7 +244,7 @@ def read_spectra(
         return spectra, label[:, 0].astype(np.int32)
 
     layouts = [(*BANDS, "label")] + ([] if label_required else [BANDS])
-    pieces = _read(Path(path), layouts, dtype, split, threads)
+    pieces = _read(Path(path), layouts, dtype, split, threads, part)
     return ((spectra, labels) for spectra, labels in _reblock(pieces, chunk_rows))
 
 
@@ -323,6 +327,21 @@ def read_bmus(path: str | Path, *, threads: int | None = None) -> NDArray[np.int
     return np.concatenate([positions for (positions,) in pieces])
 
 
+def parts(path: str | Path, size: int) -> list[tuple[int, int]]:
+    """A table's rows in parts of some `size` bytes: first byte and byte after the last of each.
+
+    Nothing is parsed, and of a part only the line at its end is read.
+    """
+    with _open(Path(path)) as file:
+        file.readline(LONGEST_LINE)
+        bounds, end = [file.tell()], os.fstat(file.fileno()).st_size
+        while bounds[-1] + size < end:
+            file.seek(bounds[-1] + size)
+            file.readline(LONGEST_LINE)
+            bounds.append(file.tell())
+    return [(first, last) for first, last in pairwise([*bounds, end]) if first < last]
+
+
 def count_rows(path: str | Path, *, threads: int | None = None) -> int:
     """Rows of a table: the lines after the header that are not blank. Nothing is parsed."""
     threads = _default_threads(threads)
@@ -373,6 +392,7 @@ def _read(
     dtype: DTypeLike,
     split: Split,
     threads: int | None,
+    part: tuple[int, int] | None = None,
 ) -> Iterator[tuple[NDArray[Any], ...]]:
     """Parse a table whose columns are one of `layouts`, piece by piece, and let `split` check it."""
     threads = _default_threads(threads)
@@ -383,10 +403,13 @@ def _read(
             return split(_parse(piece, names, dtype), names, piece)
 
         rows = 0
-        for arrays in _in_order(pool, threads, parse, _pieces(file, path)):
+        if part:
+            file.seek(part[0])
+        pieces = _pieces(file, path, part[1] if part else sys.maxsize)
+        for arrays in _in_order(pool, threads, parse, pieces):
             rows += len(arrays[0])
             yield arrays
-    if not rows:
+    if not rows and not part:
         raise UserError(f"{path}: has a header but no rows; run the step that writes it again")
 
 
@@ -399,11 +422,12 @@ def _open(path: Path) -> BufferedReader:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
 
 
-def _pieces(file: BufferedReader, path: Path) -> Iterator[_Piece]:
-    """The rest of the file, after its header, as pieces of whole lines."""
+def _pieces(file: BufferedReader, path: Path, stop: int = sys.maxsize) -> Iterator[_Piece]:
+    """The rest of the file, after its header and before byte `stop`, as pieces of whole lines."""
     start = file.tell()
-    while text := file.read(PIECE_BYTES):
-        text += file.readline(LONGEST_LINE)
+    while text := file.read(min(PIECE_BYTES, stop - start)):
+        if start + len(text) < stop:
+            text += file.readline(LONGEST_LINE)
         piece = _Piece(path, start, text)
         start += len(text)
         if not text.endswith(b"\n") and file.peek(1):
@@ -522,7 +546,7 @@ def _short(text: str, length: int = 60) -> str:
 
 
 def _default_threads(threads: int | None) -> int:
-    return threads or min(4, os.cpu_count() or 1)
+    return threads or min(4, processors())
 
 
 def _in_order(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cloudsom.errors import UserError
-from cloudsom.jobs import Job, choose_products, raise_if_any_failed, results_or_errors, run_jobs
+from cloudsom.jobs import Engine, Job, choose_products, raise_if_any_failed, results_or_errors, run_jobs
 
 
 def square_or_fail(value: int) -> int:
@@ -27,7 +27,7 @@ def die(value: int) -> int:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_others_are_done_and_the_bad_ones_named(workers: int, capsys: pytest.CaptureFixture[str]) -> None:
-    outcomes = run_jobs(square_or_fail, [Job(f"P{i}", (i,)) for i in range(6)], workers, "squaring")
+    outcomes = run_jobs(square_or_fail, [Job(f"P{i}", (i,)) for i in range(6)], Engine(workers), "squaring")
     assert results_or_errors(outcomes) == [0, 1, 25]
     error = capsys.readouterr().err
     assert "two: is not wanted" in error and "P3: x.tif: No space left" in error and "P4: out of memory" in error
@@ -36,7 +36,7 @@ def test_the_others_are_done_and_the_bad_ones_named(workers: int, capsys: pytest
 
 
 def test_a_killed_worker_is_told() -> None:
-    outcomes = run_jobs(die, [Job(str(i), (i,)) for i in range(2)], 2, "dying")
+    outcomes = run_jobs(die, [Job(str(i), (i,)) for i in range(2)], Engine(2), "dying")
     assert outcomes[1].error is not None and "was killed" in outcomes[1].error
 
 

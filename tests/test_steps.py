@@ -17,8 +17,10 @@ from conftest import ROOT, make_spectra, run_script, write_h5, write_reference, 
 from minisom import MiniSom
 from sklearn.preprocessing import MinMaxScaler
 
+import BMUs_detection
 from cloudsom import stores, tables
 from cloudsom.bands import BANDS, MASK_NODATA, SAFE_BANDS
+from cloudsom.errors import UserError
 from cloudsom.rasters import open_raster, read_layer, read_mask
 
 Ok = Callable[..., str]
@@ -484,3 +486,22 @@ def test_a_full_disk_leaves_nothing_half_written(scenes: Path) -> None:
         assert done.returncode == 1 and "Traceback" not in done.stderr, (script, done.stderr)
         assert "File too large" in done.stderr or "larger file" in done.stderr, done.stderr
         assert files_of(scenes) == before, script
+
+
+def test_parts_of_the_training_table_give_the_same_bmus(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setattr(BMUs_detection, "DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(BMUs_detection, "OVERWRITE", True)
+    monkeypatch.setattr(BMUs_detection, "WORKERS", 2)
+    monkeypatch.setattr(BMUs_detection, "PART_BYTES", 20_000)
+    BMUs_detection.main()
+    assert "3,000 rows" in capsys.readouterr().out
+    for name in ("BMUs.csv", "BMUs.csv.json"):
+        assert (tmp_path / name).read_bytes() == (trained / name).read_bytes()
+    table = (tmp_path / "training_spectra.csv").read_text().splitlines()
+    broken = tmp_path / "broken.csv"
+    broken.write_text("\n".join([*table[:1000], "no," + table[1000], *table[1001:]]))
+    with pytest.raises(UserError, match=r"broken.csv: line 1001: 15 cells"):
+        list(BMUs_detection.find_bmus(broken, trained / "scaler.p", trained / "SOM_trained.p"))

@@ -541,3 +541,21 @@ def test_float16_is_not_a_reading_type(tmp_path: Path) -> None:
     path = write(tmp_path / "s.csv", f"{HEADER}\n{ROW},10\n")
     with pytest.raises(ValueError, match="expected float32 or float64"):
         tables.read_all_spectra(path, dtype=np.float16)
+
+
+@pytest.mark.parametrize("size", [1, 90, 1000, 5000, 10**6])
+def test_parts_hold_every_row_once(tmp_path: Path, size: int) -> None:
+    spectra, labels = np.random.default_rng(0).random((300, 13)).astype(np.float32), np.full(300, 10)
+    path = tmp_path / "x.csv"
+    tables.write_spectra(path, [(spectra, labels)])
+    path.write_bytes(path.read_bytes().removesuffix(b"\n"))
+    parts = tables.parts(path, size)
+    assert [stop for _, stop in parts[:-1]] == [start for start, _ in parts[1:]]
+    read = [block for part in parts for block, _ in tables.read_spectra(path, part=part)]
+    assert (np.concatenate(read) == spectra).all()
+    assert (len(parts) == 1) == (size == 10**6) and len(parts) <= 300
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:200], "x" + lines[200], *lines[201:]]))
+    with pytest.raises(UserError, match="line 201: B1 is 'x"):
+        for part in tables.parts(path, size):
+            list(tables.read_spectra(path, part=part))

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is besi
 
 from cloudsom import stores
 from cloudsom.errors import UserError
-from cloudsom.jobs import Job, raise_if_any_failed, results_or_errors, run_jobs
+from cloudsom.jobs import Engine, Job, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.rasters import Grid, gdal_errors, grid_of, open_raster
 from cloudsom.settings import Snapshot, path, run, snapshot
 
@@ -45,7 +45,7 @@ def main() -> None:
     images = {image.stem: image for image in tiff_dir.glob("*.tif")}
     target_dir = mask_dir if IN_PLACE else path(DATA_DIR, GEOREFERENCED_DIR)
     jobs = [Job(layer.name, (snapshot(globals()), layer, images, target_dir, OVERWRITE)) for layer in layers]
-    outcomes = run_jobs(georeference, jobs, 1, "georeferencing")
+    outcomes = run_jobs(georeference, jobs, Engine(1), "georeferencing")
     for line in results_or_errors(outcomes):
         print(line)
     raise_if_any_failed(outcomes)

@@ -27,7 +27,7 @@ from cloudsom import stores
 from cloudsom.bands import CLOUD, MASK_NODATA
 from cloudsom.errors import UserError
 from cloudsom.figures import COLUMN, Portfolio, find_masks, styled
-from cloudsom.jobs import Job, raise_if_any_failed, results_or_errors, run_jobs
+from cloudsom.jobs import Engine, Job, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.rasters import Grid, read_mask, write_layer
 from cloudsom.references import find_references, read_reference
 from cloudsom.settings import Snapshot, path, run, snapshot
@@ -83,7 +83,7 @@ def main() -> None:
     if not portfolio.finished(["colored_cloudmasks_legend"]):
         words = "; ".join(f"{name}: {meaning}" for name, meaning, _ in OUTCOMES.values())
         portfolio.write("colored_cloudmasks_legend", legend_figure(), "Legend of the coloured masks", words)
-    outcomes = run_jobs(colour_mask, jobs, 1 if SHOW else WORKERS, "colouring")
+    outcomes = run_jobs(colour_mask, jobs, Engine(1 if SHOW else WORKERS), "colouring")
     for lines in results_or_errors(outcomes):
         print(lines)
     portfolio.show_windows()

@@ -24,7 +24,7 @@ from cloudsom import stores
 from cloudsom.bands import CLOUD, MASK_NODATA
 from cloudsom.errors import UserError
 from cloudsom.figures import Portfolio, find_masks, read_true_colour, styled
-from cloudsom.jobs import Job, raise_if_any_failed, results_or_errors, run_jobs
+from cloudsom.jobs import Engine, Job, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.rasters import read_mask
 from cloudsom.settings import Snapshot, path, run, snapshot
 
@@ -70,7 +70,7 @@ def main() -> None:
         for name, mask in files.items():
             inputs = {f"image {name}": path(DATA_DIR, TIFF_DIR) / f"{name}.tif", f"{kind} {name}": mask}
             jobs.append(Job(name, (settings, name, inputs, portfolio, picture)))
-    outcomes = run_jobs(write_quicklook, jobs, 1 if SHOW else WORKERS, "drawing")
+    outcomes = run_jobs(write_quicklook, jobs, Engine(1 if SHOW else WORKERS), "drawing")
     for lines in results_or_errors(outcomes):
         print(lines)
     portfolio.show_windows()

@@ -1,0 +1,31 @@
+"""How many processors a process may keep busy, so that processes side by side do not take each other's."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_share: int | None = None
+
+
+def processors() -> int:
+    """Processors for this process: its share where one was given to it, else all that the system lets it use."""
+    if _share:
+        return _share
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def set_share(number: int | None) -> None:
+    """Give this process `number` processors from now on; None: all."""
+    global _share
+    _share = number
+
+
+@contextmanager
+def share(number: int) -> Iterator[None]:
+    """Give this process `number` processors for the length of a block."""
+    before = _share
+    set_share(number)
+    try:
+        yield
+    finally:
+        set_share(before)
