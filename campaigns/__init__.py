@@ -1,0 +1,1 @@
+"""Long campaigns, each a command of its own (python -m campaigns.NAME); CI runs short versions of them."""
