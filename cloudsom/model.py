@@ -1,5 +1,6 @@
 """The trained model on disk: map, scaler, neuron labels, hit maps."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,11 +90,11 @@ def neuron_labels_table(labels: NeuronLabels, rows: int, columns: int) -> pd.Dat
 def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     """A small CSV that must have these columns; UserError if it does not, or is empty or not a table."""
     try:
-        table = pd.read_csv(path)
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError, ValueError) as problem:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # lines with more cells than the header
+            table = pd.read_csv(path, index_col=False)  # else their first cells would become names of the lines
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, pd.errors.ParserWarning, ValueError) as problem:
         raise UserError(f"{path}: not a readable table ({' '.join(str(problem).split())}); make it again") from None
-    if not isinstance(table.index, pd.RangeIndex):  # else pandas takes the first column for names of the lines
-        raise UserError(f"{path}: its lines have more cells than the header; make it again")
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise UserError(f"{path}: has no column {missing[0]!r}; needed: {', '.join(columns)}")

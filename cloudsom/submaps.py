@@ -5,7 +5,6 @@ on the neuron and the bright samples that do, in coordinates standardised within
 (sub-neurons) is cloud or clear by their vote. The large map is not trained again. This goes beyond the paper.
 """
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from cloudsom.bmu import BMUSearch
 from cloudsom.errors import UserError
 from cloudsom.model import LabelledMap
 from cloudsom.training import TrainingLaw, train_som
+from cloudsom.zips import DAMAGED
 
 Floats = NDArray[np.float64]
 
@@ -191,9 +191,10 @@ def load(path: Path) -> FineTunedMap:
     """A corrected map from its .npz; UserError for anything else."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as problem:
+            found = {name: file[name] for name in file.files}
+    except (OSError, RuntimeError, MemoryError, *DAMAGED) as problem:
         raise _refused(path, " ".join(str(problem).split())[:100]) from None
+    arrays = {name: array for name, array in found.items() if isinstance(array, np.ndarray)}  # else: other files' bytes
     _check(path, arrays)
     rows, columns, _ = arrays["weights"].shape
     labels = LabelledMap(rows, columns, arrays["classes"], arrays["cloud"], arrays["share"])

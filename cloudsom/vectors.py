@@ -97,7 +97,7 @@ def _of_layer(path: Path, layer: ogr.Layer) -> Iterator[Feature]:
             kind = geometry.GetGeometryName().lower()
             raise UserError(f"{path}: feature {feature.GetFID()} is a {kind}; points and polygons are needed")
         product = as_text(feature.GetFieldAsString(PRODUCT_FIELD)) if has_product else ""
-        yield Feature(bytes(geometry.ExportToWkb()), reference.ExportToWkt(), product.removesuffix(".SAFE"))
+        yield Feature(bytes(geometry.ExportToWkb()), as_text(reference.ExportToWkt()), product.removesuffix(".SAFE"))
 
 
 def pixels_marked(features: list[Feature], grid: Grid, shown: object) -> NDArray[np.int64]:

@@ -29,6 +29,9 @@ from cloudsom.errors import UserError
 
 CASES = Path(__file__).parent / "fuzz_cases"  # TARGET/KIND-WHAT.SUFFIX
 
+#: Those of them that can be read.
+READ = ("prj-name-not-utf8.prj",)
+
 #: Inputs a target: a few seconds each.
 INPUTS = dict.fromkeys(TARGETS, 300) | {"geotiff": 200, "pickle": 150}
 
@@ -50,7 +53,8 @@ def test_what_was_found_stays_mended(file: Path, tmp_path: Path) -> None:
     target = TARGETS[file.parent.name]
     target.seeds(tmp_path / "seeds")
     outcome = replay(target, file, tmp_path)
-    assert outcome.what == CLEAR_ERROR, f"{outcome.signature}\n{outcome.detail}"
+    assert outcome.what != FAILURE, f"{outcome.signature}\n{outcome.detail}"
+    assert outcome.what == CLEAR_ERROR or file.name in READ
 
 
 # --- the engine -------------------------------------------------------------------------------------------------------

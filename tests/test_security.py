@@ -19,12 +19,14 @@ from conftest import ROOT, make_spectra, utm31, write_h5, write_scene
 from osgeo import gdal
 from safe_maker import NAME, constant_bands, make_safe, write_jp2, write_tiff, zip_safe
 
+from cloudsom.downloads.records import find
 from cloudsom.errors import UserError
 from cloudsom.jobs import choose_products
 from cloudsom.products import IMAGE_DRIVERS, MAX_XML_BYTES, find_products, read_metadata
 from cloudsom.rasters import MAX_BLOCK_BYTES, Grid, open_raster, open_scene, read_layer
+from cloudsom.settings import Snapshot
 from cloudsom.spectra_database import open_spectra
-from cloudsom.stores import read_record, record_path
+from cloudsom.stores import finished, product, read_record, recipe, record_path
 from cloudsom.vectors import pixels_marked, read_features
 
 #: A folder or file name with everything a shell or an option parser could take for something else.
@@ -310,6 +312,35 @@ def test_metadata_as_large_as_is_read_fit_into_memory() -> None:
 def test_json_nested_without_end_is_no_record(tmp_path: Path) -> None:
     record_path(tmp_path / "a").write_text("[" * 200_000, encoding="utf-8")
     assert read_record(tmp_path / "a") is None
+
+
+@pytest.mark.parametrize("results", [None, 3, "text", {}, {"summary": None}])
+def test_a_settings_file_without_its_figures_is_still_one_or_none(tmp_path: Path, results: Any) -> None:
+    settings = Snapshot("script.py", {"SEED": 1})
+    (tmp_path / "in").write_bytes(b"1")
+    made_by = recipe(settings, {"INPUT": tmp_path / "in"})
+    with product(tmp_path / "out", made_by) as item:
+        item.partial.write_bytes(b"2")
+    record = json.loads(record_path(tmp_path / "out").read_text(encoding="utf-8"))
+    record_path(tmp_path / "out").write_text(json.dumps(record | {"results": results}), encoding="utf-8")
+    if isinstance(results, dict):
+        found = finished(tmp_path / "out", made_by)
+        assert found is not None and "summary" in found["results"]
+    else:
+        with pytest.raises(UserError, match="was not made by this script"):
+            finished(tmp_path / "out", made_by)
+
+
+@pytest.mark.parametrize("name", ["../secret", "/dev/zero", "a\0b"])
+def test_a_downloads_record_is_about_its_own_files(tmp_path: Path, name: str) -> None:
+    """Another's size and checksum are not asked for; /dev/zero has no end."""
+    safe = make_safe(tmp_path, constant_bands(1))
+    (tmp_path / "secret").write_bytes(b"secret")
+    fact = {"size": 6 if "secret" in name else 0, "mtime_ns": 0, "md5": "5ebe2294ecd0e0f08eab7690d2a6ee69"}
+    record_path(safe).write_text(json.dumps({"files": {name: fact}}), encoding="utf-8")
+    found = find(tmp_path, NAME)
+    assert found is not None and found.fault is not None
+    assert "missing or changed" in found.fault and found.fault.isprintable()
 
 
 # --- shell scripts ----------------------------------------------------------------------------------------------------

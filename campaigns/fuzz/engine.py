@@ -132,6 +132,7 @@ def attempt(target: Target, case: Case, folder: Path) -> Outcome:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # a warning says that something was let through that should not have been
+            warnings.simplefilter("ignore", DeprecationWarning)  # but not one about the libraries themselves
             target.read(case.kind, path)
     except UserError as problem:
         return _judge(str(problem), [f"{case.kind}-input", *target.names])
