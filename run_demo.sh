@@ -15,6 +15,8 @@ case "${1:-}" in
 esac
 if $OFFLINE; then export DATA_DIR=${DATA_DIR:-demo_data_offline}; else export DATA_DIR=${DATA_DIR:-demo_data}; fi
 CACHE=${CACHE:-.cache/demo}
+case $DATA_DIR in -*) DATA_DIR=./$DATA_DIR ;; esac # no command takes it for one of its options
+case $CACHE in -*) CACHE=./$CACHE ;; esac
 mkdir -p "$DATA_DIR"
 
 step() { printf '\n== %s\n' "$*"; "$@"; }

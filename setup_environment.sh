@@ -7,6 +7,7 @@
 
 ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 VENV=${VENV:-$ROOT/.venv}
+case $VENV in -*) VENV=./$VENV ;; esac
 PYTHON=${PYTHON:-python3}
 PY=$VENV/bin/python
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cloudsom.bands import BANDS, CLOUD, MASK_NODATA
 from cloudsom.errors import UserError
 from cloudsom.filters import dilate
-from cloudsom.model import read_table
+from cloudsom.model import read_table, whole_numbers
 from cloudsom.pixels import spectra_at
 from cloudsom.rasters import read_mask
 from cloudsom.references import read_reference
@@ -72,13 +72,7 @@ def read_positions(path: Path) -> pd.DataFrame:
         raise UserError(f"{path}: has the columns {', '.join(map(str, table.columns))}; needed: product, row, column")
     if table.empty:
         raise UserError(f"{path}: names no pixels; write one a line: product, row, column")
-    for name in ("row", "column"):
-        values = pd.to_numeric(table[name], errors="coerce")
-        wrong = np.flatnonzero(~(values.notna() & (values >= 0) & (values % 1 == 0)))
-        if len(wrong):
-            value = table[name].iloc[wrong[0]]
-            raise UserError(f"{path}: line {wrong[0] + 2}: {name} is {value}; give whole numbers counted from 0")
-        table[name] = values.astype(np.int64)
+    table[["row", "column"]] = whole_numbers(path, table, ("row", "column"))
     unnamed = np.flatnonzero(table["product"].isna())
     if len(unnamed):
         raise UserError(f"{path}: line {unnamed[0] + 2}: names no product; write product, row, column")

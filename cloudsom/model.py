@@ -1,5 +1,7 @@
 """The trained model on disk: map, scaler, neuron labels, hit maps."""
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,8 +151,10 @@ def neuron_labels_table(labels: NeuronLabels, rows: int, columns: int) -> pd.Dat
 def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     """A small CSV that must have these columns; UserError if it does not, or is empty or not a table."""
     try:
-        table = pd.read_csv(path)
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError, ValueError) as problem:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # lines with more cells than the header
+            table = pd.read_csv(path, index_col=False)  # else their first cells would become names of the lines
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, pd.errors.ParserWarning, ValueError) as problem:
         raise UserError(f"{path}: not a readable table ({' '.join(str(problem).split())}); make it again") from None
     missing = [name for name in columns if name not in table.columns]
     if missing:
@@ -158,12 +162,28 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     return table
 
 
+def whole_numbers(path: Path, table: pd.DataFrame, names: Sequence[str]) -> NDArray[np.int64]:
+    """Columns of a table as (rows, columns); UserError with the line unless all are whole numbers from 0 to 2**53."""
+    cells = table[list(names)].to_numpy(object)
+    values = np.array([[_number(cell) for cell in row] for row in cells], np.float64).reshape(cells.shape)
+    wrong = np.argwhere(~((values >= 0) & (values <= 2**53) & (values == np.rint(values))))
+    if len(wrong):
+        row, column = wrong[0]
+        found = str(table[names[column]].iloc[row])[:40]
+        raise UserError(f"{path}: line {row + 2}: {names[column]} is {found}; give whole numbers counted from 0")
+    return values.astype(np.int64)
+
+
+def _number(cell: Any) -> float:
+    try:
+        return float(cell)
+    except (ValueError, TypeError, OverflowError):
+        return float("nan")
+
+
 def _grid_of(path: Path, table: pd.DataFrame) -> tuple[int, int]:
     """Rows and columns of a table of neurons; UserError unless every neuron is there once, in row-major order."""
-    try:
-        row, column = table["row"].to_numpy(np.int64), table["column"].to_numpy(np.int64)
-    except (ValueError, TypeError):
-        raise UserError(f"{path}: 'row' and 'column' are not all whole numbers; make the table again") from None
+    row, column = whole_numbers(path, table, ("row", "column")).T
     if len(table) == 0:
         raise UserError(f"{path}: holds no neurons; make it again")
     rows, columns = int(row.max()) + 1, int(column.max()) + 1
@@ -176,11 +196,11 @@ def read_neuron_labels(path: Path) -> LabelledMap:
     """Neuron labels of step 5 (or fine-tuned ones); UserError for anything that is not such a table."""
     table = read_table(path, LABEL_COLUMNS)
     rows, columns = _grid_of(path, table)
+    classes, cloud = whole_numbers(path, table, ("class", "cloud")).T
     try:
-        classes, cloud = table["class"].to_numpy(np.int64), table["cloud"].to_numpy(np.int64)
         share = table["share"].to_numpy(np.float64)
     except (ValueError, TypeError):
-        raise UserError(f"{path}: 'class', 'cloud' and 'share' are not all numbers; make the table again") from None
+        raise UserError(f"{path}: 'share' is not all numbers; make the table again") from None
     for name, values, allowed in (("class", classes, (NO_CLASS, *CLASS_CODES)), ("cloud", cloud, (CLEAR, CLOUD))):
         wrong = values[~np.isin(values, allowed)]
         if len(wrong):
@@ -192,11 +212,7 @@ def read_hit_maps(path: Path) -> tuple[NDArray[np.int64], int, int]:
     """Hit maps of step 5 as (neurons, 6) counts, with the map's rows and columns."""
     table = read_table(path, ("row", "column", *HIT_COLUMNS))
     rows, columns = _grid_of(path, table)
-    try:
-        counts = table[list(HIT_COLUMNS)].to_numpy(np.int64)
-    except (ValueError, TypeError):
-        raise UserError(f"{path}: counts are not all whole numbers; make the table again (step 5)") from None
-    return counts, rows, columns
+    return whole_numbers(path, table, HIT_COLUMNS), rows, columns
 
 
 def read_bmus(path: Path, rows: int, columns: int) -> NDArray[np.int32]:

@@ -5,12 +5,9 @@ read without entities or external references and in bounded size, a zip is never
 into an output path is one checked path component.
 """
 
-import errno
 import itertools
 import re
-import struct
 import zipfile
-import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +23,7 @@ from osgeo import gdal
 from cloudsom.bands import N_BANDS, SAFE_BANDS
 from cloudsom.errors import UserError
 from cloudsom.rasters import open_by_name, open_raster
+from cloudsom.zips import DAMAGED, is_damage
 
 #: Formats of a product's images: JPEG 2000, and GeoTIFF in files called .jp2, as some sample sets ship them.
 IMAGE_DRIVERS = ("JP2OpenJPEG", "GTiff")
@@ -33,9 +31,10 @@ IMAGE_DRIVERS = ("JP2OpenJPEG", "GTiff")
 #: From this processing baseline on, products carry an offset.
 FIRST_BASELINE_WITH_OFFSET = 4.0
 
-# What a product can need at most, in bytes: real metadata have 50 kB to 1 MB, real images up to 150 MB.
-MAX_XML_BYTES = 16 * 1024 * 1024
-MAX_IMAGE_BYTES = 2 * 1024**3
+# What a product can need at most, in bytes. Real metadata have 50 kB to 1 MB and take a hundred times that when read;
+# real images have up to 150 MB, held in memory if they come out of a zip.
+MAX_XML_BYTES = 4 * 1024**2
+MAX_IMAGE_BYTES = 512 * 1024**2
 MAX_ENTRIES = 100_000
 
 _PRODUCT_XML = re.compile(r"(MTD_MSIL(1C|2A)|S2\w_OPER_MTD_SAFL(1C|2A)_[^/]*)\.xml", re.IGNORECASE)
@@ -132,12 +131,12 @@ def zip_errors(shown: object) -> Iterator[None]:
     """Turn what zipfile raises on damaged, encrypted or exotic archives into a UserError."""
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, LookupError, ValueError) as problem:
+    except DAMAGED as problem:
         raise UserError(f"{shown}: damaged zip ({problem}); download the product again") from None
     except OSError as problem:
-        if problem.errno != errno.EINVAL:  # a damaged directory sends zipfile to impossible places in the file
+        if not is_damage(problem):
             raise
-        raise UserError(f"{shown}: damaged zip ({problem.strerror}); download the product again") from None
+        raise UserError(f"{shown}: damaged zip ({problem}); download the product again") from None
     except (RuntimeError, NotImplementedError) as problem:  # encrypted; a compression this Python has not
         raise UserError(f"{shown}: cannot be unpacked ({problem}); zip the SAFE folder again") from None
 
@@ -390,7 +389,7 @@ def _is_safe(name: str) -> bool:
 def _product_name(folder: str) -> str:
     """A SAFE folder's name without `.SAFE`, as one harmless component of an output path."""
     name = folder[:-5] if _is_safe(folder) else folder
-    if not name.strip(". ") or name.startswith(".") or re.search(r"[/\\\x00-\x1f\x7f]", name):
+    if not name.strip(". ") or name.startswith(".") or re.search(r"[/\\]", name) or not name.isprintable():
         raise UserError(f"{folder!r}: not a name an output can have; rename the product")
     return name
 

@@ -30,6 +30,12 @@ TILE = 256
 #: Larger images are no Sentinel-2 tiles (10980 pixels a side) but mistakes, or attacks on memory.
 MAX_SIDE = 32768
 
+#: A mask or another layer that is read whole, bytes: float32 for every pixel of a 10 m tile has 482 million.
+MAX_LAYER_BYTES = 500_000_000
+
+#: A tile or strip that GDAL unpacks as a whole, bytes: those of real images have 2 million.
+MAX_BLOCK_BYTES = 64_000_000
+
 #: Index of B10, the cirrus band, among the 13.
 B10 = SAFE_BANDS.index("B10")
 
@@ -97,7 +103,7 @@ def gdal_errors(shown: object, advice: str) -> Iterator[None]:
     gdal.PushErrorHandler("CPLQuietErrorHandler")  # what GDAL has to say is in the exception
     try:
         yield
-    except RuntimeError as problem:
+    except (RuntimeError, UnicodeDecodeError) as problem:  # the latter for names in a file that are no UTF-8
         reason = " ".join(str(problem).split()) or "GDAL gives no reason"
         raise UserError(f"{shown}: {reason[:300]}; {advice}") from None
     finally:
@@ -123,9 +129,26 @@ def open_by_name(name: str, shown: object, drivers: Sequence[str]) -> gdal.Datas
     kind = " or ".join(drivers)
     with gdal_errors(shown, f"a {kind} file is needed: it is damaged or of another format"):
         dataset = gdal.OpenEx(name, gdal.OF_RASTER | gdal.OF_VERBOSE_ERROR, allowed_drivers=list(drivers))
+        elsewhere = dataset.GetMetadataItem("OVERVIEW_FILE", "OVERVIEWS")
+        grid_of(dataset)  # what is looked up on first use is so here, where errors are caught
+        piece = _block_bytes(dataset)
     if max(dataset.RasterXSize, dataset.RasterYSize) > MAX_SIDE:
         raise UserError(f"{shown}: {dataset.RasterXSize} x {dataset.RasterYSize} pixels is no Sentinel-2 image")
+    if elsewhere:  # GDAL would open it, by any driver and over any network
+        raise UserError(f"{shown}: names another file for its reduced images; save it without overviews")
+    if piece > MAX_BLOCK_BYTES:
+        raise UserError(f"{shown}: is stored in pieces too large to unpack; save it in tiles (TILED=YES)")
     return dataset
+
+
+def _block_bytes(dataset: gdal.Dataset) -> int:
+    """What GDAL unpacks at once: a tile or strip of one band, of all where their values alternate."""
+    if not dataset.RasterCount:
+        return 0
+    band = dataset.GetRasterBand(1)
+    width, height = band.GetBlockSize()
+    together = dataset.RasterCount if dataset.GetMetadataItem("INTERLEAVE", "IMAGE_STRUCTURE") == "PIXEL" else 1
+    return width * height * together * (gdal.GetDataTypeSize(band.DataType) // 8)
 
 
 def grid_of(dataset: gdal.Dataset) -> Grid:
@@ -284,6 +307,10 @@ def read_layer(path: Path) -> tuple[NDArray[Any], Grid]:
     dataset = open_raster(Path(path))
     if dataset.RasterCount != 1:
         raise UserError(f"{path}: has {dataset.RasterCount} bands, one is needed")
+    width, height, kind = dataset.RasterXSize, dataset.RasterYSize, dataset.GetRasterBand(1).DataType
+    if width * height * (gdal.GetDataTypeSize(kind) // 8) > MAX_LAYER_BYTES:
+        what = f"{width} x {height} pixels of {gdal.GetDataTypeName(kind)}"
+        raise UserError(f"{path}: {what} are more than a layer of a Sentinel-2 image has")
     with gdal_errors(path, "the file is damaged"):
         return dataset.ReadAsArray(), grid_of(dataset)
 

@@ -24,6 +24,8 @@ def find_references(reference_dir: Path) -> dict[str, Path]:
 def read_reference(reference_file: Path, mask_file: Path, mask_grid: Grid) -> NDArray[np.integer]:
     """A reference class map; UserError if it does not cover the mask's pixels or holds unknown codes."""
     reference, reference_grid = read_layer(reference_file)
+    if reference.dtype.kind not in "iu":
+        raise UserError(f"{reference_file}: stores {reference.dtype}, a reference has whole numbers from 0 to 7")
     difference = mask_grid.difference(reference_grid)
     if difference:
         raise UserError(f"{mask_file}: does not cover {reference_file} ({difference}); give a mask at 60 m")

@@ -1,5 +1,6 @@
 """The labelled spectra database's HDF5 files (Hollstein et al. 2016, doi 10.3390/rs8080666), checked as read."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,15 @@ SpectraBlock: TypeAlias = tuple[NDArray[np.floating], NDArray[np.int64]]
 
 NEEDED = ("spectra", "classes", "class_ids", "class_names", "band")
 
+#: The three small ones have 6 and 13 entries.
+MAX_ENTRIES = 1000
+
+#: A piece that is unpacked as a whole, bytes: real ones have 40 kB.
+MAX_CHUNK_BYTES = 64 * 1024**2
+
+#: Bytes that deflate can make of one: spectra that claim more than the file could hold are a mistake, or an attack.
+LARGEST_RATIO = 1032
+
 
 class SpectraFile:
     """An open database file; its blocks come with the pipeline's class codes, and counts grow as they are read."""
@@ -27,14 +37,27 @@ class SpectraFile:
         for name in NEEDED:
             if not isinstance(handle.get(name), h5py.Dataset):
                 raise UserError(f"{path}: has no dataset '{name}'; give a file of the spectra database")
+            self._check_storage(name, handle[name], handle.get(name, getlink=True))
         self.spectra, self.classes = handle["spectra"], handle["classes"]
         self._check_shapes()
+        self._check_types(handle)
         self._check_bands(handle["band"])
         self.codes = self._codes_by_id(handle["class_ids"], handle["class_names"])
         self.n_rows = len(self.spectra)
         self.rows_read = 0
         self.non_finite = 0
         self.class_counts = dict.fromkeys(CLASSES, 0)
+
+    def _check_storage(self, name: str, dataset: Any, link: Any) -> None:
+        """UserError for a dataset that lies in another file, or would take far more memory than the file has bytes."""
+        if isinstance(link, h5py.ExternalLink) or dataset.external or dataset.is_virtual:
+            raise UserError(f"{self.path}: '{name}' lies in another file, which is not read; give the file itself")
+        piece = math.prod(dataset.chunks or (1,)) * dataset.dtype.itemsize
+        small = dataset.size is not None and dataset.size <= MAX_ENTRIES
+        if piece > MAX_CHUNK_BYTES or not (small or name in ("spectra", "classes")):
+            raise UserError(f"{self.path}: '{name}' is far larger than in the spectra database; the file is damaged")
+        if not small and dataset.size * dataset.dtype.itemsize > LARGEST_RATIO * self.path.stat().st_size:
+            raise UserError(f"{self.path}: '{name}' claims {dataset.shape[0]:,} rows, more than the file can hold")
 
     def _check_shapes(self) -> None:
         shape = self.spectra.shape
@@ -44,14 +67,18 @@ class SpectraFile:
             raise UserError(f"{self.path}: 'classes' has the shape {self.classes.shape}, 'spectra' {shape[0]:,} rows")
         if shape[0] == 0:
             raise UserError(f"{self.path}: holds no spectra; give a file of the spectra database")
-        for name, dataset, kinds in (("spectra", self.spectra, "f"), ("classes", self.classes, "iu")):
-            if dataset.dtype.kind not in kinds:
-                raise UserError(f"{self.path}: '{name}' holds {dataset.dtype}, not numbers of the kind needed")
+
+    def _check_types(self, handle: Any) -> None:
+        needed = {"spectra": "f", "classes": "iu", "class_ids": "iu", "class_names": "SO", "band": "SO"}
+        for name, kinds in needed.items():
+            if handle[name].dtype.kind not in kinds:
+                raise UserError(f"{self.path}: '{name}' holds {handle[name].dtype}, not values of the kind needed")
 
     def _check_bands(self, band: Any) -> None:
         names = tuple("B" + text for text in _texts(band[:]))
         if tuple(name.upper() for name in names) != tuple(name.upper() for name in BANDS):
-            raise UserError(f"{self.path}: its bands are {', '.join(names)}; needed, in this order: {', '.join(BANDS)}")
+            found, wanted = ", ".join(names)[:100], ", ".join(BANDS)
+            raise UserError(f"{self.path}: its bands are {found}; needed, in this order: {wanted}")
 
     def _codes_by_id(self, class_ids: Any, class_names: Any) -> dict[int, int]:
         """The file's class ids -> the pipeline's class codes, by position: the 2016 file stores them unsorted."""

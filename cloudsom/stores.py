@@ -169,7 +169,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
     """The JSON object beside a file: a product's settings file, or a download's record; None where there is none."""
     try:
         record = json.loads(record_path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
 
@@ -179,7 +179,9 @@ def _settings_file(path: Path) -> dict[str, Any] | None:
     record = read_record(path) or {}
     product, lineage = record.get("product"), record.get("lineage")
     whole = isinstance(product, dict) and isinstance(product.get("sha256"), str) and isinstance(lineage, dict)
-    return record if whole else None
+    if not whole or not isinstance(results := record.get("results", {}), dict):
+        return None
+    return record | {"results": {"summary": ""} | results}
 
 
 def finished(path: Path, made_by: Recipe, overwrite: bool = False) -> dict[str, Any] | None:

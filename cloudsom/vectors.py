@@ -3,20 +3,23 @@
 As with images, files may come from strangers: they are opened with a few known drivers only, and never over a network.
 """
 
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from osgeo import gdal, ogr, osr
 
 from cloudsom.errors import UserError
-from cloudsom.rasters import Grid, gdal_errors
+from cloudsom.rasters import Grid, as_text, gdal_errors
 
 ogr.UseExceptions()
 osr.UseExceptions()
+osr.SetPROJEnableNetwork(False)  # a transformation takes the grids that are installed
 
 #: OGR drivers that read a local file and nothing else (GML would fetch the schema a file names).
 DRIVERS = ("GeoJSON", "GPKG", "ESRI Shapefile", "FlatGeobuf", "KML")
@@ -53,11 +56,32 @@ def read_features(path: Path) -> list[Feature]:
     if not os.path.isfile(place):
         raise UserError(f"{path}: no such file")
     with gdal_errors(path, f"a vector file is needed ({', '.join(DRIVERS)}): it is damaged or of another format"):
+        if gdal.IdentifyDriverEx(place, gdal.OF_VECTOR, allowed_drivers=["GeoJSON"]):
+            _refuse_linked_systems(path)
         dataset = gdal.OpenEx(place, gdal.OF_VECTOR | gdal.OF_VERBOSE_ERROR, allowed_drivers=list(DRIVERS))
         features = [feature for i in range(dataset.GetLayerCount()) for feature in _of_layer(path, dataset.GetLayer(i))]
     if not features:
         raise UserError(f"{path}: holds no points or polygons; draw some on bright cloud-free land")
     return features
+
+
+def _refuse_linked_systems(path: Path) -> None:
+    """UserError for a GeoJSON file with a coordinate system that GDAL would fetch from the address it gives.
+
+    Names are compared as GDAL does, in any case, and every one of repeated members counts.
+    """
+
+    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        for key, value in pairs:
+            if key.lower() == "crs" and isinstance(value, dict) and value.keys() & {"link", "url"}:
+                raise UserError(f"{path}: its coordinate system is on a network, which is not asked; save it as EPSG")
+        kinds = {str(value).lower(): None for key, value in pairs if key.lower() == "type"}
+        return kinds
+
+    try:
+        json.loads(path.read_bytes(), object_pairs_hook=members)
+    except (ValueError, RecursionError) as problem:
+        raise UserError(f"{path}: is not whole GeoJSON ({problem}); save it again") from None
 
 
 def _of_layer(path: Path, layer: ogr.Layer) -> Iterator[Feature]:
@@ -72,8 +96,8 @@ def _of_layer(path: Path, layer: ogr.Layer) -> Iterator[Feature]:
         if ogr.GT_Flatten(geometry.GetGeometryType()) not in SHAPES:
             kind = geometry.GetGeometryName().lower()
             raise UserError(f"{path}: feature {feature.GetFID()} is a {kind}; points and polygons are needed")
-        product = (feature.GetFieldAsString(PRODUCT_FIELD) if has_product else "") or ""
-        yield Feature(bytes(geometry.ExportToWkb()), reference.ExportToWkt(), product.removesuffix(".SAFE"))
+        product = as_text(feature.GetFieldAsString(PRODUCT_FIELD)) if has_product else ""
+        yield Feature(bytes(geometry.ExportToWkb()), as_text(reference.ExportToWkt()), product.removesuffix(".SAFE"))
 
 
 def pixels_marked(features: list[Feature], grid: Grid, shown: object) -> NDArray[np.int64]:

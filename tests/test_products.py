@@ -12,6 +12,8 @@ from safe_maker import NAME, NAME_WITH_OFFSET, OLD_NAME, constant_bands, make_ol
 
 from cloudsom import products
 from cloudsom.bands import SAFE_BANDS
+from cloudsom.downloads.archives import check_product_zip
+from cloudsom.downloads.transfer import Corrupt
 from cloudsom.errors import UserError
 from cloudsom.products import find_products, parse_xml, read_metadata, tags_of
 
@@ -262,6 +264,28 @@ def test_a_flipped_bit_in_a_zipped_image_is_found(safe: Path) -> None:
     granule = only_granule(archive.parent)
     with pytest.raises(UserError, match=f"^{NAME}: band B02: .*damaged zip"), granule.open_band("B02"):
         pass
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_image_is_found_however_it_is_packed(safe: Path, method: int) -> None:
+    """Each packing method of zip has errors of its own."""
+    with zipfile.ZipFile(safe.with_name(f"{NAME}.SAFE.zip"), "w", method) as target:
+        for file in safe.rglob("*"):
+            target.write(file, file.relative_to(safe.parent))
+    shutil.rmtree(safe)
+    archive = safe.with_name(f"{NAME}.SAFE.zip")
+    whole = archive.read_bytes()
+    with zipfile.ZipFile(archive) as opened:
+        entry = next(e for e in opened.infolist() if e.filename.endswith("_B02.jp2"))
+    start = entry.header_offset + 30 + len(entry.filename)
+    for at in range(0, entry.compress_size, 37):
+        data = bytearray(whole)
+        data[start + at : start + at + 3] = b"\xff\xff\xff"
+        archive.write_bytes(data)
+        with pytest.raises(UserError, match=f"^{NAME}: band B02: "), only_granule(archive.parent).open_band("B02"):
+            pass
+        with pytest.raises(Corrupt):
+            check_product_zip(archive, NAME)
 
 
 def test_a_zip_without_or_with_two_products_is_refused(safe: Path) -> None:

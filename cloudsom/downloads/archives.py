@@ -19,6 +19,7 @@ from typing import IO
 from cloudsom.bands import SAFE_BANDS
 from cloudsom.downloads.client import DownloadError
 from cloudsom.downloads.transfer import Corrupt, Unusable, publish
+from cloudsom.zips import DAMAGED, is_damage
 
 MAX_MEMBERS = 200_000  # the reference set has some thousand, a product some hundred
 MAX_PRODUCT_BYTES = 30_000_000_000  # unpacked; an old product of many tiles comes to some 8 GB
@@ -203,7 +204,11 @@ def check_product_zip(path: Path, name: str) -> None:
             if missing:
                 raise Unusable(f"{name}: the zip lacks {', '.join(missing)}")
             broken = product.testzip()
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as problem:
+    except (*DAMAGED, NotImplementedError) as problem:
+        raise Corrupt(f"not a whole zip file ({problem})") from None
+    except OSError as problem:
+        if not is_damage(problem):
+            raise
         raise Corrupt(f"not a whole zip file ({problem})") from None
     if broken:
         raise Corrupt(f"its member {broken} is damaged")

@@ -92,6 +92,6 @@ def tile_of_reference(scene: Path) -> str | None:
     try:
         parameters = json.loads((scene / "Classification" / "used_parameters.json").read_text(encoding="utf-8"))
         tile = str(parameters["tile"]).removeprefix("T")
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return tile if re.fullmatch(r"\d{2}[A-Z]{3}", tile) else None

@@ -17,6 +17,7 @@ from cloudsom import stores
 from cloudsom.downloads.archives import check_product_zip, lacking, sizes
 from cloudsom.downloads.client import DownloadError
 from cloudsom.downloads.transfer import Corrupt, digest
+from cloudsom.errors import one_line
 
 BY_HAND = "by hand"  # the source of a product this pipeline did not fetch
 
@@ -32,7 +33,7 @@ class OnDisk:
     @property
     def source(self) -> str:
         """Where it came from."""
-        return str(self.record.get("source", BY_HAND))
+        return one_line(str(self.record.get("source", BY_HAND)))
 
     @property
     def size(self) -> int:
@@ -45,7 +46,8 @@ def find(folder: Path, name: str) -> OnDisk | None:
     for path in (folder / f"{name}.SAFE", folder / f"{name}.SAFE.zip", folder / f"{name}.zip"):
         if path.exists():
             found = OnDisk(path, stores.read_record(path) or {})
-            found.fault = _fault(found, name)
+            fault = _fault(found, name)
+            found.fault = one_line(fault) if fault else None
             return found
     return None
 
@@ -53,7 +55,8 @@ def find(folder: Path, name: str) -> OnDisk | None:
 def _fault(found: OnDisk, name: str) -> str | None:
     recorded = found.record.get("files")
     if isinstance(recorded, dict):
-        changed = [file for file in recorded if not _unchanged(found.path, file, recorded[file])]
+        there = sizes(found.path) if found.path.is_dir() else (found.path.name,)  # no file beyond the product
+        changed = [file for file in recorded if file not in there or not _unchanged(found.path, file, recorded[file])]
         return f"{', '.join(sorted(changed)[:3])} missing or changed since it was checked" if changed else None
     if found.path.is_dir():
         missing = lacking(file for file, size in sizes(found.path).items() if size)

@@ -191,7 +191,7 @@ class _Transfer:
         try:
             note = json.loads(self.note.read_text(encoding="utf-8"))
             known = note["promise"] == self._promise() and any([*note["version"].values(), self.remote.checksum])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return {}
         return dict(note["version"]) if known else {}
 

@@ -1,0 +1,121 @@
+"""Points and polygons: GeoJSON, GeoPackage, Shapefile, FlatGeobuf, KML."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+from osgeo import gdal, ogr, osr
+
+from campaigns.fuzz.engine import Case, Seeds, Target
+from campaigns.fuzz.mutations import NUMBERS
+from campaigns.fuzz.targets.rasters import grid
+from cloudsom.vectors import pixels_marked, read_features
+
+DRIVERS = {"geojson": "GeoJSON", "gpkg": "GPKG", "fgb": "FlatGeobuf", "kml": "KML"}
+SHAPEFILE = ("shp", "shx", "dbf", "prj")
+
+SQUARE = "POLYGON ((600060 4899960, 600300 4899960, 600300 4899600, 600060 4899600, 600060 4899960))"
+POINTS = "MULTIPOINT (600400 4899800, 600500 4899900)"
+
+_shapefile: dict[str, bytes] = {}
+
+
+def read(kind: str, path: Path) -> None:
+    if kind in SHAPEFILE:  # the other parts are good
+        for part in SHAPEFILE:
+            if part != kind:
+                path.with_suffix(f".{part}").write_bytes(_shapefile[part])
+        path = path.with_suffix(".shp")
+    pixels_marked(read_features(path), grid(24, 20), path)
+
+
+def seeds(folder: Path) -> Seeds:
+    folder.mkdir(exist_ok=True)
+    found: dict[str, list[bytes]] = {}
+    for kind, driver in DRIVERS.items():
+        written(folder / f"a.{kind}", driver, 4326 if kind in ("geojson", "kml") else 32631)
+        found[kind] = [(folder / f"a.{kind}").read_bytes()]
+    written(folder / "b.shp", "ESRI Shapefile", 32631)
+    for part in SHAPEFILE:
+        found[part] = [(folder / f"b.{part}").read_bytes()]
+        _shapefile[part] = found[part][0]
+    return found
+
+
+def written(path: Path, driver: str, system: int) -> None:
+    """A layer of two features, one of them tied to a product."""
+    reference, utm = osr.SpatialReference(), osr.SpatialReference()
+    for where, code in ((reference, system), (utm, 32631)):
+        where.ImportFromEPSG(code)
+        where.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)
+    gdal.SetConfigOption("OGR_CURRENT_DATE", "2020-01-01T00:00:00Z")
+    source = ogr.GetDriverByName(driver).CreateDataSource(str(path))
+    layer = source.CreateLayer("sand", reference)
+    layer.CreateField(ogr.FieldDefn("product", ogr.OFTString))
+    for shape in (SQUARE,) if driver == "ESRI Shapefile" else (SQUARE, POINTS):
+        geometry = ogr.CreateGeometryFromWkt(shape)
+        if system != 32631:
+            geometry.Transform(osr.CoordinateTransformation(utm, reference))
+        feature = ogr.Feature(layer.GetLayerDefn())
+        feature.SetGeometry(geometry)
+        feature.SetField("product", "S2A_X.SAFE")
+        layer.CreateFeature(feature)
+    layer = source = None
+
+
+def build(draw: random.Random, good: Seeds) -> Case:
+    """GeoJSON with other geometries, coordinates or coordinate systems."""
+    content = json.loads(good["geojson"][0])
+    feature = draw.choice(content["features"])
+    match draw.randrange(5):
+        case 0:
+            content["crs"] = draw.choice(SYSTEMS)
+        case 1:
+            feature["geometry"] = draw.choice(GEOMETRIES)
+        case 2:
+            feature["properties"] = draw.choice(
+                ({}, None, [], {"product": 3}, {"product": None}, {"product": "\x1b[2J\n"})
+            )
+        case 3:
+            content[draw.choice(("type", "features", "name"))] = draw.choice((None, 3, "Feature", [], {}, "\x1b[2J"))
+        case _:
+            number = draw.choice([float(n) for n in NUMBERS if n.strip(b"-0123456789.e") == b"" and n not in (b"",)])
+            feature["geometry"] = {"type": "Point", "coordinates": [number, draw.choice((number, 44.2))]}
+    return Case("geojson", json.dumps(content).encode())
+
+
+SYSTEMS: tuple[Any, ...] = (
+    None, {}, 3, "EPSG:4326", {"type": "name", "properties": {"name": "EPSG:32631"}}, {"type": "name",
+    "properties": {}},
+    {"type": "link", "properties": {"href": "http://127.0.0.1:9/", "type": "proj4"}}, {"type": "EPSG",
+    "properties": {"code": 1}},
+    {"type": "name", "properties": {"name": "/etc/hostname"}}, {"type": "url",
+    "properties": {"url": "http://127.0.0.1:9/"}},
+    {"type": "name", "properties": {"name": "IAU:1000"}}, {"type": "name",
+    "properties": {"name": "+proj=geos +h=1 +lon_0=0"}},
+    {"type": "name", "properties": {"name": "EPSG:4978"}}, {"type": "name",
+    "properties": {"name": "+proj=pipeline +step"}},
+)  # fmt: skip
+
+GEOMETRIES: tuple[Any, ...] = (
+    None, {}, {"type": "Point"}, {"type": "Point", "coordinates": []}, {"type": "Polygon", "coordinates": [[]]},
+    {"type": "Polygon", "coordinates": [[[0, 0], [1, 1]]]}, {"type": "LineString", "coordinates": [[0, 0], [1, 1]]},
+    {"type": "GeometryCollection", "geometries": []}, {"type": "MultiPolygon", "coordinates": [[[]]]},
+    {"type": "Polygon", "coordinates": [[[-180, -90], [180, -90], [180, 90], [-180, 90], [-180, -90]]]},
+    {"type": "Polygon", "coordinates": [[[-1e300, -1e300], [1e300, -1e300], [1e300, 1e300], [-1e300, -1e300]]]},
+    {"type": "MultiPoint", "coordinates": [[4.2, 44.2, 7, 8]] * 3000}, {"type": "Curve", "coordinates": 7},
+)  # fmt: skip
+
+VECTOR = Target(
+    "vector",
+    {kind: f".{kind}" for kind in (*DRIVERS, *SHAPEFILE)},
+    seeds,
+    read,
+    (b'"type"', b'"coordinates"', b'"crs"', b"Polygon", b"Point", b"[", b"]", b"{", b"}", b"null",
+     b"SQLite format 3\0", b"fgb",
+     b"<Placemark>", b"<coordinates>", b"PROJCS[", b"GEOGCS[", b"EPSG", b"\0\0\x27\x0a", b"\xff\xff\xff\xff",
+     b"GP\0\1",
+     b"gpkg_contents", b"http://127.0.0.1:9/", b"1e308"),
+    build,
+)  # fmt: skip
