@@ -30,8 +30,8 @@ from cloudsom.references import find_references
 from cloudsom.stores import sha256
 
 ROOT = Path(__file__).resolve().parents[1]
-SIDE = 1830  # pixels of a full tile at 60 m
-PIECE = 183  # pixels; ten by ten pieces a tile
+FULL_SIDE = 1830  # pixels of a full tile at 60 m
+PIECE = 183  # pixels at most; ten by ten pieces a full tile
 STEPS = ("convert_image_to_csv.py", "create_cloudmasks.py", "evaluation_metrics.py")
 MODEL_FILES = ("SOM_trained.p", "scaler.p", "neuron_labels.csv")
 SECONDS_BETWEEN_SAMPLES = 0.25
@@ -87,23 +87,25 @@ def read_images(model: Path) -> list[Image]:
     return images
 
 
-def write_scene(folder: Path, number: int, images: Sequence[Image]) -> str:
+def write_scene(folder: Path, number: int, images: Sequence[Image], side: int) -> str:
     """One made-up tile and its reference; returns its name."""
     name = f"load_{number:05d}"
     draw = np.random.default_rng(number)
     image = images[number % len(images)]  # offset and quantification are one image's
-    dn = np.empty((SIDE, SIDE, len(SAFE_BANDS)), np.uint16)
-    reference = np.empty((SIDE, SIDE), np.uint8)
+    dn = np.empty((side, side, len(SAFE_BANDS)), np.uint16)
+    reference = np.empty((side, side), np.uint8)
     height, width = image.reference.shape
-    for row in range(0, SIDE, PIECE):
-        for column in range(0, SIDE, PIECE):
-            top, left = draw.integers(0, height - PIECE + 1), draw.integers(0, width - PIECE + 1)
+    piece = min(PIECE, height, width)
+    for row in range(0, side, piece):
+        for column in range(0, side, piece):
+            top, left = draw.integers(0, height - piece + 1), draw.integers(0, width - piece + 1)
             turns, light = int(draw.integers(0, 4)), draw.uniform(0.97, 1.03)
-            here = (slice(top, top + PIECE), slice(left, left + PIECE))
-            there = (slice(row, row + PIECE), slice(column, column + PIECE))
-            dn[there] = np.rint(np.rot90(image.dn[here], turns) * light)
-            reference[there] = np.rot90(image.reference[here], turns)
-    grid = Grid(SIDE, SIDE, (600_000.0, 60.0, 0.0, 4_900_020.0, 0.0, -60.0), image.grid.projection)
+            source = (slice(top, top + piece), slice(left, left + piece))
+            target = (slice(row, min(row + piece, side)), slice(column, min(column + piece, side)))
+            part = (slice(target[0].stop - row), slice(target[1].stop - column))
+            dn[target] = np.rint(np.rot90(image.dn[source], turns)[part] * light)
+            reference[target] = np.rot90(image.reference[source], turns)[part]
+    grid = Grid(side, side, (600_000.0, 60.0, 0.0, 4_900_020.0, 0.0, -60.0), image.grid.projection)
     place = folder / "reference" / name / "Classification"
     for needed in (folder / "tiff", place):
         needed.mkdir(parents=True, exist_ok=True)
@@ -223,6 +225,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="DATA_DIR of a finished run")
     parser.add_argument("--work", type=Path, default=Path("build/load"), help="folder for the scenes and products")
     parser.add_argument("--scenes", type=int, default=60)
+    parser.add_argument("--side", type=int, default=FULL_SIDE, help="pixels a side of each scene")
     parser.add_argument("--alone", type=int, default=10, help="scenes that are run with one worker first")
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
@@ -231,7 +234,7 @@ def main() -> None:
         parser.error(f"{given.model}: has no image with a reference; run the demo first")
     all_of_them = fresh_folder(given.work / "all", given.model)
     few = fresh_folder(given.work / "few", given.model)
-    names = [write_scene(all_of_them, number, images) for number in range(given.scenes)]
+    names = [write_scene(all_of_them, number, images, given.side) for number in range(given.scenes)]
     for name in names[: given.alone]:
         for part in (f"tiff/{name}.tif", f"reference/{name}/Classification/classification_map.tif"):
             (few / part).parent.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,7 @@
 """Plain arrays from .npz files of strangers: read without numpy's pickles, and without trusting a size they claim."""
 
 import re
-import struct
 import zipfile
-import zlib
 from collections.abc import Collection
 from math import prod
 from pathlib import Path
@@ -11,6 +9,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cloudsom.zips import DAMAGED
 
 #: A map of 20 x 15 takes 35 kB, or 1 MB with a sub-map in every third neuron. Bytes, packed and unpacked.
 MAX_BYTES = 32 * 1024 * 1024
@@ -21,10 +21,6 @@ _HEADER = re.compile(
     rb"'shape': \(((?:\d{1,9}, ?)*(?:\d{1,9})?)\), \} *\n",
     re.DOTALL,
 )
-
-#: What zipfile raises for a damaged file.
-_UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError, struct.error, RuntimeError)
-
 
 class Damaged(Exception):
     """Why a file is not the .npz asked for; a few plain words."""
@@ -39,7 +35,7 @@ def read(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
             members = archive.infolist()
             _check(members, names)
             return {member.filename.removesuffix(".npy"): _array(archive, member) for member in members}
-    except _UNREADABLE as problem:
+    except (OSError, RuntimeError, *DAMAGED) as problem:
         raise Damaged(" ".join(str(problem).split())[:100] or type(problem).__name__) from None
 
 
