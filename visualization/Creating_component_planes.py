@@ -92,7 +92,7 @@ def component_planes(
 def component_plane(scaled: NDArray[np.float64], reflectance: NDArray[np.float64], title: str) -> Figure:
     """One band's plane, from its weights (rows, columns) in scaled units and in reflectance."""
     rows, columns = scaled.shape
-    figure = Figure(figsize=(COLUMN * 0.8, COLUMN * 0.72 * rows / columns * 1.12 + 0.5), layout="constrained")
+    figure = Figure(figsize=(COLUMN * 0.8, COLUMN * 0.72 * rows / columns * 1.2 + 0.5), layout="constrained")
     axes = figure.subplots()
     draw_plane(axes, scaled, reflectance, below=0.14, n_ticks=5).set_label("above: scaled units; below: reflectance")
     axes.set_title(title)
