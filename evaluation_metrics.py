@@ -23,6 +23,7 @@ writes  RESULTS_DIR/confusion_matrix.csv  one row a product: TP, FN, FP, TN, exc
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -79,7 +80,8 @@ def score_masks(pairs: dict[str, tuple[Path, Path]]) -> None:
     outcomes = run_jobs(score, jobs, WORKERS, "scoring")
     scored = dict(zip([o.name for o in outcomes if not o.error], results_or_errors(outcomes), strict=True))
     if scored:
-        write_tables(files, recipe_of({name: pairs[name] for name in scored}), scored)
+        roles = [role for name in scored for role in (f"mask {name}", f"reference {name}")]
+        write_tables(files, replace(made_by, inputs={role: made_by.inputs[role] for role in roles}), scored)
     raise_if_any_failed(outcomes)
 
 

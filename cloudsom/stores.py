@@ -73,6 +73,34 @@ def sha256(path: Path) -> str:
 
 
 @dataclass(frozen=True)
+class InputFile:
+    """An input file and its checksum; `stamp` is what shows, without reading it again, that it is still the same."""
+
+    path: Path
+    sha256: str
+    stamp: tuple[int, ...]
+
+    @classmethod
+    def of(cls, path: Path) -> "InputFile":
+        """The file as it is now. The stamp is taken first, so that no later change escapes it."""
+        stamp = _stamp(path)
+        return cls(path, sha256(path), stamp)
+
+    def changed(self) -> bool:
+        """Whether the file holds other bytes now; only where the stamp differs is it read again."""
+        try:
+            return _stamp(self.path) != self.stamp and sha256(self.path) != self.sha256
+        except FileNotFoundError:
+            return True
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Device, inode, size in bytes and time of the last change in ns of the file that `path` leads to."""
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+@dataclass(frozen=True)
 class Recipe:
     """What makes a product: script, constants with an effect, input files by role (name, checksum), their lineage.
 
@@ -85,6 +113,13 @@ class Recipe:
     constants: dict[str, Any]
     inputs: dict[str, dict[str, str]]
     lineage: dict[str, str] = field(default_factory=dict)
+    files: tuple["InputFile", ...] = field(default=(), compare=False)  # the inputs as they were when they were hashed
+
+    def check_inputs(self) -> None:
+        """UserError if an input is no longer the file that was hashed: what was read then may be half old, half new."""
+        for file in self.files:
+            if file.changed():
+                raise UserError(f"{file.path}: was changed while it was read; nothing was made of it: run again")
 
     def as_json(self) -> dict[str, Any]:
         """The part of a settings file that must be equal for a product to be up to date."""
@@ -105,7 +140,8 @@ def recipe(settings: Snapshot, inputs: Mapping[str, Path]) -> Recipe:
     Raises UserError when two inputs descend from different files of the same role: a map trained with another scaler
     than the one given, labels of another map.
     """
-    found = {role: {"name": place.name, "sha256": sha256(place)} for role, place in inputs.items()}
+    files = {role: InputFile.of(place) for role, place in inputs.items()}
+    found = {role: {"name": file.path.name, "sha256": file.sha256} for role, file in files.items()}
     lineage: dict[str, str] = {}
     seen_in: dict[str, Path] = {}
     own = {role: entry["sha256"] for role, entry in found.items()}
@@ -121,7 +157,7 @@ def recipe(settings: Snapshot, inputs: Mapping[str, Path]) -> Recipe:
             lineage[ancestor] = checksum
             seen_in[ancestor] = place
     own = {role: checksum for role, checksum in own.items() if role.isupper()}
-    return Recipe(settings.script, settings.constants, found, lineage | own)
+    return Recipe(settings.script, settings.constants, found, lineage | own, tuple(files.values()))
 
 
 def _lineage_of(path: Path, checksum: str) -> dict[str, str]:
@@ -171,10 +207,15 @@ def finished(path: Path, made_by: Recipe, overwrite: bool = False) -> dict[str, 
 
 
 def _finish_interrupted(path: Path) -> None:
-    """Rename a product whose run ended after its settings file was in place, but before the product was."""
+    """Rename a product whose run ended after its settings file was in place, but before the product was.
+
+    What an interrupted run left half written is removed.
+    """
     partial, record = partial_path(path), _settings_file(path)
     if record and partial.exists() and record["product"]["sha256"] == sha256(partial):
         os.replace(partial, path)
+    for leftover in (partial, partial_path(record_path(path))):
+        leftover.unlink(missing_ok=True)
 
 
 @dataclass
@@ -190,7 +231,7 @@ def product(path: Path, made_by: Recipe) -> Iterator[Product]:
     """Write a product and its settings file; both appear when the block ends without an exception.
 
     The settings file goes first: a run that ends between the two leaves a whole partial file with its settings, which
-    the next run renames (`finished`).
+    is renamed on the way out, or by the next run (`finished`). Raises UserError if an input was changed meanwhile.
     """
     partial = partial_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -200,6 +241,7 @@ def product(path: Path, made_by: Recipe) -> Iterator[Product]:
         with ThreadPoolExecutor(1) as beside:  # the disk is written while the checksum is made
             checksum = beside.submit(sha256, partial)
             _to_disk(partial)
+        made_by.check_inputs()
         summary = {
             "product": {"bytes": partial.stat().st_size, "sha256": checksum.result()},
             "results": item.results,
@@ -209,8 +251,9 @@ def product(path: Path, made_by: Recipe) -> Iterator[Product]:
             text = json.dumps(made_by.as_json() | summary, indent=1, default=_plain)
             record.write_text(text + "\n", encoding="utf-8")
         os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    except BaseException:
+        _finish_interrupted(path)
+        raise
 
 
 def _plain(value: Any) -> Any:
