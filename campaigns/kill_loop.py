@@ -25,6 +25,7 @@ import io
 import multiprocessing
 import os
 import random
+import re
 import runpy
 import shutil
 import signal
@@ -235,7 +236,14 @@ def become(script: str, words: list[str], said: Path) -> None:
 def tree(folder: Path) -> Tree:
     """The files of a folder, locks left out."""
     files = [p for p in sorted(folder.rglob("*")) if p.is_file() and not p.name.endswith(".lock")]
-    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+    return {p.relative_to(folder).as_posix(): checksum(p) for p in files}
+
+
+def checksum(place: Path) -> str:
+    """Of a file's bytes. When a downloaded file came, which its record says, is not among what must be the same."""
+    content = place.read_bytes()
+    content = re.sub(rb'"mtime_ns": \d+', b"", content) if place.suffix == ".json" else content
+    return hashlib.sha256(content).hexdigest()
 
 
 def names(folder: Path) -> set[str]:
@@ -264,7 +272,7 @@ class Trial:
     @property
     def made(self) -> set[str]:
         """The files the script writes."""
-        return {name for name, checksum in self.after.items() if self.before.get(name) != checksum}
+        return {name for name, found in self.after.items() if self.before.get(name) != found}
 
 
 @dataclass
@@ -352,8 +360,8 @@ def left_alive(run: Run) -> list[str]:
 def faults_left(trial: Trial, folder: Path, signum: int, status: int, said: str) -> list[str]:
     """What is wrong with the state of a folder in which a script was just stopped."""
     now, faults = tree(folder), []
-    for name, checksum in now.items():
-        if not is_hidden(name) and checksum not in (trial.before.get(name), trial.after.get(name)):
+    for name, found in now.items():
+        if not is_hidden(name) and found not in (trial.before.get(name), trial.after.get(name)):
             faults.append(f"{name} is not whole" if name in trial.after else f"{name} has no business there")
     for name in trial.made & now.keys():
         record = f"{name}.json"
@@ -361,8 +369,9 @@ def faults_left(trial: Trial, folder: Path, signum: int, status: int, said: str)
             faults.append(f"{name} has no settings file")
         product = name.removesuffix(".json")
         if name.endswith(".json") and now[name] == trial.after[name] and product in trial.made:
-            partial = os.path.join(os.path.dirname(product), f".{os.path.basename(product)}.partial")
-            if trial.after[product] not in (now.get(product), now.get(partial)):
+            here, beginning = os.path.dirname(product), f".{os.path.basename(product)}."
+            waiting = (n for n in now if os.path.dirname(n) == here and os.path.basename(n).startswith(beginning))
+            if trial.after[product] not in (now.get(product), *(now[n] for n in waiting)):
                 faults.append(f"{name} stands alone")
     if signum == signal.SIGKILL or status == 0:
         return faults

@@ -11,6 +11,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_complet
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,15 @@ def results_or_errors(outcomes: Sequence[Outcome]) -> list[Any]:
         if outcome.error:
             print(f"failed: {' '.join(outcome.error.split())}", file=sys.stderr)
     return [outcome.result for outcome in outcomes if not outcome.error]
+
+
+def one_each(*rounds: Sequence[Outcome]) -> list[Outcome]:
+    """One outcome for each product that took part in several rounds of jobs: its first error, if there was any."""
+    found: dict[str, Outcome] = {}
+    for outcome in chain.from_iterable(rounds):
+        if outcome.name not in found or not found[outcome.name].error:
+            found[outcome.name] = outcome
+    return list(found.values())
 
 
 def raise_if_any_failed(outcomes: Sequence[Outcome]) -> None:

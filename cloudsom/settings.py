@@ -255,6 +255,8 @@ def run(main: Callable[[], None], namespace: dict[str, Any]) -> None:
     try:
         with _only_run(path(namespace.get("DATA_DIR", "."), ""), script):
             main()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)  # all is done: nothing is left to clear up
     except UserError as problem:
         _end(script, f"error: {problem}", 1)
     except KeyboardInterrupt:
