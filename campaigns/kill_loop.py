@@ -110,7 +110,7 @@ def stages(step_6: Sequence[str]) -> list[Stage]:
         Stage("gdal_commands.sh", locks="safe_to_tiff.py", pooled=True),
         Stage("convert_image_to_csv.py", pooled=True),
         Stage("create_cloudmasks.py", layers, pooled=True),
-        Stage("fine_tuning.py", ("--MIN_CLOUD_FOR_COPIES", "1"), pooled=True),  # few clouds are made: sub-maps all the same
+        Stage("fine_tuning.py", ("--MIN_CLOUD_FOR_COPIES", "1"), pooled=True),  # sub-maps all the same
         Stage("fine_tuning.py", ("--SUGGEST",)),
         Stage("evaluation_metrics.py", pooled=True),
         *(Stage(f"visualization/{name}.py") for name in figures),

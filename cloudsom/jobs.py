@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -105,17 +105,17 @@ def _run_in_pool(
     processes = min(workers, len(left))
     with ProcessPoolExecutor(processes, context, _prepare_worker, (os.getpid(), begun)) as pool:
         futures: dict[Future[Outcome], int] = {}
-        with _interrupts_blocked(), suppress(BrokenProcessPool):  # workers inherit the block: their parent ends them
-            for i in left:
-                futures[pool.submit(_attempt_here, i, function, jobs[i])] = i
         try:
+            with _interrupts_blocked(), suppress(BrokenProcessPool):  # inherited: their parent ends them
+                for i in left:
+                    futures[pool.submit(_attempt_here, i, function, jobs[i])] = i
             for future in as_completed(futures):
                 if not isinstance(future.exception(), BrokenProcessPool):
                     outcomes[futures[future]] = future.result()
                     bar.update(1)
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            _stop_processes(pool)
+            for process in list(pool._processes.values()):  # the pool then waits for their end
+                process.terminate()
             raise
     lost = [i for i in left if i not in outcomes]
     return [i for i in lost if begun[i]] or lost[:workers]
@@ -158,11 +158,6 @@ def _attempt_here(i: int, function: Callable[..., Any], job: Job) -> Outcome:
         return _attempt(function, job)
     except SystemExit:
         os._exit(143)  # or the pool would hand it the next job
-
-
-def _stop_processes(pool: Executor) -> None:
-    for process in list((getattr(pool, "_processes", None) or {}).values()):
-        process.terminate()
 
 
 # --- one job ----------------------------------------------------------------------------------------------------------
