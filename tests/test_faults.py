@@ -235,7 +235,7 @@ def test_georeference_goes_to_the_masks_that_can_have_one(data: Path) -> None:
         write_mask(data / "bare" / f"{name}_mask.tif", mask, Grid(grid.width, len(mask)))
     done = run_script("visualization/add_georeference.py", "--DATA_DIR", data, "--MASK_DIR", "bare")
     assert done.returncode == 1 and "1 of 3 products failed (B_mask.tif)" in done.stderr
-    assert sorted(p.name for p in (data / "georeferenced").glob("*.tif")) == ["A_mask.tif", "C_mask.tif"]
+    assert sorted(p.name for p in (data / "masks_georeferenced").glob("*.tif")) == ["A_mask.tif", "C_mask.tif"]
 
 
 # --- the same bytes ---------------------------------------------------------------------------------------------------
