@@ -75,7 +75,9 @@ def main() -> None:
     if not csv_files:
         raise UserError("SPECTRA_CSVS names no table; give the tables of step 1")
     training_csv, scaler_file = path(DATA_DIR, TRAINING_CSV), path(DATA_DIR, SCALER_FILE)
-    made_by = stores.recipe(snapshot(globals()), {csv_file.name: csv_file for csv_file in csv_files})
+    # Roles in capitals: later steps then notice a table and a scaler of different spectra.
+    inputs = {f"SPECTRA_CSV_{i}": csv_file for i, csv_file in enumerate(csv_files, 1)}
+    made_by = stores.recipe(snapshot(globals()), inputs)
     records = [stores.finished(product, made_by, OVERWRITE) for product in (training_csv, scaler_file)]
     if all(records):
         print(f"{training_csv}: is up to date; {records[0]['results']['summary']}")  # type: ignore[index]

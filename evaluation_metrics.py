@@ -23,13 +23,23 @@ writes  RESULTS_DIR/confusion_matrix.csv  one row a product: TP, FN, FP, TN, exc
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from cloudsom import comparison, stores
 from cloudsom.errors import UserError
-from cloudsom.jobs import Engine, Job, choose_products, raise_if_any_failed, results_or_errors, run_jobs
+from cloudsom.jobs import (
+    Engine,
+    Job,
+    Outcome,
+    choose_products,
+    one_each,
+    raise_if_any_failed,
+    results_or_errors,
+    run_jobs,
+)
 from cloudsom.rasters import read_mask
 from cloudsom.references import find_references, read_reference
 from cloudsom.scores import MEASURES, Counts, count, measures
@@ -63,30 +73,35 @@ OVERWRITE = False  # make again what is finished
 
 def main() -> None:
     pairs, unpaired = find_pairs()
-    score_masks(pairs)
-    compare_masks(pairs)
-    tell_unpaired(unpaired)
+    scored = score_masks(pairs)
+    failed = {outcome.name for outcome in scored if outcome.error}
+    compared = compare_masks({name: pair for name, pair in pairs.items() if name not in failed})
+    for line in unpaired:
+        print(f"unpaired: {line}", file=sys.stderr)
+    raise_if_any_failed(one_each(scored, compared))
+    refuse_unpaired(unpaired)
 
 
-def score_masks(pairs: dict[str, tuple[Path, Path]]) -> None:
-    """Score step 9's masks: the two tables."""
+def score_masks(pairs: dict[str, tuple[Path, Path]]) -> list[Outcome]:
+    """Score step 9's masks: the two tables. What became of each product; none where the tables are up to date."""
     results_dir = path(DATA_DIR, RESULTS_DIR)
     files = [results_dir / "confusion_matrix.csv", results_dir / "metrics.csv"]
     made_by = recipe_of(pairs)
     records = [stores.finished(product, made_by, OVERWRITE) for product in files]
     if all(records):
         print(f"{files[1]}: is up to date; {records[1]['results']['summary']}")  # type: ignore[index]
-        return
+        return []
     jobs = [Job(name, (*pair, CLOUD_CODES, LEFT_OUT_CODES)) for name, pair in pairs.items()]
     outcomes = run_jobs(score, jobs, Engine(WORKERS, DASK_SCHEDULER, DATA_DIR), "scoring")
     scored = dict(zip([o.name for o in outcomes if not o.error], results_or_errors(outcomes), strict=True))
     if scored:
-        write_tables(files, recipe_of({name: pairs[name] for name in scored}), scored)
-    raise_if_any_failed(outcomes)
+        roles = [role for name in scored for role in (f"mask {name}", f"reference {name}")]
+        write_tables(files, replace(made_by, inputs={role: made_by.inputs[role] for role in roles}), scored)
+    return outcomes
 
 
-def compare_masks(pairs: dict[str, tuple[Path, Path]]) -> None:
-    """Set the masks before and after fine-tuning side by side, in all and by surface."""
+def compare_masks(pairs: dict[str, tuple[Path, Path]]) -> list[Outcome]:
+    """Set the masks before and after fine-tuning side by side, in all and by surface. Returns as `score_masks`."""
     finals = path(DATA_DIR, MASK_FINETUNED_DIR) if MASK_FINETUNED_DIR != MASK_DIR else None
     scenes = [
         comparison.Scene(name, mask, reference, finals, path(DATA_DIR, TIFF_DIR) / f"{name}.tif")
@@ -97,23 +112,28 @@ def compare_masks(pairs: dict[str, tuple[Path, Path]]) -> None:
         made_by = stores.recipe(snapshot(globals()), {k: v for scene in scenes for k, v in scene.inputs().items()})
     except UserError as problem:  # final masks of an earlier run: step 9's masks are scored all the same
         print(f"not compared: {problem}; or run fine_tuning.py again", file=sys.stderr)
-        return
+        return []
     files = [results_dir / "surfaces.csv"]
     files += [results_dir / "comparison.csv"] * any(scene.finals for scene in scenes)
     records = [stores.finished(product, made_by, OVERWRITE) for product in files]
     if all(records):
         print(f"{files[-1]}: is up to date; {records[-1]['results']['summary']}")  # type: ignore[index]
-        return
+        return []
     rules = (tuple(CLOUD_CODES), tuple(LEFT_OUT_CODES), LEAST_BRIGHTNESS)
     jobs = [Job(scene.name, (scene, *rules)) for scene in scenes]
     outcomes = run_jobs(comparison.compare, jobs, Engine(WORKERS, DASK_SCHEDULER, DATA_DIR), "comparing")
     rows = [row for found in results_or_errors(outcomes) for row in found]
-    raise_if_any_failed(outcomes)
+    if not rows:
+        return outcomes
+    good = {outcome.name for outcome in outcomes if not outcome.error}
+    roles = [role for scene in scenes if scene.name in good for role in scene.inputs()]
+    made_by = replace(made_by, inputs={role: made_by.inputs[role] for role in roles})
     for file, table in zip(files, (comparison.surfaces_table(rows), comparison.measures_table(rows)), strict=False):
         with stores.product(file, made_by) as product:
             table.to_csv(product.partial, index=False, float_format="%.6f")
             product.results["summary"] = comparison.summary(rows)
     print(f"{files[-1]}: {comparison.summary(rows)}")
+    return outcomes
 
 
 def recipe_of(pairs: dict[str, tuple[Path, Path]]) -> stores.Recipe:
@@ -184,10 +204,8 @@ def summary(table: pd.DataFrame) -> str:
     return f"{len(table) - 2} products scored; pooled: {values}"
 
 
-def tell_unpaired(lines: list[str]) -> None:
-    """Name what stands alone; an error where UNPAIRED says so."""
-    for line in lines:
-        print(f"unpaired: {line}", file=sys.stderr)
+def refuse_unpaired(lines: list[str]) -> None:
+    """UserError for what stands alone, where UNPAIRED says so."""
     if lines and UNPAIRED == "refuse":
         raise UserError(
             f"{len(lines)} masks or references stand alone (named above), the pairs are scored; add what is missing, "

@@ -43,7 +43,16 @@ from cloudsom.bmu import BMUSearch
 from cloudsom.bright_samples import ReferenceRules, Scene
 from cloudsom.errors import UserError
 from cloudsom.filters import final_mask
-from cloudsom.jobs import Engine, Job, choose_products, raise_if_any_failed, results_or_errors, run_jobs
+from cloudsom.jobs import (
+    Engine,
+    Job,
+    Outcome,
+    choose_products,
+    one_each,
+    raise_if_any_failed,
+    results_or_errors,
+    run_jobs,
+)
 from cloudsom.pixels import find_sources, grid_of_scene, spectra_blocks
 from cloudsom.rasters import read_layer, write_mask
 from cloudsom.references import find_references
@@ -145,10 +154,11 @@ OVERWRITE = False  # make again what is finished
 
 @dataclass(frozen=True)
 class Split:
-    """Which products are tuned on, and which are scored."""
+    """Which products are tuned on, and which are scored; `failed` gave no samples because a file of theirs is bad."""
 
     tune: list[str]
     test: list[str]
+    failed: tuple[Outcome, ...] = ()
 
     @property
     def held_out(self) -> bool:
@@ -173,9 +183,10 @@ def main() -> None:
         return
     split = choose_split(sources, references)
     print(split)
-    samples_csv = sample(split, sources, references)
+    samples_csv, split = sample(split, sources, references)
     tuned_npz = correct(samples_csv, split)
-    mask_again(tuned_npz, split, choose_products(sources, PRODUCTS, path(DATA_DIR, CSV_DIR), "run step 8"))
+    masked = mask_again(tuned_npz, split, choose_products(sources, PRODUCTS, path(DATA_DIR, CSV_DIR), "run step 8"))
+    raise_if_any_failed(one_each(split.failed, masked))
 
 
 def check_constants() -> None:
@@ -208,26 +219,35 @@ def choose_split(sources: dict[str, Path], references: dict[str, Path]) -> Split
     there = f"{path(DATA_DIR, CSV_DIR if PIXELS == 'csv' else TIFF_DIR)}"
     for name, wanted in (("FINE_TUNE_PRODUCTS", FINE_TUNE_PRODUCTS), ("TEST_PRODUCTS", TEST_PRODUCTS)):
         choose_products(sources, wanted, Path(there), f"correct {name}")
-    tune = sorted(FINE_TUNE_PRODUCTS) or products_with_samples(sources, references)
-    return Split(tune, sorted(TEST_PRODUCTS) or [name for name in sorted(sources) if name not in tune])
+    tune, failed = sorted(FINE_TUNE_PRODUCTS), list[Outcome]()
+    if not tune:
+        tune, failed = products_with_samples(sources, references)
+    return Split(tune, sorted(TEST_PRODUCTS) or [name for name in sorted(sources) if name not in tune], tuple(failed))
 
 
-def products_with_samples(sources: dict[str, Path], references: dict[str, Path]) -> list[str]:
+def products_with_samples(sources: dict[str, Path], references: dict[str, Path]) -> tuple[list[str], list[Outcome]]:
     """The products to tune on where none is named: those the CSVs name, and the default split of those with references.
 
-    Polygons alone may lie anywhere, so without other sources they are looked for in all products.
+    Polygons alone may lie anywhere, so without other sources they are looked for in all products. Beside them, an
+    outcome for each product whose reference cannot be read.
     """
     chosen = {name for table in positions().values() for name in table["product"]}
+    failed: list[Outcome] = []
     if FROM_REFERENCE:
-        scored = [name for name in sorted(sources) if name in references]
-        free = [name for name in scored if is_cloud_free(references[name])]
+        known = [name for name in sorted(sources) if name in references]
+        jobs = [Job(name, (references[name],)) for name in known]
+        outcomes = run_jobs(is_cloud_free, jobs, Engine(1), "reading references")
+        failed = [outcome for outcome in outcomes if outcome.error]
+        scored = [outcome.name for outcome in outcomes if not outcome.error]
+        free = [name for name, is_free in zip(scored, results_or_errors(outcomes), strict=True) if is_free]
         chosen |= set(free if 0 < len(free) < len(scored) else scored[::2])
         if not chosen:
+            raise_if_any_failed(failed)
             raise UserError(
                 f"{path(DATA_DIR, REFERENCE_DIR)}: has no reference of any product; run step 6, or give POLYGONS or "
                 "SAMPLE_CSVS and set FROM_REFERENCE to False"
             )
-    return sorted(chosen or sources)
+    return sorted(chosen or sources), failed
 
 
 def is_cloud_free(reference_file: Path) -> bool:
@@ -245,35 +265,43 @@ def positions() -> dict[Path, pd.DataFrame]:
 # --- samples ----------------------------------------------------------------------------------------------------------
 
 
-def sample(split: Split, sources: dict[str, Path], references: dict[str, Path]) -> Path:
-    """Write the bright samples of the products to tune on; the table's path."""
+def sample(split: Split, sources: dict[str, Path], references: dict[str, Path]) -> tuple[Path, Split]:
+    """Write the bright samples of the products to tune on; the table's path, and the split without what failed."""
     tables, scenes = positions(), find_scenes(split.tune, sources, references)
     check_names(tables, split.tune, sources)
     files = [input_path(DATA_DIR, name) for name in POLYGONS]
     features = [feature for file in files for feature in vectors.read_features(file)]
-    inputs = {f"mask {scene.name}": scene.mask for scene in scenes}
-    inputs |= {scene.source.name: scene.source for scene in scenes}
-    inputs |= {f"reference {scene.name}": scene.reference for scene in scenes if scene.reference}
-    inputs |= {str(place.name): place for file in (*files, *tables) for place in vectors.sidecars(file)}
+    marks = {str(place.name): place for file in (*files, *tables) for place in vectors.sidecars(file)}
     samples_csv = path(DATA_DIR, BRIGHT_SAMPLES_CSV)
-    made_by = stores.recipe(snapshot(globals()), inputs)
+    made_by = stores.recipe(snapshot(globals()), inputs_of(scenes) | marks)
     record = stores.finished(samples_csv, made_by, OVERWRITE)
     if record:
         print(f"{samples_csv}: is up to date; {record['results']['summary']}")
-        return samples_csv
+        return samples_csv, split
     arguments = (reference_rules(), features, list(tables.items()), SAMPLES_A_PRODUCT, SEED)
     jobs = [Job(scene.name, (scene, *arguments)) for scene in scenes]
     outcomes = run_jobs(bright_samples.sample_scene, jobs, Engine(WORKERS, DASK_SCHEDULER, DATA_DIR), "sampling")
     found = results_or_errors(outcomes)
-    raise_if_any_failed(outcomes)
+    if not found:
+        raise_if_any_failed(outcomes)
+    good = [outcome.name for outcome in outcomes if not outcome.error]
+    kept = inputs_of([scene for scene in scenes if scene.name in good]) | marks
     samples = pd.concat(found, ignore_index=True)
     refuse_empty(samples, files)
-    with stores.product(samples_csv, made_by) as product:
+    with stores.product(samples_csv, replace(made_by, inputs={role: made_by.inputs[role] for role in kept})) as product:
         samples.to_csv(product.partial, index=False)
         counts = ", ".join(f"{source} {n:,}" for source, n in samples["source"].value_counts().items())
         product.results["summary"] = f"{len(samples):,} bright samples ({counts})"
     print(f"{samples_csv}: {product.results['summary']}")
-    return samples_csv
+    failed = [outcome for outcome in outcomes if outcome.error]
+    return samples_csv, replace(split, tune=good, failed=(*split.failed, *failed))
+
+
+def inputs_of(scenes: Sequence[Scene]) -> dict[str, Path]:
+    """What sampling reads of some products, by role."""
+    inputs = {f"mask {scene.name}": scene.mask for scene in scenes}
+    inputs |= {scene.source.name: scene.source for scene in scenes}
+    return inputs | {f"reference {scene.name}": scene.reference for scene in scenes if scene.reference}
 
 
 def check_names(tables: dict[Path, pd.DataFrame], tune: Sequence[str], sources: dict[str, Path]) -> None:
@@ -422,8 +450,8 @@ def neurons_by_hand(labels: model.LabelledMap) -> tuple[int, ...]:
 # --- final masks ------------------------------------------------------------------------------------------------------
 
 
-def mask_again(tuned_npz: Path, split: Split, sources: dict[str, Path]) -> None:
-    """Final masks of all products, those tuned on among them; each says in its tags which it is."""
+def mask_again(tuned_npz: Path, split: Split, sources: dict[str, Path]) -> list[Outcome]:
+    """Final masks of all products, each with tags that say what it was to fine-tuning; what became of each."""
     settings, tiff_dir, mask_dir = snapshot(globals()), path(DATA_DIR, TIFF_DIR), path(DATA_DIR, MASK_FINETUNED_DIR)
     jobs = []
     for name, source in sources.items():
@@ -440,7 +468,7 @@ def mask_again(tuned_npz: Path, split: Split, sources: dict[str, Path]) -> None:
     outcomes = run_jobs(create_final_masks, jobs, Engine(WORKERS, DASK_SCHEDULER, DATA_DIR), "masking")
     for summary in results_or_errors(outcomes):
         print(summary)
-    raise_if_any_failed(outcomes)
+    return outcomes
 
 
 def create_final_masks(

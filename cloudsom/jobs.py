@@ -1,19 +1,26 @@
 """Many products as a list of independent jobs, on processes or a Dask cluster: a bad one never stops the others."""
 
+import ctypes
 import difflib
 import multiprocessing
+import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from cloudsom.errors import UserError
 from cloudsom.processors import processors, set_share, share
 from cloudsom.progress import progress
+
+#: Linux: the signal a process gets when the thread that started it ends (prctl(2)).
+PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -67,10 +74,7 @@ def run_jobs(function: Callable[..., Any], jobs: Sequence[Job], engine: Engine, 
     if workers <= 1:
         with share(available):
             return _run_here(function, jobs, what)
-    context = multiprocessing.get_context("spawn")
-    each = max(1, available // workers)
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(each,)) as pool:
-        return _collect(pool, function, jobs, what)
+    return _run_in_pools(function, jobs, workers, max(1, available // workers), what)
 
 
 def _run_here(function: Callable[..., Any], jobs: Sequence[Job], what: str) -> list[Outcome]:
@@ -82,40 +86,106 @@ def _run_here(function: Callable[..., Any], jobs: Sequence[Job], what: str) -> l
     return outcomes
 
 
-def _collect(pool: Executor, function: Callable[..., Any], jobs: Sequence[Job], what: str) -> list[Outcome]:
-    futures: dict[Future[Outcome], int] = {pool.submit(attempt, function, job): i for i, job in enumerate(jobs)}
+# --- processes --------------------------------------------------------------------------------------------------------
+
+
+def _run_in_pools(
+    function: Callable[..., Any], jobs: Sequence[Job], workers: int, processors_each: int, what: str
+) -> list[Outcome]:
+    """`run_jobs` on worker processes. A killed one takes its pool along: the jobs left go on in another.
+
+    It may have been killed for want of memory. So each job that was under way then is tried once more with no other
+    beside it, and fails if that kills its worker again.
+    """
     outcomes: dict[int, Outcome] = {}
     with progress(len(jobs), what, "products") as bar:
-        try:
-            for future in as_completed(futures):
-                i = futures[future]
-                try:
-                    outcomes[i] = future.result()
-                except BrokenProcessPool:
-                    reason = "a worker process was killed, or ran out of memory; run again, or lower WORKERS"
+        left = list(range(len(jobs)))
+        while left:
+            for i in _run_in_pool(function, jobs, left, (workers, processors_each), outcomes, bar):
+                _run_in_pool(function, jobs, [i], (1, processors_each), outcomes, bar)
+                if i not in outcomes:
+                    reason = "its worker process was killed, and again when tried alone; free memory, run again"
                     outcomes[i] = Outcome(jobs[i].name, error=f"{jobs[i].name}: {reason}")
-                bar.update(1)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            _stop_processes(pool)
-            raise
+                    bar.update(1)
+            left = [i for i in left if i not in outcomes]
     return [outcomes[i] for i in range(len(jobs))]
 
 
-def _begin(n_processors: int) -> None:
-    """Ctrl-C goes to the whole process group; the parent decides what becomes of the workers."""
+def _run_in_pool(
+    function: Callable[..., Any],
+    jobs: Sequence[Job],
+    left: Sequence[int],
+    size: tuple[int, int],
+    outcomes: dict[int, Outcome],
+    bar: Any,
+) -> list[int]:
+    """Run the jobs `left` and note their outcomes, until a worker is killed; the jobs that were under way then.
+
+    If none was (a worker that cannot even start), the first ones, so that there is an end. `size` of the pool:
+    processes, and processors for each.
+    """
+    context = multiprocessing.get_context("spawn")
+    begun = context.Array("b", len(jobs), lock=False)  # set by the worker that begins a job
+    processes = min(size[0], len(left))
+    with ProcessPoolExecutor(processes, context, _prepare_worker, (os.getpid(), begun, size[1])) as pool:
+        futures: dict[Future[Outcome], int] = {}
+        try:
+            with _interrupts_blocked(), suppress(BrokenProcessPool):  # inherited: their parent ends them
+                for i in left:
+                    futures[pool.submit(_attempt_here, i, function, jobs[i])] = i
+            for future in as_completed(futures):
+                if not isinstance(future.exception(), BrokenProcessPool):
+                    outcomes[futures[future]] = future.result()
+                    bar.update(1)
+        except BaseException:
+            for process in list(pool._processes.values()):  # the pool then waits for their end
+                process.terminate()
+            raise
+    lost = [i for i in left if i not in outcomes]
+    return [i for i in lost if begun[i]] or lost[:processes]
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Ctrl-C waits until the block is over, and does not reach the processes started in it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+#: In a worker: which jobs were begun. An array shared with the parent, which learns from it what a killed worker did.
+_begun: Any = None
+
+
+def _prepare_worker(parent: int, begun: Any, n_processors: int) -> None:
+    """A stop request unwinds the job, and no worker outlives its parent to write where another run is at work."""
+    global _begun
+    _begun = begun
     set_share(n_processors)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before that
+        os._exit(1)
 
 
 def _leave(signum: int, frame: Any) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise SystemExit(143)  # unwinds, so that partial files are removed
 
 
-def _stop_processes(pool: Executor) -> None:
-    for process in (getattr(pool, "_processes", None) or {}).values():
-        process.terminate()
+def _attempt_here(i: int, function: Callable[..., Any], job: Job) -> Outcome:
+    """`attempt` in a worker process."""
+    _begun[i] = 1
+    try:
+        return attempt(function, job)
+    except SystemExit:
+        os._exit(143)  # or the pool would hand it the next job
+
+
+# --- one job ----------------------------------------------------------------------------------------------------------
 
 
 def attempt(function: Callable[..., Any], job: Job) -> Outcome:
@@ -137,6 +207,15 @@ def results_or_errors(outcomes: Sequence[Outcome]) -> list[Any]:
         if outcome.error:
             print(f"failed: {' '.join(outcome.error.split())}", file=sys.stderr)
     return [outcome.result for outcome in outcomes if not outcome.error]
+
+
+def one_each(*rounds: Sequence[Outcome]) -> list[Outcome]:
+    """One outcome for each product that took part in several rounds of jobs: its first error, if there was any."""
+    found: dict[str, Outcome] = {}
+    for outcome in chain.from_iterable(rounds):
+        if outcome.name not in found or not found[outcome.name].error:
+            found[outcome.name] = outcome
+    return list(found.values())
 
 
 def raise_if_any_failed(outcomes: Sequence[Outcome]) -> None:

@@ -6,7 +6,7 @@ without sidecar files, and never through one of GDAL's virtual file systems (`/v
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -108,6 +108,14 @@ def gdal_errors(shown: object, advice: str) -> Iterator[None]:
         raise UserError(f"{shown}: {reason[:300]}; {advice}") from None
     finally:
         gdal.PopErrorHandler()
+
+
+def destroy(dataset: gdal.Dataset) -> None:
+    """Close a dataset that was written, once its last use is over, in a way that can raise (on a full disk).
+
+    When Python's own clearing up closes it, an error can only be printed.
+    """
+    gdal.Dataset.__swig_destroy__(dataset)
 
 
 def open_raster(path: Path, drivers: Sequence[str] = ("GTiff",), shown: object = None) -> gdal.Dataset:
@@ -351,23 +359,32 @@ class RasterWriter:
     ) -> None:
         self._path, self._count, self._next_row, self._grid = path, count, 0, grid
         self._dtype = np.dtype(dtype)
-        options = _creation_options(self._dtype)
-        with self._errors():
-            driver = gdal.GetDriverByName("GTiff")
-            place = os.path.abspath(path)
-            kind = _GDAL_TYPES[self._dtype]
-            self._dataset = driver.Create(place, grid.width, grid.height, count, kind, options)
-            self._dataset.SetGeoTransform(grid.transform)
-            if grid.projection:
-                self._dataset.SetProjection(grid.projection)
-            self._dataset.SetMetadata(dict(tags or {}))
-            for i in range(count):
-                band = self._dataset.GetRasterBand(i + 1)
-                band.SetNoDataValue(nodata)
-                if descriptions:
-                    band.SetDescription(descriptions[i])
-            if colours is not None:
-                self._dataset.GetRasterBand(1).SetColorTable(_colour_table(colours))
+        self._dataset: Any = None
+        try:
+            with self._errors():
+                self._create(nodata, descriptions, tags or {}, colours)
+        except UserError:
+            self._discard()
+            raise
+
+    def _create(
+        self, nodata: float, descriptions: Sequence[str], tags: Mapping[str, str], colours: Colours | None
+    ) -> None:
+        place, kind = os.path.abspath(self._path), _GDAL_TYPES[self._dtype]
+        size = self._grid.width, self._grid.height
+        driver = gdal.GetDriverByName("GTiff")
+        self._dataset = driver.Create(place, *size, self._count, kind, _creation_options(self._dtype))
+        self._dataset.SetGeoTransform(self._grid.transform)
+        if self._grid.projection:
+            self._dataset.SetProjection(self._grid.projection)
+        self._dataset.SetMetadata(dict(tags))
+        for i in range(self._count):
+            band = self._dataset.GetRasterBand(i + 1)
+            band.SetNoDataValue(nodata)
+            if descriptions:
+                band.SetDescription(descriptions[i])
+        if colours is not None:
+            self._dataset.GetRasterBand(1).SetColorTable(_colour_table(colours))
 
     def write(self, row: int, block: NDArray[Any]) -> None:
         """Write `block`, (rows, width) or (rows, width, count), at `row`; blocks follow each other without gaps.
@@ -397,8 +414,13 @@ class RasterWriter:
     def close(self) -> None:
         """Write out what is left; errors of the disk come out here at the latest."""
         with self._errors():
-            self._dataset.FlushCache()
-            self._dataset = None
+            try:
+                self._dataset.FlushCache()
+            except RuntimeError:
+                self._discard()
+                raise
+            dataset, self._dataset = self._dataset, None
+            destroy(dataset)
             if gdal.GetLastErrorType() >= gdal.CE_Failure:  # closing cannot raise, it only leaves a message
                 raise RuntimeError(gdal.GetLastErrorMsg())
 
@@ -414,8 +436,14 @@ class RasterWriter:
         if error is None:
             self.close()
         else:
-            with gdal_errors(self._path, ""):
-                self._dataset = None
+            self._discard()
+
+    def _discard(self) -> None:
+        """Close the file after an error; what that leads to is no news."""
+        dataset, self._dataset = self._dataset, None
+        if dataset is not None:
+            with suppress(UserError), self._errors():
+                destroy(dataset)
 
 
 def _creation_options(dtype: np.dtype[Any]) -> list[str]:

@@ -35,7 +35,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 from cloudsom.errors import UserError
 
@@ -249,11 +249,14 @@ def run(main: Callable[[], None], namespace: dict[str, Any]) -> None:
     constants = read_constants(Path(namespace["__file__"]).read_text(encoding="utf-8"))
     overrides = parse_command_line(script, namespace.get("__doc__") or "", constants, sys.argv[1:])
     namespace.update(overrides)
-    signal.signal(signal.SIGTERM, _stop)  # a stop request cleans up like Ctrl-C does
+    for number in (signal.SIGINT, signal.SIGTERM):  # a stop request cleans up like Ctrl-C does
+        signal.signal(number, _stop)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a log shows what is done as it is done
     try:
-        with _only_run(Path(namespace.get("DATA_DIR", ".")), script):
+        with _only_run(path(namespace.get("DATA_DIR", "."), ""), script):
             main()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)  # all is done: nothing is left to clear up
     except UserError as problem:
         _end(script, f"error: {problem}", 1)
     except KeyboardInterrupt:
@@ -268,6 +271,8 @@ def run(main: Callable[[], None], namespace: dict[str, Any]) -> None:
 
 
 def _stop(signum: int, frame: Any) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):  # a second one does not disturb the clearing up
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
@@ -297,19 +302,50 @@ def _explain(problem: OSError) -> str:
 def _only_run(data_dir: Path, script: str) -> Iterator[None]:
     """Hold a lock, so that the same script does not write the same folder twice at once.
 
-    The lock is the operating system's and goes with the process, however it ends. A folder that cannot hold the lock
-    file (not there yet, read-only) is not locked: nothing can be written there either.
+    The lock is the operating system's and goes with the process, however it ends. A folder that is not there yet is
+    made for it, and removed again if nothing was put there (a wrong DATA_DIR). A folder that cannot hold the lock file
+    (read-only) is not locked: nothing can be written there either.
     """
+    made = [folder for folder in (data_dir, *data_dir.parents) if not folder.exists()]
+    place = data_dir / f".{script}.lock"
     try:
-        import fcntl
-
-        handle = open(data_dir / f".{script}.lock", "w")  # noqa: SIM115 - held open as long as the script runs
+        data_dir.mkdir(parents=True, exist_ok=True)
+        handle = _lock(place, script)
     except (OSError, ImportError):
+        _remove_if_empty(made)
         yield
         return
     with handle:
         try:
+            yield
+        finally:
+            if made and os.listdir(data_dir) == [place.name]:
+                place.unlink()
+                _remove_if_empty(made)
+
+
+def _lock(place: Path, script: str) -> IO[str]:
+    """The lock file, locked; UserError if another run has it."""
+    import fcntl
+
+    while True:
+        handle = open(place, "w")  # noqa: SIM115 - held open as long as the script runs
+        try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise UserError(f"{data_dir}: another run of {script} is at work there; wait for it or stop it") from None
-        yield
+            handle.close()
+            raise UserError(
+                f"{place.parent}: another run of {script} is at work there; wait for it or stop it"
+            ) from None
+        if place.exists() and os.path.samestat(os.fstat(handle.fileno()), place.stat()):
+            return handle
+        handle.close()  # the run before this one has just removed the file together with its empty folder
+
+
+def _remove_if_empty(folders: list[Path]) -> None:
+    """Remove folders, inner ones first, as far as nothing is in them."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            return

@@ -63,17 +63,6 @@ def _attempts(path: Path) -> list[Path]:
 
 
 @contextmanager
-def _attempt(path: Path) -> Iterator[Path]:
-    """The file to write for `path`; it is removed at the end if it is still there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = attempt_path(path)
-    try:
-        yield partial
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-@contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Write a file beside `path` and rename it into place when it is whole.
 
@@ -81,10 +70,14 @@ def atomic(path: Path) -> Iterator[Path]:
     """
     for left in _attempts(path):
         left.unlink(missing_ok=True)
-    with _attempt(path) as partial:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = attempt_path(path)
+    try:
         yield partial
         _to_disk(partial)
         os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _to_disk(path: Path) -> None:
@@ -103,6 +96,34 @@ def sha256(path: Path) -> str:
 
 
 @dataclass(frozen=True)
+class InputFile:
+    """An input file and its checksum; `stamp` is what shows, without reading it again, that it is still the same."""
+
+    path: Path
+    sha256: str
+    stamp: tuple[int, ...]
+
+    @classmethod
+    def of(cls, path: Path) -> "InputFile":
+        """The file as it is now. The stamp is taken first, so that no later change escapes it."""
+        stamp = _stamp(path)
+        return cls(path, sha256(path), stamp)
+
+    def changed(self) -> bool:
+        """Whether the file holds other bytes now; only where the stamp differs is it read again."""
+        try:
+            return _stamp(self.path) != self.stamp and sha256(self.path) != self.sha256
+        except FileNotFoundError:
+            return True
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Device, inode, size in bytes and time of the last change in ns of the file that `path` leads to."""
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+@dataclass(frozen=True)
 class Recipe:
     """What makes a product: script, constants with an effect, input files by role (name, checksum), their lineage.
 
@@ -115,6 +136,13 @@ class Recipe:
     constants: dict[str, Any]
     inputs: dict[str, dict[str, str]]
     lineage: dict[str, str] = field(default_factory=dict)
+    files: tuple["InputFile", ...] = field(default=(), compare=False)  # the inputs as they were when they were hashed
+
+    def check_inputs(self) -> None:
+        """UserError if an input is no longer the file that was hashed: what was read then may be half old, half new."""
+        for file in self.files:
+            if file.changed():
+                raise UserError(f"{file.path}: was changed while it was read; nothing was made of it: run again")
 
     def as_json(self) -> dict[str, Any]:
         """The part of a settings file that must be equal for a product to be up to date."""
@@ -135,7 +163,8 @@ def recipe(settings: Snapshot, inputs: Mapping[str, Path]) -> Recipe:
     Raises UserError when two inputs descend from different files of the same role: a map trained with another scaler
     than the one given, labels of another map.
     """
-    found = {role: {"name": place.name, "sha256": sha256(place)} for role, place in inputs.items()}
+    files = {role: InputFile.of(place) for role, place in inputs.items()}
+    found = {role: {"name": file.path.name, "sha256": file.sha256} for role, file in files.items()}
     lineage: dict[str, str] = {}
     seen_in: dict[str, Path] = {}
     own = {role: entry["sha256"] for role, entry in found.items()}
@@ -151,7 +180,7 @@ def recipe(settings: Snapshot, inputs: Mapping[str, Path]) -> Recipe:
             lineage[ancestor] = checksum
             seen_in[ancestor] = place
     own = {role: checksum for role, checksum in own.items() if role.isupper()}
-    return Recipe(settings.script, settings.constants, found, lineage | own)
+    return Recipe(settings.script, settings.constants, found, lineage | own, tuple(files.values()))
 
 
 def _lineage_of(path: Path, checksum: str) -> dict[str, str]:
@@ -208,15 +237,23 @@ def _finish_interrupted(path: Path) -> None:
     What other attempts have left is removed. Should one still be at work, on a worker that was taken for lost, it fails
     for want of its file, and nobody waits for it.
     """
-    record = _settings_file(path)
     for partial in _attempts(path):
-        try:
-            if record and record["product"]["sha256"] == sha256(partial):
-                os.replace(partial, path)
-            else:
-                partial.unlink()
-        except FileNotFoundError:  # that attempt has just ended
-            continue
+        if not _rename_if_recorded(partial, path):
+            partial.unlink(missing_ok=True)
+    for left in _attempts(record_path(path)):
+        left.unlink(missing_ok=True)
+
+
+def _rename_if_recorded(partial: Path, path: Path) -> bool:
+    """Rename a whole product whose settings file is in place already; whether it was one."""
+    record = _settings_file(path)
+    try:
+        if not record or record["product"]["sha256"] != sha256(partial):
+            return False
+        os.replace(partial, path)
+    except FileNotFoundError:  # not written yet, or that attempt has just ended
+        return False
+    return True
 
 
 @dataclass
@@ -232,14 +269,17 @@ def product(path: Path, made_by: Recipe) -> Iterator[Product]:
     """Write a product and its settings file; both appear when the block ends without an exception.
 
     The settings file goes first: a run that ends between the two leaves a whole partial file with its settings, which
-    the next run renames (`finished`).
+    is renamed on the way out, or by the next run (`finished`). Raises UserError if an input was changed meanwhile.
     """
-    with _attempt(path) as partial:
-        item = Product(partial)
+    partial = attempt_path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    item = Product(partial)
+    try:
         yield item
         with ThreadPoolExecutor(1) as beside:  # the disk is written while the checksum is made
             checksum = beside.submit(sha256, partial)
             _to_disk(partial)
+        made_by.check_inputs()
         summary = {
             "product": {"bytes": partial.stat().st_size, "sha256": checksum.result()},
             "results": item.results,
@@ -249,6 +289,10 @@ def product(path: Path, made_by: Recipe) -> Iterator[Product]:
             text = json.dumps(made_by.as_json() | summary, indent=1, default=_plain)
             record.write_text(text + "\n", encoding="utf-8")
         os.replace(partial, path)
+    except BaseException:
+        if not _rename_if_recorded(partial, path):
+            partial.unlink(missing_ok=True)
+        raise
 
 
 def _plain(value: Any) -> Any:

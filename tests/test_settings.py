@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, run_script
 
-from cloudsom.settings import input_path, parse_command_line, path, read_constants, snapshot
+from cloudsom.errors import UserError
+from cloudsom.settings import _only_run, input_path, parse_command_line, path, read_constants, snapshot
 
 SCRIPT = '''"""Says hello."""
 # --- constants: edit here ---
@@ -147,3 +149,24 @@ def test_two_runs_of_a_script_in_one_folder_do_not_meet(tmp_path: Path) -> None:
         assert second.returncode == 1 and "another run of waits.py" in second.stderr
         first.terminate()
         assert first.wait(30) == 130, "a stop request ends like Ctrl-C"
+
+
+def test_a_folder_that_is_not_there_yet_is_locked_too_and_a_wrong_one_leaves_no_trace(tmp_path: Path) -> None:
+    place = tmp_path / "new" / "data"
+    with _only_run(place, "step.py"):
+        with pytest.raises(UserError, match=r"another run of step\.py"), _only_run(place, "step.py"):
+            pass
+        with _only_run(place, "other.py"):
+            pass
+    assert list(tmp_path.iterdir()) == [tmp_path / "new"], "other.py's lock was there: the folder is not empty"
+    with pytest.raises(ZeroDivisionError), _only_run(tmp_path / "wrong" / "data", "step.py"):
+        raise ZeroDivisionError
+    assert not (tmp_path / "wrong").exists()
+    with _only_run(tmp_path / "kept", "step.py"):
+        (tmp_path / "kept" / "product").touch()
+    assert sorted(p.name for p in (tmp_path / "kept").iterdir()) == [".step.py.lock", "product"]
+
+
+def test_a_wrong_folder_is_told_and_not_made(refused: Callable[..., str], tmp_path: Path) -> None:
+    assert "no such file" in refused("labeling.py", "--DATA_DIR", tmp_path / "dta" / "x")
+    assert not list(tmp_path.iterdir())

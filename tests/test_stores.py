@@ -1,6 +1,7 @@
 """Whole files or none, and settings files."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,61 @@ def test_a_run_ended_between_settings_file_and_product_is_completed(tmp_path: Pa
     make(target, "2")
     os.replace(target, stores.partial_path(target))
     assert stores.finished(target, stores.recipe(SETTINGS, {})) is not None
+    assert target.read_text() == "2"
+
+
+def test_a_product_whose_last_rename_fails_is_completed_later(tmp_path: Path) -> None:
+    target = tmp_path / "x.csv"
+    make(target, "old")
+    target.unlink()
+    target.mkdir()  # the last rename fails
+    with pytest.raises(IsADirectoryError):
+        make(target, "new", Snapshot("script.py", {"SEED": 2}))
+    target.rmdir()
+    assert stores.finished(target, stores.recipe(Snapshot("script.py", {"SEED": 2}), {})) is not None
+    assert target.read_text() == "new", "the settings file was in place, so the whole partial file was kept"
+
+
+def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path) -> None:
+    target = tmp_path / "x.csv"
+    make(target, "2")
+    for left in (stores.partial_path(target), stores.partial_path(stores.record_path(target))):
+        left.write_text("half")
+    assert stores.finished(target, stores.recipe(SETTINGS, {})) is not None
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["x.csv", "x.csv.json"]
+
+
+def appended(source: Path) -> None:
+    with open(source, "a") as handle:
+        handle.write("more")
+
+
+def replaced_with_the_same_size_and_time(source: Path) -> None:
+    before, other = source.stat(), source.with_name("other")
+    other.write_text("9")
+    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+    os.replace(other, source)
+
+
+@pytest.mark.parametrize("change", [appended, replaced_with_the_same_size_and_time, Path.unlink])
+def test_an_input_changed_under_way_makes_nothing(tmp_path: Path, change: Callable[[Path], None]) -> None:
+    source, target = tmp_path / "in.csv", tmp_path / "x.csv"
+    source.write_text("1")
+    made_by = stores.recipe(SETTINGS, {"INPUT": source})
+    said = pytest.raises(UserError, match=r"in\.csv: was changed while it was read")
+    with said, stores.product(target, made_by) as product:
+        product.partial.write_text("half old, half new")
+        change(source)
+    assert not [p.name for p in tmp_path.iterdir() if p != source]
+
+
+def test_an_input_written_again_with_the_same_bytes_is_the_same(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.csv", tmp_path / "x.csv"
+    source.write_text("1")
+    with stores.product(target, stores.recipe(SETTINGS, {"INPUT": source})) as product:
+        product.partial.write_text("2")
+        source.unlink()
+        source.write_text("1")
     assert target.read_text() == "2"
 
 

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is besi
 from cloudsom import stores
 from cloudsom.errors import UserError
 from cloudsom.jobs import Engine, Job, raise_if_any_failed, results_or_errors, run_jobs
-from cloudsom.rasters import Grid, gdal_errors, grid_of, open_raster
+from cloudsom.rasters import Grid, destroy, gdal_errors, grid_of, open_raster
 from cloudsom.settings import Snapshot, path, run, snapshot
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
@@ -98,7 +98,10 @@ def copy_with_georeference(layer: Path, target: Path, grid: Grid) -> None:
         copy = gdal.GetDriverByName("GTiff").CreateCopy(str(target.resolve()), open_raster(layer), options=options)
         copy.SetGeoTransform(grid.transform)
         copy.SetProjection(grid.projection)
-        copy.FlushCache()
+        try:
+            copy.FlushCache()
+        finally:
+            destroy(copy)
 
 
 if __name__ == "__main__":

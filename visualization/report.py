@@ -291,7 +291,8 @@ def recipe_of(
         files |= each.inputs()
     told = only_existing({f"settings of {role}": stores.record_path(place) for role, place in files.items()})
     made_by = stores.recipe(settings, files)
-    return replace(made_by, inputs=made_by.inputs | stores.recipe(settings, told).inputs)
+    also = stores.recipe(settings, told)
+    return replace(made_by, inputs=made_by.inputs | also.inputs, files=made_by.files + also.files)
 
 
 def read_training(files: dict[str, Path]) -> Training:
