@@ -11,17 +11,16 @@ writes  CSV_DIR/NAME_converted.csv  one row a pixel, row by row from the top: re
                                     `nan` in every band of a pixel without data
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cloudsom import stores, tables
-from cloudsom.bands import N_BANDS
 from cloudsom.jobs import Engine, Job, choose_products, raise_if_any_failed, results_or_errors, run_jobs
-from cloudsom.rasters import Scene, open_scene, reflectance
+from cloudsom.pixels import spectra_of
+from cloudsom.rasters import open_scene
 from cloudsom.settings import Snapshot, path, run, snapshot
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
@@ -58,7 +57,7 @@ def convert(settings: Snapshot, tiff: Path, csv_file: Path, overwrite: bool) -> 
         return f"{csv_file}: is up to date; {record['results']['summary']}"
     counts = {"pixels": 0, "nodata": 0}
     with open_scene(tiff) as scene, stores.product(csv_file, made_by) as product:
-        written = tables.write_pixels(product.partial, spectra_blocks(scene, counts))
+        written = tables.write_pixels(product.partial, counted(spectra_of(scene), counts))
         product.results |= counts | {"rounded_values": written.rounded}
         product.results["summary"] = (
             f"{counts['pixels']:,} pixels; {counts['nodata'] / counts['pixels']:.2%} without data; "
@@ -69,10 +68,9 @@ def convert(settings: Snapshot, tiff: Path, csv_file: Path, overwrite: bool) -> 
     return f"{csv_file}: {product.results['summary']}"
 
 
-def spectra_blocks(scene: Scene, counts: dict[str, Any]) -> Iterator[NDArray[np.float64]]:
-    """Blocks (n, 13) of reflectance in row-major order of the image; `counts` grows with them."""
-    for _, dn in scene.blocks():
-        spectra = reflectance(dn, scene.info).reshape(-1, N_BANDS)
+def counted(blocks: Iterable[NDArray[np.float64]], counts: dict[str, int]) -> Iterator[NDArray[np.float64]]:
+    """The same blocks (n, 13) of reflectance; `counts` grows with them."""
+    for spectra in blocks:
         counts["pixels"] += len(spectra)
         counts["nodata"] += int(np.isnan(spectra[:, 0]).sum())
         yield spectra

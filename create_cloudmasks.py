@@ -20,7 +20,8 @@ The tag METHOD of a mask says whether it comes from the three files (SOM1) or fr
 fine-tuned map decide on cloud or clear; class and confidence stay those of the neuron.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +29,11 @@ from numpy.typing import NDArray
 
 from cloudsom import model, stores, submaps
 from cloudsom.bands import CLASS_COLOURS, CLASSES, CLOUD, MASK_NODATA, NO_CLASS
-from cloudsom.bmu import BMUSearch
+from cloudsom.bmu import BMUs, BMUSearch
 from cloudsom.errors import UserError
 from cloudsom.jobs import Engine, Job, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.pixels import find_sources, grid_of_scene, spectra_blocks
-from cloudsom.rasters import Grid, write_layer, write_mask
+from cloudsom.rasters import Grid, RasterWriter, write_layer, write_mask
 from cloudsom.settings import Snapshot, existing, path, run, snapshot
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
@@ -54,7 +55,7 @@ PIXELS = "csv"  # one of: csv, tiff
 # running
 CLASS_MAPS = False  # write NAME_classes.tif too
 CONFIDENCE = False  # write NAME_confidence.tif too
-WORKERS = 0  # processes; 0: one a processor. A worker needs about 0.5 GB for a full tile at 60 m
+WORKERS = 0  # processes; 0: one a processor. A worker needs about 0.5 GB for a full tile at 60 m, 0.9 GB at 10 m
 DASK_SCHEDULER: str | None = None  # address of a running Dask scheduler (tcp://host:8786)
 # the jobs run on its workers instead, which see DATA_DIR under the same path
 OVERWRITE = False  # make again what is finished
@@ -62,15 +63,6 @@ OVERWRITE = False  # make again what is finished
 
 
 Model = dict[str, Path]  # files of a trained and labelled map by role: three of them, or MODEL_NPZ
-
-
-@dataclass(frozen=True)
-class Layers:
-    """What is known of each pixel of an image, in row-major order; `index` is its BMU, -1 without data."""
-
-    index: NDArray[np.int32]
-    cloud: NDArray[np.uint8]
-    distance: NDArray[np.float64] | None
 
 
 def main() -> None:
@@ -138,20 +130,24 @@ def create_masks(
     if all(records):
         return f"{mask_file}: is up to date; {records[0]['results']['summary']}"  # type: ignore[index]
     som = load_model(trained)
-    layers = find_layers(source, tiff, som, confidence)
-    if len(layers.index) != grid.width * grid.height:
-        raise UserError(
-            f"{source}: holds {len(layers.index):,} pixels, {tiff} has {grid.width} x {grid.height}; run step 8 again"
-        )
     tags = {"PRODUCT": name, "METHOD": method(trained, som)}
-    if class_maps:
+    mask = np.empty(grid.width * grid.height, np.uint8)
+    classes = np.empty_like(mask) if class_maps else None
+    with ExitStack() as stack:
+        if confidence:
+            product = stack.enter_context(stores.product(mask_dir / f"{name}_confidence.tif", made_by))
+            layer = stack.enter_context(confidence_writer(product.partial, grid, tags))
+        for part, bmus, cloud in label_pixels(source, tiff, grid, som, confidence):
+            without = bmus.index < 0
+            mask[part] = np.where(without, np.uint8(MASK_NODATA), cloud)
+            if classes is not None:
+                classes[part] = np.where(without, np.uint8(NO_CLASS), som.labels.classes[bmus.index])
+            if confidence:
+                layer.append(confidences(bmus, som.labels))
+    if classes is not None:
         with stores.product(mask_dir / f"{name}_classes.tif", made_by) as product:
-            write_class_map(product.partial, layers, som.labels, grid, tags)
-    if confidence:
-        with stores.product(mask_dir / f"{name}_confidence.tif", made_by) as product:
-            write_confidence(product.partial, layers, som.labels, grid, tags)
+            write_class_map(product.partial, classes.reshape(grid.height, grid.width), grid, tags)
     with stores.product(mask_file, made_by) as product:
-        mask = np.where(layers.index < 0, np.uint8(MASK_NODATA), layers.cloud)
         write_mask(product.partial, mask.reshape(grid.height, grid.width), grid, tags=tags)
         product.results |= shares(mask)
         product.results["summary"] = (
@@ -161,35 +157,45 @@ def create_masks(
     return f"{mask_file}: {product.results['summary']}"
 
 
-def find_layers(source: Path, tiff: Path, som: submaps.FineTunedMap, with_distance: bool) -> Layers:
-    """BMU of every pixel, cloud or clear, and its distance where asked; a block of spectra in memory at a time."""
-    search, found, cloud = BMUSearch(som.weights), [], []
+def label_pixels(
+    source: Path, tiff: Path, grid: Grid, som: submaps.FineTunedMap, with_distance: bool
+) -> Iterator[tuple[slice, BMUs, NDArray[np.uint8]]]:
+    """BMUs of an image's pixels and whether they are cloud, a block at a time; and where in row-major order it stands.
+
+    Raises UserError where a table has another number of pixels than the image.
+    """
+    search, start, size = BMUSearch(som.weights), 0, grid.width * grid.height
     for spectra in spectra_blocks(source, tiff):
-        scaled = som.scaled(spectra)
-        found.append(search(scaled, distance=with_distance))
-        cloud.append(som.cloud(scaled, found[-1].index))
-    distance = np.concatenate([bmus.distance for bmus in found]) if with_distance else None
-    return Layers(np.concatenate([bmus.index for bmus in found]), np.concatenate(cloud), distance)
+        part = slice(start, start + len(spectra))
+        if part.stop <= size:
+            scaled = som.scaled(spectra)
+            bmus = search(scaled, distance=with_distance)
+            yield part, bmus, som.cloud(scaled, bmus.index)
+        start = part.stop
+    if start != size:
+        raise UserError(f"{source}: holds {start:,} pixels, {tiff} has {grid.width} x {grid.height}; run step 8 again")
 
 
-def write_class_map(place: Path, layers: Layers, labels: model.LabelledMap, grid: Grid, tags: dict[str, str]) -> None:
-    """The class of each pixel's neuron, in the paper's colours; 0 without data, and on neurons without a class."""
-    classes = np.where(layers.index < 0, NO_CLASS, labels.classes[layers.index]).astype(np.uint8)
+def write_class_map(place: Path, classes: NDArray[np.uint8], grid: Grid, tags: dict[str, str]) -> None:
+    """The class (height, width) of each pixel's neuron, in the paper's colours; 0 without data or without a class."""
     codes = {"CODES": ", ".join(f"{code} {text}" for code, text in CLASSES.items())}
     colours = {code: hex_to_rgb(colour) for code, colour in CLASS_COLOURS.items()}
-    image = classes.reshape(grid.height, grid.width)
-    write_layer(place, image, grid, nodata=NO_CLASS, descriptions=["class"], tags=tags | codes, colours=colours)
+    write_layer(place, classes, grid, nodata=NO_CLASS, descriptions=["class"], tags=tags | codes, colours=colours)
 
 
-def write_confidence(place: Path, layers: Layers, labels: model.LabelledMap, grid: Grid, tags: dict[str, str]) -> None:
-    """Two bands: share of the winning class in the votes of each pixel's neuron, and distance to that neuron."""
-    values = np.full((len(layers.index), 2), np.nan, dtype=np.float32)
-    valid = layers.index >= 0
-    values[valid, 0] = labels.share[layers.index[valid]]
-    values[:, 1] = layers.distance
+def confidence_writer(place: Path, grid: Grid, tags: dict[str, str]) -> RasterWriter:
+    """A writer for two bands: share of the winning class in the votes of a pixel's neuron, distance to that neuron."""
     names = ["share of the winning class in the neuron's votes", "distance to the BMU (scaled units)"]
-    image = values.reshape(grid.height, grid.width, 2)
-    write_layer(place, image, grid, nodata=np.nan, descriptions=names, tags=tags)
+    return RasterWriter(place, grid, np.float32, 2, nodata=np.nan, descriptions=names, tags=tags)
+
+
+def confidences(bmus: BMUs, labels: model.LabelledMap) -> NDArray[np.float32]:
+    """The two values (n, 2) of each pixel; NaN without data."""
+    values = np.full((len(bmus.index), 2), np.nan, dtype=np.float32)
+    valid = bmus.index >= 0
+    values[valid, 0] = labels.share[bmus.index[valid]]
+    values[:, 1] = bmus.distance
+    return values
 
 
 def shares(mask: NDArray[np.uint8]) -> dict[str, float]:

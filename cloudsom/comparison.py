@@ -9,7 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cloudsom.bright_samples import brightness
-from cloudsom.rasters import Grid, open_raster, open_scene, read_mask, reflectance
+from cloudsom.pixels import spectra_of
+from cloudsom.rasters import Grid, open_raster, open_scene, read_mask
 from cloudsom.references import read_reference
 from cloudsom.scores import MEASURES, Counts, count, false_alarm_rate, measures, surfaces
 
@@ -88,8 +89,8 @@ def is_bright(tiff: Path, grid: Grid, least: float) -> NDArray[np.bool_] | None:
     with open_scene(tiff) as scene:
         if scene.info.grid.difference(grid):
             return None
-        stripes = [brightness(reflectance(dn, scene.info)) >= least for _, dn in scene.blocks()]
-    return np.concatenate(stripes)
+        parts = [brightness(spectra) >= least for spectra in spectra_of(scene)]
+    return np.concatenate(parts).reshape(grid.height, grid.width)
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from cloudsom import tables
 from cloudsom.bands import N_BANDS
 from cloudsom.errors import UserError
 from cloudsom.jobs import choose_products
-from cloudsom.rasters import Grid, open_scene, reflectance
+from cloudsom.rasters import Grid, Scene, open_scene, reflectance
 
 ROWS_AT_ONCE = 500_000  # pixels; 52 MB of float64 spectra
 
@@ -40,8 +40,15 @@ def spectra_blocks(source: Path, tiff: Path) -> Iterator[NDArray[np.float64]]:
         yield from tables.read_pixels(source, chunk_rows=ROWS_AT_ONCE, dtype=np.float64)
         return
     with open_scene(tiff) as scene:
-        for _, dn in scene.blocks():
-            yield reflectance(dn, scene.info).reshape(-1, N_BANDS)
+        yield from spectra_of(scene)
+
+
+def spectra_of(scene: Scene) -> Iterator[NDArray[np.float64]]:
+    """Blocks (n, 13) of an image's reflectance in row-major order, NaN where there is no data."""
+    rows = max(1, ROWS_AT_ONCE // scene.info.grid.width)
+    for _, dn in scene.blocks():
+        for top in range(0, len(dn), rows):
+            yield reflectance(dn[top : top + rows], scene.info).reshape(-1, N_BANDS)
 
 
 def spectra_at(source: Path, tiff: Path, pixels: NDArray[np.integer]) -> NDArray[np.float64]:

@@ -24,6 +24,9 @@ gdal.SetConfigOption("GDAL_PAM_ENABLED", "NO")  # read and write no .aux.xml: it
 gdal.SetConfigOption("GDAL_DISABLE_READDIR_ON_OPEN", "EMPTY_DIR")  # nor .ovr, .msk, .tfw...
 gdal.SetConfigOption("GDAL_GEOREF_SOURCES", "INTERNAL")
 
+# GDAL's cache of blocks, bytes: a row of tiles of 13 bands at 10 m. By default it grows to a twentieth of all memory.
+gdal.SetCacheMax(96 * 1024 * 1024)
+
 #: Side of the square tiles of every GeoTIFF written, in pixels; writers take rows in multiples of it.
 TILE = 256
 
@@ -301,8 +304,8 @@ def reflectance(dn: NDArray[np.uint16], info: ImageInfo) -> NDArray[np.float64]:
     `dn` is (..., 13) uint16, the answer float64 of the same shape. Saturated values come out as they are stored: 6.55
     is brighter than any reflectance and stays with the brightest neurons.
     """
-    shifted = np.add(dn, info.offsets, dtype=np.float64) if any(info.offsets) else dn
-    out = np.divide(shifted, info.quantification, dtype=np.float64)
+    out = np.add(dn, info.offsets, dtype=np.float64) if any(info.offsets) else dn.astype(np.float64)
+    out /= info.quantification
     out[nodata_pixels(dn, info)] = np.nan
     return out
 
@@ -328,7 +331,7 @@ def read_mask(path: Path) -> tuple[NDArray[np.uint8], Grid]:
     mask, grid = read_layer(path)
     if mask.dtype != np.uint8:
         raise UserError(f"{path}: stores {mask.dtype}, a mask is uint8; give a mask that create_cloudmasks.py wrote")
-    codes = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
+    codes = np.flatnonzero(code_counts(mask))
     strange = sorted(set(codes.tolist()) - {CLOUD, CLEAR, MASK_NODATA})
     if strange:
         raise UserError(
@@ -358,7 +361,7 @@ class RasterWriter:
         colours: Colours | None = None,
     ) -> None:
         self._path, self._count, self._next_row, self._grid = path, count, 0, grid
-        self._dtype = np.dtype(dtype)
+        self._dtype, self._filled = np.dtype(dtype), 0
         self._dataset: Any = None
         try:
             with self._errors():
@@ -401,6 +404,21 @@ class RasterWriter:
             for i in range(self._count):
                 self.write_band(i, np.ascontiguousarray(layers[..., i], self._dtype), row)
         self._next_row += rows
+
+    def append(self, pixels: NDArray[Any]) -> None:
+        """Write pixels (n, count) in row-major order, any number at a time; a row of tiles is kept until it is full."""
+        while len(pixels):
+            rows = min(TILE, self._grid.height - self._next_row)
+            if not self._filled:
+                self._strip = np.empty((rows * self._grid.width, self._count), self._dtype)
+            n = min(len(pixels), len(self._strip) - self._filled)
+            if not n:
+                raise ValueError("more pixels than the image has")
+            self._strip[self._filled : self._filled + n] = pixels[:n]
+            self._filled, pixels = self._filled + n, pixels[n:]
+            if self._filled == len(self._strip):
+                self.write(self._next_row, self._strip.reshape(rows, self._grid.width, self._count))
+                self._filled = 0
 
     def write_band(self, index: int, layer: NDArray[Any], row: int = 0) -> None:
         """Write one band, whole or from `row` on: (rows, width). For callers that have the bands one by one."""
@@ -484,6 +502,14 @@ def write_layer(
         writer.write(0, array)
 
 
+def code_counts(layer: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """How many pixels of a layer (height, width) have each code: (256,). A stripe at a time: bincount widens them."""
+    counts = np.zeros(256, np.int64)
+    for top in range(0, len(layer), 4 * TILE):
+        counts += np.bincount(layer[top : top + 4 * TILE].ravel(), minlength=256)
+    return counts
+
+
 def mask_shares(counts: NDArray[np.int64]) -> dict[str, str]:
     """Tags for a mask with `counts` pixels of each code (256,): cloud share of the valid, nodata share of all."""
     valid = int(counts[CLOUD] + counts[CLEAR])
@@ -508,5 +534,5 @@ def mask_writer(path: Path, grid: Grid, tags: Mapping[str, str] | None = None) -
 def write_mask(path: Path, mask: NDArray[np.uint8], grid: Grid, *, tags: Mapping[str, str] | None = None) -> None:
     """Write a mask (height, width) of CLOUD, CLEAR and MASK_NODATA, its cloud share among the tags."""
     with mask_writer(path, grid, tags) as writer:
-        writer.tag(mask_shares(np.bincount(mask.ravel(), minlength=256)))
+        writer.tag(mask_shares(code_counts(mask)))
         writer.write(0, mask)

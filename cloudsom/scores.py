@@ -1,5 +1,6 @@
 """Scores of a mask against a reference: counts, and the measures made of them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,8 @@ REFERENCE_CODES = {
     6: "water",
     7: "snow",
 }
+
+STRIPE_ROWS = 1024  # rows that are counted at once: 11 million pixels of a tile at 10 m
 
 #: The measures in the order of metrics.csv.
 MEASURES = ("accuracy", "precision", "recall", "f_score", "balanced_accuracy", "iou")
@@ -45,11 +48,24 @@ def count(
     cloud_codes  reference codes that are cloud; every other one is clear
     left_out     reference codes that are not scored; pixels without data in the mask are not scored either
     """
+    parts = (_count(mask[rows], reference[rows], cloud_codes, left_out) for rows in _stripes(len(mask)))
+    return sum(parts, Counts(0, 0, 0, 0))
+
+
+def _count(
+    mask: NDArray[np.uint8], reference: NDArray[np.integer], cloud_codes: tuple[int, ...], left_out: tuple[int, ...]
+) -> Counts:
     scored = ~np.isin(reference, left_out) & (mask != MASK_NODATA)
     truth, found = np.isin(reference, cloud_codes)[scored], (mask == CLOUD)[scored]
     tp, fp = int((truth & found).sum()), int((~truth & found).sum())
     fn = int(truth.sum()) - tp
     return Counts(tp, fn, fp, int(scored.sum()) - tp - fn - fp, int(mask.size - scored.sum()))
+
+
+def _stripes(rows: int) -> Iterator[slice]:
+    """An image's rows in stripes: what is made of one to count it does not grow with the image."""
+    for top in range(0, rows, STRIPE_ROWS):
+        yield slice(top, top + STRIPE_ROWS)
 
 
 def measures(counts: Counts) -> dict[str, float]:
@@ -81,12 +97,16 @@ def surfaces(
             surface of its own, as well as part of the land. On clear surfaces the second number is false alarms, on
             low and high clouds it is what was found. Surfaces without a pixel are left out.
     """
-    valid, cloud = mask != MASK_NODATA, mask == CLOUD
-    where = {name: reference == code for code, name in REFERENCE_CODES.items() if code not in (0, 1)}
-    if bright is not None:
-        where["bright land"] = where["land"] & bright
-    counts = {name: (int((here & valid).sum()), int((here & cloud).sum())) for name, here in where.items()}
-    return {name: pair for name, pair in counts.items() if pair[0]}
+    totals: dict[str, tuple[int, int]] = {}
+    for rows in _stripes(len(mask)):
+        valid, cloud = mask[rows] != MASK_NODATA, mask[rows] == CLOUD
+        where = {name: reference[rows] == code for code, name in REFERENCE_CODES.items() if code not in (0, 1)}
+        if bright is not None:
+            where["bright land"] = where["land"] & bright[rows]
+        for name, here in where.items():
+            pixels, called = totals.get(name, (0, 0))
+            totals[name] = pixels + int((here & valid).sum()), called + int((here & cloud).sum())
+    return {name: pair for name, pair in totals.items() if pair[0]}
 
 
 def false_alarm_rate(counts: Counts) -> float:

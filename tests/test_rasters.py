@@ -342,3 +342,19 @@ except UserError as problem:
     assert done.stdout.startswith(str(tmp_path / "a.tif"))
     assert done.stdout.count("\n") == 1
     assert "see that the disk has room" in done.stdout
+
+
+@pytest.mark.parametrize("step", [1, 7, 1000, 60000])
+def test_pixels_in_pieces_make_the_image_that_rows_make(tmp_path: Path, step: int) -> None:
+    values = np.random.default_rng(0).random((600, 90, 2)).astype(np.float32)
+    grid = Grid(90, 600)
+    flat = values.reshape(-1, 2)
+    with RasterWriter(tmp_path / "pieces.tif", grid, np.float32, 2, nodata=np.nan) as writer:
+        for start in range(0, len(flat), step):
+            writer.append(flat[start : start + step])
+        with pytest.raises(ValueError, match="more pixels"):
+            writer.append(flat[:1])
+    with RasterWriter(tmp_path / "rows.tif", grid, np.float32, 2, nodata=np.nan) as writer:
+        for row in range(0, 600, 256):
+            writer.write(row, values[row : row + 256])
+    assert (tmp_path / "pieces.tif").read_bytes() == (tmp_path / "rows.tif").read_bytes()

@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
@@ -44,6 +44,7 @@ def test_undefined_values_are_nan() -> None:
     assert overcast["recall"] == 0 and math.isnan(overcast["precision"]) and math.isnan(overcast["balanced_accuracy"])
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1))
 def test_measures_equal_scikit_learn(pixels: list[tuple[bool, bool]]) -> None:
     truth, found = [t for t, _ in pixels], [f for _, f in pixels]
