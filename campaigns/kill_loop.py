@@ -19,6 +19,7 @@ has imported the large packages; --fresh starts a new interpreter every time, as
 
 import argparse
 import contextlib
+import faulthandler
 import hashlib
 import importlib
 import io
@@ -227,7 +228,8 @@ def become(script: str, words: list[str], said: Path) -> None:
     with open(said, "wb") as out:
         os.dup2(out.fileno(), 1)
         os.dup2(out.fileno(), 2)
-    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
+    sys.stdout, sys.stderr = (open(i, "w", buffering=1, closefd=False) for i in (1, 2))  # noqa: SIM115
+    faulthandler.enable(sys.stderr)  # a crash says where
     place = ROOT / script
     sys.argv, sys.path[0] = [str(place), *words], str(place.parent)
     runpy.run_path(str(place), run_name="__main__")
@@ -376,7 +378,7 @@ def faults_left(trial: Trial, folder: Path, signum: int, status: int, said: str)
     if signum == signal.SIGKILL or status == 0:
         return faults
     if status != 130 and not (status == -signum and not differences(trial.after, now)):
-        faults.append(f"exit status {status}: {said[-300:]}")
+        faults.append(f"exit status {status}: {said[-1500:]}")
     if "Traceback" in said:
         faults.append(f"a traceback: {said[-1500:]}")
     if not trial.stage.resumes:
