@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from osgeo import gdal
 
+from cloudsom import jpeg2000
 from cloudsom.bands import CLEAR, CLOUD, MASK_NODATA, N_BANDS, SAFE_BANDS
 from cloudsom.errors import UserError
 
@@ -127,6 +128,8 @@ def open_raster(path: Path, drivers: Sequence[str] = ("GTiff",), shown: object =
 def open_by_name(name: str, shown: object, drivers: Sequence[str]) -> gdal.Dataset:
     """As `open_raster`, for a GDAL name the program itself made (`/vsimem/...`); `shown` stands for it in errors."""
     kind = " or ".join(drivers)
+    if "JP2OpenJPEG" in drivers and (wrong := jpeg2000.fault(name)):
+        raise UserError(f"{shown}: {wrong}; get the image again")
     with gdal_errors(shown, f"a {kind} file is needed: it is damaged or of another format"):
         dataset = gdal.OpenEx(name, gdal.OF_RASTER | gdal.OF_VERBOSE_ERROR, allowed_drivers=list(drivers))
         elsewhere = dataset.GetMetadataItem("OVERVIEW_FILE", "OVERVIEWS")
@@ -320,7 +323,7 @@ def read_mask(path: Path) -> tuple[NDArray[np.uint8], Grid]:
     mask, grid = read_layer(path)
     if mask.dtype != np.uint8:
         raise UserError(f"{path}: stores {mask.dtype}, a mask is uint8; give a mask that create_cloudmasks.py wrote")
-    codes = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
+    codes = np.flatnonzero(code_counts(mask))
     strange = sorted(set(codes.tolist()) - {CLOUD, CLEAR, MASK_NODATA})
     if strange:
         raise UserError(
@@ -456,6 +459,13 @@ def write_layer(
         writer.write(0, array)
 
 
+def code_counts(mask: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """How many pixels of a mask have each code: (256,). By pieces, as bincount makes eight bytes of each pixel."""
+    flat = mask.ravel()
+    pieces = (flat[start : start + (1 << 20)] for start in range(0, flat.size, 1 << 20))
+    return sum((np.bincount(piece, minlength=256) for piece in pieces), np.zeros(256, np.int64))
+
+
 def mask_shares(counts: NDArray[np.int64]) -> dict[str, str]:
     """Tags for a mask with `counts` pixels of each code (256,): cloud share of the valid, nodata share of all."""
     valid = int(counts[CLOUD] + counts[CLEAR])
@@ -480,5 +490,5 @@ def mask_writer(path: Path, grid: Grid, tags: Mapping[str, str] | None = None) -
 def write_mask(path: Path, mask: NDArray[np.uint8], grid: Grid, *, tags: Mapping[str, str] | None = None) -> None:
     """Write a mask (height, width) of CLOUD, CLEAR and MASK_NODATA, its cloud share among the tags."""
     with mask_writer(path, grid, tags) as writer:
-        writer.tag(mask_shares(np.bincount(mask.ravel(), minlength=256)))
+        writer.tag(mask_shares(code_counts(mask)))
         writer.write(0, mask)
