@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from osgeo import gdal
 
+from cloudsom import jpeg2000
 from cloudsom.bands import CLEAR, CLOUD, MASK_NODATA, N_BANDS, SAFE_BANDS
 from cloudsom.errors import UserError
 
@@ -138,6 +139,8 @@ def open_raster(path: Path, drivers: Sequence[str] = ("GTiff",), shown: object =
 def open_by_name(name: str, shown: object, drivers: Sequence[str]) -> gdal.Dataset:
     """As `open_raster`, for a GDAL name the program itself made (`/vsimem/...`); `shown` stands for it in errors."""
     kind = " or ".join(drivers)
+    if "JP2OpenJPEG" in drivers and (wrong := jpeg2000.fault(name)):
+        raise UserError(f"{shown}: {wrong}; get the image again")
     with gdal_errors(shown, f"a {kind} file is needed: it is damaged or of another format"):
         dataset = gdal.OpenEx(name, gdal.OF_RASTER | gdal.OF_VERBOSE_ERROR, allowed_drivers=list(drivers))
         elsewhere = dataset.GetMetadataItem("OVERVIEW_FILE", "OVERVIEWS")

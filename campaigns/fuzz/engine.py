@@ -29,6 +29,9 @@ RESULT, CLEAR_ERROR, FAILURE = "result", "clear error", "failure"
 #: What a worker says when its seeds are made and read.
 READY = "ready"
 
+#: The file a worker keeps its present input in.
+LEFT_BEHIND = "present"
+
 #: Failures that a worker does not survive.
 ENDED = ("crash", "explosion", "hang")
 
@@ -194,6 +197,7 @@ def _work(pipe: Connection, target: Target, seed: int, first: int, stop: int, fo
     known: Counter[str] = Counter()
     for index in range(first, stop):
         case = case_of(target, seeds, seed, index)
+        (folder / LEFT_BEHIND).write_bytes(case.kind.encode() + b"\n" + case.content)
         reset_peak()
         before = memory("VmRSS")
         outcome = attempt(target, case, folder)
@@ -289,8 +293,8 @@ class Campaign:
 
 def _left_behind(scratch: Path) -> Case:
     """The input that a worker which had to be ended was at."""
-    (file,) = (scratch / "case").glob("*-input.*")
-    return Case(file.name.partition("-")[0], file.read_bytes())
+    kind, _, content = (scratch / LEFT_BEHIND).read_bytes().partition(b"\n")
+    return Case(kind.decode(), content)
 
 
 def _resident(pid: int) -> float:

@@ -3,6 +3,7 @@
 import io
 import pickle
 import random
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -152,8 +153,8 @@ def _add_member(draw: random.Random, out: io.BytesIO, name: str) -> None:
     shape = draw.choice(((10**12, 13), (10**9,), (2**62, 4), (-1,), (0,)))
     header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape!r}, }}".ljust(117) + "\n"
     array = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
-    with zipfile.ZipFile(out, "a") as file, np.testing.suppress_warnings() as silence:
-        silence.filter(UserWarning)  # two members of one name are meant
+    with zipfile.ZipFile(out, "a") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # two members of one name are meant
         file.writestr(name, draw.choice((array, b"text", b"", array + bytes(1000))))
 
 

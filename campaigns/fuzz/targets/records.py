@@ -1,5 +1,6 @@
 """The JSON beside files: products' settings files, downloads' records, a reference mask's parameters."""
 
+import copy
 import json
 import os
 import random
@@ -109,7 +110,7 @@ def _change(draw: random.Random, content: Any) -> None:
         case 1:
             content[draw.choice(("", "../x", "/dev/zero", "a\0b", "other", "\ud800"))] = content.pop(key, None)
         case _:
-            odd = draw.choice(ODD)
+            odd = copy.deepcopy(draw.choice(ODD))
             content[key] = odd if not isinstance(odd, int) or abs(odd) < 10**4000 else 10**300
 
 
