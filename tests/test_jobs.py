@@ -100,7 +100,7 @@ def test_no_worker_outlives_its_parent(tmp_path: Path, signum: int, whole_group:
     script = tmp_path / "waits.py"
     script.write_text(
         "import signal, sys, time\nfrom pathlib import Path\nsys.path.insert(0, sys.argv[1])\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)  # may have been ignored where the tests were started\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # or ignored, as it was before\n"
         "from cloudsom.jobs import Engine, Job, run_jobs\n"
         "def wait(place):\n    try:\n        Path(place).touch()\n        time.sleep(60)\n"
         "    finally:\n        Path(place).unlink()\n"
