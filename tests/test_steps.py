@@ -107,7 +107,7 @@ H5_FAULTS: dict[str, tuple[dict[str, object], str]] = {
     ),
     "digital numbers": ({"spectra": np.full((6, 13), 1234, np.float32)}, "reflectance is needed as a fraction"),
     "fewer classes than spectra": ({"classes": np.array([10, 20])}, "'classes' has the shape"),
-    "text for numbers": ({"spectra": np.full((6, 13), b"x")}, "not numbers"),
+    "text for numbers": ({"spectra": np.full((6, 13), b"x")}, "not values of the kind needed"),
 }
 
 
