@@ -18,7 +18,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,10 @@ def run_jobs(
             for i, outcome in run.through(jobs):
                 outcomes[i] = outcome
                 bar.update(1)
+        except (OSError, CancelledError):  # what talking to a scheduler that is gone ends in
+            raise UserError(
+                f"DASK_SCHEDULER: {address} was lost; what is finished is kept, run the same command to go on"
+            ) from None
         finally:
             run.cancel()
     return [outcomes[i] for i in range(len(jobs))]
@@ -270,7 +274,8 @@ class _Running:
     def cancel(self) -> None:
         """Take back what is not done; a job at work goes on to its end, its product whole."""
         if self._futures and self._client.status == "running":
-            self._client.cancel(list(self._futures), force=True)
+            with suppress(OSError, CancelledError):  # the scheduler is gone
+                self._client.cancel(list(self._futures), force=True)
         self._futures.clear()
 
     def _submit(self, waiting: Iterator[tuple[int, Job]]) -> None:
@@ -290,10 +295,6 @@ class _Running:
                 return list(wait(list(self._futures), timeout=1, return_when="FIRST_COMPLETED").done)
             except TimeoutError:
                 self._check_workers_are_left()
-            except CancelledError:
-                raise UserError(
-                    f"DASK_SCHEDULER: {self._address} was lost; what is finished is kept, run the same command to go on"
-                ) from None
 
     def _check_workers_are_left(self) -> None:
         self._without_workers = 0.0 if self._client.nthreads() else self._without_workers + 1
