@@ -64,7 +64,7 @@ def run_jobs(
             for i, outcome in run.through(jobs):
                 outcomes[i] = outcome
                 bar.update(1)
-        except (CancelledError, OSError):  # OSError: no answer, connection closed; those of the jobs are outcomes
+        except (OSError, CancelledError):  # what talking to a scheduler that is gone ends in
             raise UserError(
                 f"DASK_SCHEDULER: {address} was lost; what is finished is kept, run the same command to go on"
             ) from None
@@ -273,8 +273,8 @@ class _Running:
 
     def cancel(self) -> None:
         """Take back what is not done; a job at work goes on to its end, its product whole."""
-        with suppress(OSError):  # a scheduler that is lost has nothing left to cancel
-            if self._futures and self._client.status == "running":
+        if self._futures and self._client.status == "running":
+            with suppress(OSError, CancelledError):  # the scheduler is gone
                 self._client.cancel(list(self._futures), force=True)
         self._futures.clear()
 

@@ -503,5 +503,5 @@ def test_parts_of_the_training_table_give_the_same_bmus(
     table = (tmp_path / "training_spectra.csv").read_text().splitlines()
     broken = tmp_path / "broken.csv"
     broken.write_text("\n".join([*table[:1000], "no," + table[1000], *table[1001:]]))
-    with pytest.raises(UserError, match=r"broken.csv: line 1001: "):
+    with pytest.raises(UserError, match=r"broken.csv: line 1001: B1 is 'no'"):
         list(BMUs_detection.find_bmus(broken, trained / "scaler.p", trained / "SOM_trained.p"))
