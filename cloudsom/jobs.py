@@ -130,7 +130,9 @@ def _run_in_pool(
     with ProcessPoolExecutor(processes, context, _prepare_worker, (os.getpid(), begun, size[1])) as pool:
         futures: dict[Future[Outcome], int] = {}
         try:
-            with _interrupts_blocked(), suppress(BrokenProcessPool):  # inherited: their parent ends them
+            # Blocked signals are inherited: the parent ends its workers. ValueError: a worker that ended at once has closed
+            # what the next one was to be given.
+            with _interrupts_blocked(), suppress(BrokenProcessPool, ValueError):
                 for i in left:
                     futures[pool.submit(_attempt_here, i, function, jobs[i])] = i
             for future in as_completed(futures):
