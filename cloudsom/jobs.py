@@ -130,8 +130,8 @@ def _run_in_pool(
     with ProcessPoolExecutor(processes, context, _prepare_worker, (os.getpid(), begun, size[1])) as pool:
         futures: dict[Future[Outcome], int] = {}
         try:
-            # Blocked signals are inherited: the parent ends its workers. ValueError: a worker that ended at once has closed
-            # what the next one was to be given.
+            # Blocked signals are inherited: the parent ends its workers. ValueError: a worker that ended at once has
+            # closed what the next one was to be given.
             with _interrupts_blocked(), suppress(BrokenProcessPool, ValueError):
                 for i in left:
                     futures[pool.submit(_attempt_here, i, function, jobs[i])] = i
