@@ -130,9 +130,9 @@ def _run_in_pool(
     with ProcessPoolExecutor(processes, context, _prepare_worker, (os.getpid(), begun, size[1])) as pool:
         futures: dict[Future[Outcome], int] = {}
         try:
-            # Blocked signals are inherited: the parent ends its workers. ValueError: a worker that ended at once has
+            # Blocked signals are inherited: the parent ends its workers. OSError, ValueError: one that ended early has
             # closed what the next one was to be given.
-            with _interrupts_blocked(), suppress(BrokenProcessPool, ValueError):
+            with _interrupts_blocked(), suppress(BrokenProcessPool, OSError, ValueError):
                 for i in left:
                     futures[pool.submit(_attempt_here, i, function, jobs[i])] = i
             for future in as_completed(futures):
