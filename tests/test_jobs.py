@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,7 @@ def test_a_job_that_kills_its_worker_again_is_told_and_the_others_are_done(tmp_p
 
 def test_workers_that_cannot_start_are_told(capfd: pytest.CaptureFixture[str]) -> None:
     executable = multiprocessing.spawn.get_executable()
+    resource_tracker.ensure_running()  # a process of Python's own that would not start either
     try:
         multiprocessing.set_executable("/bin/false")
         outcomes = run_jobs(abs, [Job(str(i), (i,)) for i in range(3)], Engine(2), "starting")
