@@ -22,6 +22,7 @@ _HEADER = re.compile(
     re.DOTALL,
 )
 
+
 class Damaged(Exception):
     """Why a file is not the .npz asked for; a few plain words."""
 

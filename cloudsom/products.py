@@ -137,7 +137,7 @@ def zip_errors(shown: object) -> Iterator[None]:
         if not is_damage(problem):
             raise
         raise UserError(f"{shown}: damaged zip ({problem}); download the product again") from None
-    except (RuntimeError, NotImplementedError) as problem:  # encrypted; a compression this Python has not
+    except RuntimeError as problem:  # encrypted, or packed in a way this Python cannot unpack
         raise UserError(f"{shown}: cannot be unpacked ({problem}); zip the SAFE folder again") from None
 
 

@@ -108,6 +108,13 @@ def write_reference(data_dir: Path, name: str, codes: np.ndarray) -> Path:
     return path
 
 
+def mask_scenes(data_dir: Path) -> None:
+    """Steps 8 and 9 on the images of a data folder that has a trained map."""
+    for script in ("convert_image_to_csv.py", "create_cloudmasks.py"):
+        done = run_script(script, "--DATA_DIR", data_dir, "--WORKERS", 1)
+        assert done.returncode == 0, done.stderr
+
+
 def utm31() -> str:
     from osgeo import osr
 

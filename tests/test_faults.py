@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, make_spectra, run_script, write_h5, write_reference, write_scene
+from conftest import ROOT, make_spectra, mask_scenes, run_script, write_h5, write_reference, write_scene
 from servers import drive
 
 from cloudsom.rasters import Grid, read_mask, write_mask
@@ -70,9 +70,7 @@ def masked(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         dn, codes = scene(i)
         write_scene(folder / "tiff" / f"{name}.tif", dn)
         write_reference(folder, name, codes)
-    for script in ("convert_image_to_csv.py", "create_cloudmasks.py"):
-        done = run_script(script, "--DATA_DIR", folder, "--WORKERS", 1)
-        assert done.returncode == 0, done.stderr
+    mask_scenes(folder)
     return folder
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import run_script, write_reference, write_scene
+from conftest import mask_scenes, run_script, write_reference, write_scene
 from test_fine_tuning_parts import square, write_vectors
 
 import fine_tuning
@@ -62,9 +62,7 @@ def masked(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         dn, codes = make_scene(clouds, seed)
         write_scene(folder / "tiff" / f"{name}.tif", dn)
         write_reference(folder, name, codes)
-    for script in ("convert_image_to_csv.py", "create_cloudmasks.py"):
-        done = run_script(script, "--DATA_DIR", folder, "--WORKERS", 1)
-        assert done.returncode == 0, done.stderr
+    mask_scenes(folder)
     return folder
 
 
