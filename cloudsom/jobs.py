@@ -18,6 +18,7 @@ from typing import Any
 from cloudsom.errors import UserError
 from cloudsom.processors import processors, set_share, share
 from cloudsom.progress import progress
+from cloudsom.stops import unwind_at
 
 #: Linux: the signal a process gets when the thread that started it ends (prctl(2)).
 PR_SET_PDEATHSIG = 1
@@ -166,16 +167,11 @@ def _prepare_worker(parent: int, begun: Any, n_processors: int) -> None:
     global _begun
     _begun = begun
     set_share(n_processors)
-    signal.signal(signal.SIGTERM, _leave)
+    unwind_at([signal.SIGTERM], SystemExit(143))
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it ended before that
         os._exit(1)
-
-
-def _leave(signum: int, frame: Any) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise SystemExit(143)  # unwinds, so that partial files are removed
 
 
 def _attempt_here(i: int, function: Callable[..., Any], job: Job) -> Outcome:

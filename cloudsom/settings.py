@@ -38,6 +38,7 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from cloudsom.errors import UserError
+from cloudsom.stops import unwind_at
 
 #: Groups whose constants say where and how to run, not what comes out.
 GROUPS_WITHOUT_EFFECT = ("paths", "running")
@@ -249,8 +250,7 @@ def run(main: Callable[[], None], namespace: dict[str, Any]) -> None:
     constants = read_constants(Path(namespace["__file__"]).read_text(encoding="utf-8"))
     overrides = parse_command_line(script, namespace.get("__doc__") or "", constants, sys.argv[1:])
     namespace.update(overrides)
-    for number in (signal.SIGINT, signal.SIGTERM):  # a stop request cleans up like Ctrl-C does
-        signal.signal(number, _stop)
+    unwind_at((signal.SIGINT, signal.SIGTERM), KeyboardInterrupt())  # a stop request cleans up like Ctrl-C does
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a log shows what is done as it is done
     try:
         with _only_run(path(namespace.get("DATA_DIR", "."), ""), script):
@@ -268,12 +268,6 @@ def run(main: Callable[[], None], namespace: dict[str, Any]) -> None:
         raise SystemExit(1) from None
     except OSError as problem:
         _end(script, f"error: {_explain(problem)}", 1)
-
-
-def _stop(signum: int, frame: Any) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):  # a second one does not disturb the clearing up
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 def _end(script: str, message: str, status: int) -> NoReturn:

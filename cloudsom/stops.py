@@ -1,0 +1,42 @@
+"""Stop requests: Ctrl-C and SIGTERM raise an exception, so that what is half done is cleared up on the way out."""
+
+import signal
+from collections.abc import Callable, Collection
+from types import FrameType
+from typing import Any
+
+#: Seconds until a stop request is looked at again that came where no exception may be raised.
+WAIT_SECONDS = 0.02
+
+
+def unwind_at(numbers: Collection[int], raised: BaseException) -> None:
+    """Have the signals `numbers` raise `raised` in the main thread; those that follow are ignored."""
+
+    def handler(signum: int, frame: FrameType | None) -> None:
+        if _inside_llvm(frame):
+            _look_again(handler)
+            return
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+        raise raised
+
+    for number in numbers:
+        signal.signal(number, handler)
+
+
+def _inside_llvm(frame: FrameType | None) -> bool:
+    """Whether LLVM is at work below: numba loads or compiles a function, and LLVM calls back into Python.
+
+    An exception raised there never arrives: ctypes prints it and hands LLVM an empty answer, which may crash it.
+    """
+    while frame:
+        if str(frame.f_globals.get("__name__")).partition(".")[0] == "llvmlite":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _look_again(handler: Callable[[int, FrameType | None], Any]) -> None:
+    """Call `handler` once more in a moment."""
+    signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, WAIT_SECONDS)
