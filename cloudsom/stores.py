@@ -53,7 +53,7 @@ def attempt_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.{_ATTEMPT}.partial")
 
 
-def _attempts(path: Path) -> list[Path]:
+def attempts(path: Path) -> list[Path]:
     """What attempts at `path` have left behind, or are writing."""
     if not path.parent.is_dir():
         return []
@@ -68,7 +68,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
     Yields the path to write to. On any exception that file is removed and `path` stays as it was.
     """
-    for left in _attempts(path):
+    for left in attempts(path):
         left.unlink(missing_ok=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = attempt_path(path)
@@ -237,10 +237,10 @@ def _finish_interrupted(path: Path) -> None:
     What other attempts have left is removed. Should one still be at work, on a worker that was taken for lost, it fails
     for want of its file, and nobody waits for it.
     """
-    for partial in _attempts(path):
+    for partial in attempts(path):
         if not _rename_if_recorded(partial, path):
             partial.unlink(missing_ok=True)
-    for left in _attempts(record_path(path)):
+    for left in attempts(record_path(path)):
         left.unlink(missing_ok=True)
 
 

@@ -513,6 +513,22 @@ def test_stopped_in_mid_body_the_next_run_goes_on_from_there(data: Path, bucket:
     assert product_is_right(data)
 
 
+def test_killed_just_after_a_file_got_its_name_nothing_of_the_way_there_stays_in_the_product(
+    data: Path, bucket: BucketServer
+) -> None:
+    bucket.faults = [Fault("B12", silent=True)]
+    process = drive.start(data, *words(bucket), "--READ_TIMEOUT", "60")
+    unfinished = data / "products" / f".{NAME}.SAFE.partial"
+    drive.wait_for(lambda: bool(list(unfinished.rglob("T*_B05.jp2"))))
+    drive.stop(process)
+    whole = next(unfinished.rglob("T*_B05.jp2"))
+    for note in (f".{whole.name}.partial.json", f"..{whole.name}.partial.json.0123456789ab.partial"):
+        (whole.parent / note).write_text("{}")
+    bucket.faults = []
+    assert download(data, bucket).returncode == 0
+    assert product_is_right(data)
+
+
 def test_two_runs_in_one_folder_at_once_are_refused(data: Path, bucket: BucketServer) -> None:
     data.mkdir()
     bucket.faults = [Fault("B05", silent=True)]

@@ -102,6 +102,7 @@ def fetch(
         try:
             verify(path, remote, check)
             at(path.stat().st_size)
+            _discard(stores.partial_path(path))  # a run may have ended between giving the file its name and this
             return
         except Corrupt:
             path.unlink()
@@ -143,6 +144,13 @@ def _bring(
     transfer.discard()
 
 
+def _discard(partial: Path) -> None:
+    """Remove a partial file and its note."""
+    note = stores.record_path(partial)
+    for place in (partial, note, *stores.attempts(note)):
+        place.unlink(missing_ok=True)
+
+
 def publish(partial: Path, path: Path) -> None:
     """Give a finished file or folder its name; after a power cut it is whole or not there."""
     if partial.is_file():
@@ -179,8 +187,7 @@ class _Transfer:
 
     def discard(self) -> None:
         """Remove the partial file and its note."""
-        self.partial.unlink(missing_ok=True)
-        self.note.unlink(missing_ok=True)
+        _discard(self.partial)
 
     def _promise(self) -> dict[str, Any]:
         url = None if self.remote.checksum else self.remote.url  # with a checksum, any server's bytes will do
