@@ -18,6 +18,7 @@ from cloudsom import stores, tables
 from cloudsom.bands import CLASSES
 from cloudsom.downloads.spectra import download_spectra
 from cloudsom.errors import UserError
+from cloudsom.places import folder_here
 from cloudsom.progress import progress
 from cloudsom.settings import existing, input_path, path, run, snapshot
 from cloudsom.spectra_database import SpectraBlock, SpectraFile, open_spectra
@@ -53,7 +54,7 @@ def main() -> None:
         )
     for h5_name, csv_name in zip(H5_FILES, SPECTRA_CSVS, strict=True):
         if DOWNLOAD and not input_path(DATA_DIR, h5_name).exists():
-            download_spectra(f"{SPECTRA_URL}/{Path(h5_name).name}", path(DATA_DIR, h5_name))
+            download_spectra(f"{SPECTRA_URL}/{Path(h5_name).name}", folder_here(path(DATA_DIR, h5_name), "DOWNLOAD"))
         h5_file = existing(DATA_DIR, h5_name, "fetch it with --DOWNLOAD, or name yours with --H5_FILES")
         convert(h5_file, path(DATA_DIR, csv_name))
 

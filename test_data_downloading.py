@@ -28,6 +28,7 @@ from cloudsom.downloads.gcs import Bucket
 from cloudsom.downloads.names import Product, is_product_name, wanted
 from cloudsom.downloads.zenodo import ReferenceMasks
 from cloudsom.errors import UserError
+from cloudsom.places import folder_here
 from cloudsom.settings import existing, path, run
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
@@ -96,17 +97,18 @@ def main() -> None:
 
 def reference_dir() -> Path:
     """The folder of the masks."""
-    return path(DATA_DIR, REFERENCE_DIR)
+    return folder_here(path(DATA_DIR, REFERENCE_DIR), "REFERENCE_DIR")
 
 
 def products_dir() -> Path:
     """The folder of the products."""
-    return path(DATA_DIR, PRODUCTS_DIR)
+    return folder_here(path(DATA_DIR, PRODUCTS_DIR), "PRODUCTS_DIR")
 
 
 def reference_masks(client: Client, display: Display) -> Outcome:
     """Fetch and unpack the reference masks, unless they are there; for `local`, only look."""
-    archive, max_bytes = path(DATA_DIR, REFERENCE_ARCHIVE), int(REFERENCE_MAX_GB * 1e9)
+    archive = folder_here(path(DATA_DIR, REFERENCE_ARCHIVE), "REFERENCE_ARCHIVE")
+    max_bytes = int(REFERENCE_MAX_GB * 1e9)
     masks = ReferenceMasks(ZENODO_URL, ZENODO_RECORD, archive, REFERENCE_MD5, max_bytes)
     if SOURCE == "local":
         return masks.look(reference_dir())

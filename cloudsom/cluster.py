@@ -11,14 +11,13 @@ import io
 import logging
 import pickle
 import sys
-import tempfile
 import threading
 import uuid
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from typing import Any
 import cloudpickle
 from distributed import Client, Future, KilledWorker, get_worker, wait
 
-from cloudsom import stores
+from cloudsom import places, stores
 from cloudsom.errors import UserError
 from cloudsom.jobs import Job, Outcome, attempt
 from cloudsom.processors import share
@@ -191,9 +190,18 @@ def worker_fault(versions: dict[str, str], seen: Path | None) -> str:
     import cloudsom.tables  # noqa: F401 - the packages that the work takes can be imported
 
     fault = _difference(versions, stores.versions())
-    if not fault and seen and not seen.exists():
-        fault = f"does not see {seen.parent}; mount that folder there under the same path"
-    return fault
+    return fault or (_blindness(seen) if seen else "")
+
+
+def _blindness(seen: Path) -> str:
+    """On a worker: why it does not see a file; empty if it does."""
+    try:
+        if seen.exists():
+            return ""
+    except Exception as problem:  # of the storage's own package
+        return f"cannot reach {seen.parent} ({places.refusal(problem) or problem}); see to its account and network"
+    advice = "" if places.is_remote(seen) else "; mount that folder there under the same path"
+    return f"does not see {seen.parent}{advice}"
 
 
 def _difference(here: dict[str, str], there: dict[str, str]) -> str:
@@ -229,14 +237,7 @@ def _check_workers(client: Client, address: str, data_dir: str) -> None:
         names = ("python", "distributed", "cloudpickle")
         ours, theirs = ({name: str(side["packages"][name]) for name in names} for side in (found["client"], other))
         _refuse(worker, _difference(ours, theirs))
-    with ExitStack() as stack:
-        seen = None
-        if Path(data_dir).is_dir():
-            try:
-                file = stack.enter_context(tempfile.NamedTemporaryFile(dir=data_dir, prefix=".seen-by-workers-"))
-                seen = Path(file.name)
-            except OSError:  # read-only: the jobs will tell
-                pass
+    with _visible_file(places.place(data_dir)) as seen:
         packed = _packed(worker_fault, stores.versions(), seen)
         faults = client.run(_ByValue(_on_worker), *_code(), packed, on_error="return")
     for worker, fault in faults.items():
@@ -245,6 +246,22 @@ def _check_workers(client: Client, address: str, data_dir: str) -> None:
         if isinstance(fault, ImportError):
             fault = f"cannot import a package ({fault}); install requirements.txt and requirements-cluster.txt there"
         _refuse(worker, str(fault))
+
+
+@contextmanager
+def _visible_file(folder: Path) -> Iterator[Path | None]:
+    """A file in a folder for workers to look for; None where the folder is not there, or nothing can be put there."""
+    seen = folder / f".seen-by-workers-{uuid.uuid4().hex}"
+    try:
+        if places.is_remote(folder) or folder.is_dir():
+            seen.write_bytes(b"seen")
+    except OSError:  # read-only: the jobs will tell
+        pass
+    try:
+        yield seen if seen.exists() else None
+    finally:
+        with suppress(OSError):
+            seen.unlink(missing_ok=True)
 
 
 def _refuse(worker: str, fault: str) -> None:

@@ -15,10 +15,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from cloudsom import places, stops
 from cloudsom.errors import UserError
 from cloudsom.processors import processors, set_share, share
 from cloudsom.progress import progress
-from cloudsom.stops import unwind_at
 
 #: Linux: the signal a process gets when the thread that started it ends (prctl(2)).
 PR_SET_PDEATHSIG = 1
@@ -131,9 +131,9 @@ def _run_in_pool(
     with ProcessPoolExecutor(processes, context, _prepare_worker, (os.getpid(), begun, size[1])) as pool:
         futures: dict[Future[Outcome], int] = {}
         try:
-            # Blocked signals are inherited: the parent ends its workers. OSError, ValueError: one that ended early has
+            # A process that has started is among those to end; blocked signals are inherited. OSError, ValueError: one that ended early has
             # closed what the next one was to be given.
-            with _interrupts_blocked(), suppress(BrokenProcessPool, OSError, ValueError):
+            with _stops_blocked(), suppress(BrokenProcessPool, OSError, ValueError):
                 for i in left:
                     futures[pool.submit(_attempt_here, i, function, jobs[i])] = i
             for future in as_completed(futures):
@@ -149,9 +149,9 @@ def _run_in_pool(
 
 
 @contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Ctrl-C waits until the block is over, and does not reach the processes started in it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def _stops_blocked() -> Iterator[None]:
+    """Stop requests wait until the block is over, and in the processes started in it until they allow them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:
@@ -163,11 +163,15 @@ _begun: Any = None
 
 
 def _prepare_worker(parent: int, begun: Any, n_processors: int) -> None:
-    """A stop request unwinds the job, and no worker outlives its parent to write where another run is at work."""
+    """A stop request unwinds the job, and no worker outlives its parent to write where another run is at work.
+
+    The request comes from the parent, as SIGTERM. Ctrl-C stays blocked.
+    """
     global _begun
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # one that came meanwhile ends it here
     _begun = begun
     set_share(n_processors)
-    unwind_at([signal.SIGTERM], SystemExit(143))
+    stops.unwind_at([signal.SIGTERM], SystemExit(143))
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it ended before that
@@ -179,8 +183,9 @@ def _attempt_here(i: int, function: Callable[..., Any], job: Job) -> Outcome:
     _begun[i] = 1
     try:
         return attempt(function, job)
-    except SystemExit:
-        os._exit(143)  # or the pool would hand it the next job
+    finally:
+        if stops.requested():
+            os._exit(143)  # or the pool would hand it the next job
 
 
 # --- one job ----------------------------------------------------------------------------------------------------------
@@ -189,7 +194,8 @@ def _attempt_here(i: int, function: Callable[..., Any], job: Job) -> Outcome:
 def attempt(function: Callable[..., Any], job: Job) -> Outcome:
     """Run one job; a user's mistake or the system's refusal becomes its outcome."""
     try:
-        return Outcome(job.name, function(*job.arguments))
+        with places.working_copies():
+            return Outcome(job.name, function(*job.arguments))
     except UserError as problem:
         return Outcome(job.name, error=str(problem))
     except MemoryError:
@@ -197,6 +203,10 @@ def attempt(function: Callable[..., Any], job: Job) -> Outcome:
     except OSError as problem:
         place = f"{problem.filename}: " if problem.filename else ""
         return Outcome(job.name, error=f"{job.name}: {place}{problem.strerror or problem}")
+    except Exception as problem:
+        if not (reason := places.refusal(problem)):
+            raise
+        return Outcome(job.name, error=f"{job.name}: {reason}")
 
 
 def results_or_errors(outcomes: Sequence[Outcome]) -> list[Any]:

@@ -14,6 +14,7 @@ from cloudsom import pickles, stores, tables
 from cloudsom.bands import CLASSES, CLEAR, CLOUD, N_BANDS, NO_CLASS
 from cloudsom.errors import UserError
 from cloudsom.labels import CLASS_CODES, NeuronLabels
+from cloudsom.places import local
 
 #: Columns of hit_maps.csv after row and column, one a class.
 HIT_COLUMNS = tuple(name.replace(" ", "_") for name in CLASSES.values())
@@ -153,7 +154,7 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # lines with more cells than the header
-            table = pd.read_csv(path, index_col=False)  # else their first cells would become names of the lines
+            table = pd.read_csv(local(path), index_col=False)  # else their first cells would become names of the lines
     except (pd.errors.EmptyDataError, pd.errors.ParserError, pd.errors.ParserWarning, ValueError) as problem:
         raise UserError(f"{path}: not a readable table ({' '.join(str(problem).split())}); make it again") from None
     missing = [name for name in columns if name not in table.columns]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cloudsom.places import local
 from cloudsom.zips import DAMAGED
 
 #: A map of 20 x 15 takes 35 kB, or 1 MB with a sub-map in every third neuron. Bytes, packed and unpacked.
@@ -29,6 +30,7 @@ class Damaged(Exception):
 
 def read(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
     """The arrays of an .npz that holds exactly those of `names`; Damaged for any other file."""
+    path = local(path)
     if path.stat().st_size > MAX_BYTES:
         raise Damaged(f"{path.stat().st_size:,} bytes is too large")
     try:

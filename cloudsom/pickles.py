@@ -22,6 +22,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cloudsom.places import local
+
 #: Instructions of a pickle that is read whole: a map has some 500, a susi map some 20 a training spectrum. Each takes
 #: about a microsecond and at most some 200 bytes.
 MAX_STEPS = 1_000_000
@@ -116,7 +118,7 @@ def read(path: Path, pending: str | None = None) -> Any:
              Record with this one attribute is returned and the rest of the file is not looked at
     Raises Refused, with the name of what was refused, and Damaged.
     """
-    machine = _Machine()
+    machine, path = _Machine(), local(path)
     with open(path, "rb") as handle:
         steps = pickletools.genops(_Bounded(handle, path.stat().st_size))  # type: ignore[arg-type]
         try:

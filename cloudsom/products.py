@@ -22,6 +22,7 @@ from osgeo import gdal
 
 from cloudsom.bands import N_BANDS, SAFE_BANDS
 from cloudsom.errors import UserError
+from cloudsom.places import local
 from cloudsom.rasters import open_by_name, open_raster
 from cloudsom.zips import DAMAGED, is_damage
 
@@ -61,7 +62,7 @@ class Files:
 
     def read(self, name: str, limit: int) -> bytes:
         """A file's bytes. Raises UserError if there are more than `limit`."""
-        with open(self.root / name, "rb") as handle:
+        with open(local(self.root / name), "rb") as handle:
             data = handle.read(limit + 1)
         if len(data) > limit:
             raise UserError(f"{self.root / name}: more than {limit:,} bytes is too large for metadata; get it again")
@@ -108,7 +109,7 @@ class ZippedFiles(Files):
 
     @contextmanager
     def _member(self, name: str, limit: int, shown: str) -> Iterator[IO[bytes]]:
-        with zip_errors(shown), zipfile.ZipFile(self.root) as archive:
+        with zip_errors(shown), zipfile.ZipFile(local(self.root)) as archive:
             entry = archive.getinfo(self._inside + name)
             if entry.file_size > limit:
                 raise UserError(f"{shown}: unpacks to {entry.file_size:,} bytes, far more than a real product has")
@@ -143,7 +144,7 @@ def zip_errors(shown: object) -> Iterator[None]:
 
 def zip_entries(archive: Path) -> list[str]:
     """Names of the files in a zip."""
-    with zip_errors(archive), zipfile.ZipFile(archive) as opened:
+    with zip_errors(archive), archive.open("rb") as file, zipfile.ZipFile(file) as opened:
         return real_files(archive, (entry.filename for entry in opened.infolist() if not entry.is_dir()))
 
 

@@ -19,6 +19,7 @@ from osgeo import gdal
 from cloudsom import jpeg2000
 from cloudsom.bands import CLEAR, CLOUD, MASK_NODATA, N_BANDS, SAFE_BANDS
 from cloudsom.errors import UserError
+from cloudsom.places import local
 
 gdal.UseExceptions()
 gdal.SetConfigOption("GDAL_PAM_ENABLED", "NO")  # read and write no .aux.xml: it can override a file's own content
@@ -123,17 +124,25 @@ def destroy(dataset: gdal.Dataset) -> None:
 
 
 def open_raster(path: Path, drivers: Sequence[str] = ("GTiff",), shown: object = None) -> gdal.Dataset:
-    """A local file opened for reading by one of `drivers` (by content, whatever it is called), and by no other.
+    """A file opened for reading by one of `drivers` (by content, whatever it is called), and by no other.
 
     Raises UserError if there is no such file, or it is of another format; `shown` stands for the path in errors.
     """
     shown = shown or path
-    place = os.path.abspath(path)  # absolute: no prefix such as GTIFF_DIR: is taken for a command to the driver
+    place = _absolute(path)  # no prefix such as GTIFF_DIR: is taken for a command to the driver
     if place.startswith("/vsi"):
         raise UserError(f"{shown}: GDAL's virtual file systems are not read; give a file on disk")
     if not os.path.isfile(place):
         raise UserError(f"{shown}: no such file")
     return open_by_name(place, shown, drivers)
+
+
+def _absolute(path: Path) -> str:
+    """Where a file is on this machine; for one behind a URL that is not there an empty name."""
+    try:
+        return os.path.abspath(local(path))
+    except FileNotFoundError:
+        return ""
 
 
 def open_by_name(name: str, shown: object, drivers: Sequence[str]) -> gdal.Dataset:
@@ -221,7 +230,6 @@ def open_scene(path: Path) -> Scene:
     Raises UserError if it is no GeoTIFF, has other bands than SAFE_BANDS in that order, stores another type than
     uint16, declares no nodata, or lacks the tags that turn DN into reflectance: nothing is guessed.
     """
-    path = Path(path)
     dataset = open_raster(path)
     with gdal_errors(path, "the file is damaged: make it again with gdal_commands.sh"):
         _check_bands(path, dataset)
@@ -318,7 +326,7 @@ def reflectance(dn: NDArray[np.uint16], info: ImageInfo) -> NDArray[np.float64]:
 
 def read_layer(path: Path) -> tuple[NDArray[Any], Grid]:
     """A one-band GeoTIFF, whole: (array (height, width) in its stored type, grid)."""
-    dataset = open_raster(Path(path))
+    dataset = open_raster(path)
     if dataset.RasterCount != 1:
         raise UserError(f"{path}: has {dataset.RasterCount} bands, one is needed")
     width, height, kind = dataset.RasterXSize, dataset.RasterYSize, dataset.GetRasterBand(1).DataType

@@ -37,8 +37,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
+from cloudsom import places, stops
 from cloudsom.errors import UserError
-from cloudsom.stops import unwind_at
 
 #: Groups whose constants say where and how to run, not what comes out.
 GROUPS_WITHOUT_EFFECT = ("paths", "running")
@@ -219,14 +219,15 @@ def snapshot(namespace: dict[str, Any]) -> Snapshot:
 
 
 def path(data_dir: str, name: str) -> Path:
-    """The place of a file or folder: an absolute `name` as it is, any other under `data_dir`."""
-    return Path(data_dir).expanduser() / Path(name).expanduser()
+    """The place of a file or folder: an absolute path or a URL `name` as it is, any other under `data_dir`."""
+    under = places.place(name)
+    return under if places.is_url(name) or under.is_absolute() else places.place(data_dir) / under.as_posix()
 
 
 def input_path(data_dir: str, name: str) -> Path:
     """`path`, but a name that is only there as seen from the present folder is taken from there."""
     under = path(data_dir, name)
-    here = Path(name).expanduser()
+    here = places.place(name)
     return here if not under.exists() and here.exists() else under
 
 
@@ -250,29 +251,37 @@ def run(main: Callable[[], None], namespace: dict[str, Any]) -> None:
     constants = read_constants(Path(namespace["__file__"]).read_text(encoding="utf-8"))
     overrides = parse_command_line(script, namespace.get("__doc__") or "", constants, sys.argv[1:])
     namespace.update(overrides)
-    unwind_at((signal.SIGINT, signal.SIGTERM), KeyboardInterrupt())  # a stop request cleans up like Ctrl-C does
+    stops.unwind_at((signal.SIGINT, signal.SIGTERM), KeyboardInterrupt())  # a stop request cleans up like Ctrl-C does
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a log shows what is done as it is done
     try:
         with _only_run(path(namespace.get("DATA_DIR", "."), ""), script):
             main()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)  # all is done: nothing is left to clear up
-    except UserError as problem:
-        _end(script, f"error: {problem}", 1)
-    except KeyboardInterrupt:
-        _end(script, "stopped; what was finished is kept, run the same command to go on", 130)
-    except MemoryError:
-        _end(script, "error: out of memory; close other programs or lower WORKERS, where the script has it", 1)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `script | head` is no mistake
-        raise SystemExit(1) from None
-    except OSError as problem:
-        _end(script, f"error: {_explain(problem)}", 1)
+    except (Exception, KeyboardInterrupt) as problem:
+        if stops.requested():  # clearing up after it may have ended in another exception
+            _end(script, "stopped; what was finished is kept, run the same command to go on", 130)
+        if isinstance(problem, BrokenPipeError):  # `script | head` is no mistake
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(1) from None
+        reason = _reason(problem)
+        if reason is None:
+            raise
+        _end(script, f"error: {reason}", 1)
 
 
 def _end(script: str, message: str, status: int) -> NoReturn:
     print(f"{script}: {' '.join(message.split())}", file=sys.stderr)
     raise SystemExit(status) from None
+
+
+def _reason(problem: BaseException) -> str | None:
+    """What a user is told of an exception; None for one that is a mistake of the program's."""
+    if isinstance(problem, UserError):
+        return str(problem)
+    if isinstance(problem, MemoryError):
+        return "out of memory; close other programs or lower WORKERS, where the script has it"
+    return _explain(problem) if isinstance(problem, OSError) else places.refusal(problem)
 
 
 def _explain(problem: OSError) -> str:
@@ -298,8 +307,12 @@ def _only_run(data_dir: Path, script: str) -> Iterator[None]:
 
     The lock is the operating system's and goes with the process, however it ends. A folder that is not there yet is
     made for it, and removed again if nothing was put there (a wrong DATA_DIR). A folder that cannot hold the lock file
-    (read-only) is not locked: nothing can be written there either.
+    (read-only) is not locked: nothing can be written there either. Nor is a URL, for want of locks: two runs there do
+    the same work twice, and the same bytes win.
     """
+    if places.is_remote(data_dir):
+        yield
+        return
     made = [folder for folder in (data_dir, *data_dir.parents) if not folder.exists()]
     place = data_dir / f".{script}.lock"
     try:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cloudsom.bands import BANDS, CLASSES, DATABASE_CLASSES, N_BANDS
 from cloudsom.errors import UserError
+from cloudsom.places import local
 
 #: (n, 13) reflectances and (n,) class codes 10..60.
 SpectraBlock: TypeAlias = tuple[NDArray[np.floating], NDArray[np.int64]]
@@ -56,7 +57,7 @@ class SpectraFile:
         small = dataset.size is not None and dataset.size <= MAX_ENTRIES
         if piece > MAX_CHUNK_BYTES or not (small or name in ("spectra", "classes")):
             raise UserError(f"{self.path}: '{name}' is far larger than in the spectra database; the file is damaged")
-        if not small and dataset.size * dataset.dtype.itemsize > LARGEST_RATIO * self.path.stat().st_size:
+        if not small and dataset.size * dataset.dtype.itemsize > LARGEST_RATIO * local(self.path).stat().st_size:
             raise UserError(f"{self.path}: '{name}' claims {dataset.shape[0]:,} rows, more than the file can hold")
 
     def _check_shapes(self) -> None:
@@ -147,7 +148,7 @@ def open_spectra(path: Path, low: float, high: float, drop_non_finite: bool) -> 
     Raises UserError for anything that is not a database file, and for a damaged one, also while blocks are read.
     """
     try:
-        with h5py.File(path, "r") as handle:
+        with h5py.File(local(path), "r") as handle:
             yield SpectraFile(path, handle, low, high, drop_non_finite)
     except UserError:
         raise

@@ -9,6 +9,14 @@ from typing import Any
 WAIT_SECONDS = 0.02
 
 
+_requested = False
+
+
+def requested() -> bool:
+    """Whether this process was asked to stop."""
+    return _requested
+
+
 def unwind_at(numbers: Collection[int], raised: BaseException) -> None:
     """Have the signals `numbers` raise `raised` in the main thread; those that follow are ignored."""
 
@@ -16,6 +24,8 @@ def unwind_at(numbers: Collection[int], raised: BaseException) -> None:
         if _inside_llvm(frame):
             _look_again(handler)
             return
+        global _requested
+        _requested = True
         for number in numbers:
             signal.signal(number, signal.SIG_IGN)
         raise raised

@@ -1,9 +1,10 @@
 """Files on disk: whole or not there, with the settings that made them beside them, and pickles.
 
-A product `NAME` is written as `.NAME.ATTEMPT.partial`, and its settings file `NAME.json` records what made it: the
-script, its constants, the checksums of its inputs and of the product itself. That file answers three questions later:
-is the product finished and made by these settings (then it is not made again); was it changed or put there by someone
-else (then it is not overwritten unasked); do two files come from the same run (scaler and map, map and labels).
+A product `NAME` is written as `.NAME.ATTEMPT.partial` (behind a URL: on this machine, and uploaded under such a name),
+and its settings file `NAME.json` records what made it: the script, its constants, the checksums of its inputs and of
+the product itself. That file answers three questions later: is the product finished and made by these settings (then it
+is not made again); was it changed or put there by someone else (then it is not overwritten unasked); do two files come
+from the same run (scaler and map, map and labels).
 """
 
 import functools
@@ -22,7 +23,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from cloudsom import __version__, pickles
+from cloudsom import __version__, pickles, places
 from cloudsom.errors import UserError
 from cloudsom.settings import Snapshot
 
@@ -48,14 +49,24 @@ def attempt_path(path: Path) -> Path:
     """Where this process writes `path` until it is whole: beside it, hidden from the scripts' file patterns.
 
     No two processes share it: a cluster that takes a worker for lost may give its product to another one while the
-    first still writes.
+    first still writes. For a place behind a URL the file is on this machine.
     """
+    if places.is_remote(path):
+        return places.new_file(path)
     return path.with_name(f".{path.name}.{_ATTEMPT}.partial")
 
 
+def _uploaded_path(path: Path, checksum: str) -> Path:
+    """What a product of this SHA-256 is called behind a URL until its settings file is there.
+
+    So it is found again without listing a folder of a million files. What is never found again is hidden, and stays.
+    """
+    return path.with_name(f".{path.name}.{checksum[:12]}.partial")
+
+
 def attempts(path: Path) -> list[Path]:
-    """What attempts at `path` have left behind, or are writing."""
-    if not path.parent.is_dir():
+    """What attempts at `path` have left behind on this machine, or are writing."""
+    if places.is_remote(path) or not path.parent.is_dir():
         return []
     name = re.compile(rf"\.{re.escape(path.name)}(\.[0-9a-f]{{12}})?\.partial")
     with os.scandir(path.parent) as entries:
@@ -70,14 +81,23 @@ def atomic(path: Path) -> Iterator[Path]:
     """
     for left in attempts(path):
         left.unlink(missing_ok=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    places.make_folder(path.parent)
     partial = attempt_path(path)
     try:
         yield partial
         _to_disk(partial)
-        os.replace(partial, path)
+        places.rename(_beside(partial, path, _ATTEMPT), path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _beside(partial: Path, path: Path, tag: str) -> Path:
+    """A whole file in the folder of `path`, to be renamed: `partial` itself, behind a URL what it is uploaded to."""
+    if not places.is_remote(path):
+        return partial
+    uploaded = _uploaded_path(path, tag)
+    places.upload(partial, uploaded)
+    return uploaded
 
 
 def _to_disk(path: Path) -> None:
@@ -88,7 +108,7 @@ def _to_disk(path: Path) -> None:
 
 def sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, hexadecimal."""
-    with open(path, "rb") as handle:
+    with places.to_hash(path).open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
@@ -101,26 +121,23 @@ class InputFile:
 
     path: Path
     sha256: str
-    stamp: tuple[int, ...]
+    stamp: tuple[int | str, ...]
 
     @classmethod
     def of(cls, path: Path) -> "InputFile":
         """The file as it is now. The stamp is taken first, so that no later change escapes it."""
-        stamp = _stamp(path)
+        stamp = places.stamp(path)
         return cls(path, sha256(path), stamp)
 
     def changed(self) -> bool:
         """Whether the file holds other bytes now; only where the stamp differs is it read again."""
         try:
-            return _stamp(self.path) != self.stamp and sha256(self.path) != self.sha256
+            if places.stamp(self.path) == self.stamp:
+                return False
+            places.forget(self.path)
+            return sha256(self.path) != self.sha256
         except FileNotFoundError:
             return True
-
-
-def _stamp(path: Path) -> tuple[int, ...]:
-    """Device, inode, size in bytes and time of the last change in ns of the file that `path` leads to."""
-    found = path.stat()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 @dataclass(frozen=True)
@@ -219,6 +236,7 @@ def finished(path: Path, made_by: Recipe, overwrite: bool = False) -> dict[str, 
     Raises UserError if `path` holds something this pipeline did not make, or that was changed since: it may be
     somebody's work, and only OVERWRITE replaces it.
     """
+    places.forget(path)
     _finish_interrupted(path)
     if overwrite or not path.exists():
         return None
@@ -237,6 +255,10 @@ def _finish_interrupted(path: Path) -> None:
     What other attempts have left is removed. Should one still be at work, on a worker that was taken for lost, it fails
     for want of its file, and nobody waits for it.
     """
+    if places.is_remote(path):
+        if record := _settings_file(path):
+            _rename_if_recorded(_uploaded_path(path, record["product"]["sha256"]), path)
+        return
     for partial in attempts(path):
         if not _rename_if_recorded(partial, path):
             partial.unlink(missing_ok=True)
@@ -250,7 +272,7 @@ def _rename_if_recorded(partial: Path, path: Path) -> bool:
     try:
         if not record or record["product"]["sha256"] != sha256(partial):
             return False
-        os.replace(partial, path)
+        places.rename(partial, path)
     except FileNotFoundError:  # not written yet, or that attempt has just ended
         return False
     return True
@@ -271,15 +293,16 @@ def product(path: Path, made_by: Recipe) -> Iterator[Product]:
     The settings file goes first: a run that ends between the two leaves a whole partial file with its settings, which
     is renamed on the way out, or by the next run (`finished`). Raises UserError if an input was changed meanwhile.
     """
+    places.make_folder(path.parent)
     partial = attempt_path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    item = Product(partial)
+    item, whole = Product(partial), partial
     try:
         yield item
         with ThreadPoolExecutor(1) as beside:  # the disk is written while the checksum is made
             checksum = beside.submit(sha256, partial)
             _to_disk(partial)
         made_by.check_inputs()
+        whole = _beside(partial, path, checksum.result())
         summary = {
             "product": {"bytes": partial.stat().st_size, "sha256": checksum.result()},
             "results": item.results,
@@ -288,11 +311,16 @@ def product(path: Path, made_by: Recipe) -> Iterator[Product]:
         with atomic(record_path(path)) as record:
             text = json.dumps(made_by.as_json() | summary, indent=1, default=_plain)
             record.write_text(text + "\n", encoding="utf-8")
-        os.replace(partial, path)
+        places.rename(whole, path)
     except BaseException:
-        if not _rename_if_recorded(partial, path):
-            partial.unlink(missing_ok=True)
+        if places.is_remote(path) and whole is partial:  # not uploaded
+            raise
+        if not _rename_if_recorded(whole, path):
+            whole.unlink(missing_ok=True)
         raise
+    finally:
+        if places.is_remote(path):
+            partial.unlink(missing_ok=True)
 
 
 def _plain(value: Any) -> Any:

@@ -37,6 +37,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from cloudsom import decimals
 from cloudsom.bands import BANDS, CLASSES, N_BANDS, NO_CLASS, SAFE_BANDS
 from cloudsom.errors import UserError
+from cloudsom.places import local
 from cloudsom.processors import processors
 
 #: The header the original's np.savetxt wrote above the pixels (its own blanks, uneven as they are).
@@ -211,7 +212,7 @@ def _native(values: Floats) -> Floats:
 
 
 def read_spectra(
-    path: str | Path,
+    path: Path,
     *,
     chunk_rows: int | None = CHUNK_ROWS,
     dtype: DTypeLike = np.float32,
@@ -244,12 +245,12 @@ def read_spectra(
         return spectra, label[:, 0].astype(np.int32)
 
     layouts = [(*BANDS, "label")] + ([] if label_required else [BANDS])
-    pieces = _read(Path(path), layouts, dtype, split, threads, part)
+    pieces = _read(path, layouts, dtype, split, threads, part)
     return ((spectra, labels) for spectra, labels in _reblock(pieces, chunk_rows))
 
 
 def read_all_spectra(
-    path: str | Path,
+    path: Path,
     *,
     dtype: DTypeLike = np.float32,
     classes: Collection[int] = tuple(CLASSES),
@@ -281,7 +282,7 @@ def read_all_spectra(
 
 
 def read_pixels(
-    path: str | Path,
+    path: Path,
     *,
     chunk_rows: int | None = CHUNK_ROWS,
     dtype: DTypeLike = np.float32,
@@ -293,12 +294,12 @@ def read_pixels(
     are float(text), for float32 rounded once more. Raises `UserError` naming file and line for
     anything that is not such a table.
     """
-    pieces = _read(Path(path), [BANDS], dtype, lambda table, names, source: (table,), threads)
+    pieces = _read(path, [BANDS], dtype, lambda table, names, source: (table,), threads)
     return (block for (block,) in _reblock(pieces, chunk_rows))
 
 
 def read_all_pixels(
-    path: str | Path, *, dtype: DTypeLike = np.float32, threads: int | None = None
+    path: Path, *, dtype: DTypeLike = np.float32, threads: int | None = None
 ) -> Floats:
     """A whole pixel table, reflectance (N, 13), as `read_pixels` reads it.
 
@@ -312,7 +313,7 @@ def read_all_pixels(
     return pixels
 
 
-def read_bmus(path: str | Path, *, threads: int | None = None) -> NDArray[np.int32]:
+def read_bmus(path: Path, *, threads: int | None = None) -> NDArray[np.int32]:
     """A whole BMU table, ours or the authors': 0-based row and column (N, 2) of each spectrum.
 
     Raises `UserError` naming file and line for anything else, a negative or broken number included.
@@ -323,16 +324,16 @@ def read_bmus(path: str | Path, *, threads: int | None = None) -> NDArray[np.int
         _refuse(source, wrong, table, names, "positions are whole numbers from 0")
         return (table.astype(np.int32),)
 
-    pieces = _read(Path(path), [BMU_COLUMNS], np.float64, whole, threads)
+    pieces = _read(path, [BMU_COLUMNS], np.float64, whole, threads)
     return np.concatenate([positions for (positions,) in pieces])
 
 
-def parts(path: str | Path, size: int) -> list[tuple[int, int]]:
+def parts(path: Path, size: int) -> list[tuple[int, int]]:
     """A table's rows in parts of some `size` bytes: first byte and byte after the last of each.
 
     Nothing is parsed, and of a part only the line at its end is read.
     """
-    with _open(Path(path)) as file:
+    with _open(path) as file:
         file.readline(LONGEST_LINE)
         bounds, end = [file.tell()], os.fstat(file.fileno()).st_size
         while bounds[-1] + size < end:
@@ -342,13 +343,13 @@ def parts(path: str | Path, size: int) -> list[tuple[int, int]]:
     return [(first, last) for first, last in pairwise([*bounds, end]) if first < last]
 
 
-def count_rows(path: str | Path, *, threads: int | None = None) -> int:
+def count_rows(path: Path, *, threads: int | None = None) -> int:
     """Rows of a table: the lines after the header that are not blank. Nothing is parsed."""
     threads = _default_threads(threads)
-    with _open(Path(path)) as file, ThreadPoolExecutor(threads) as pool:
+    with _open(path) as file, ThreadPoolExecutor(threads) as pool:
         file.readline(LONGEST_LINE)
         count = decimals.count_lines
-        return sum(_in_order(pool, threads, lambda p: count(p.text), _pieces(file, Path(path))))
+        return sum(_in_order(pool, threads, lambda p: count(p.text), _pieces(file, path)))
 
 
 @dataclass(frozen=True)
@@ -361,7 +362,7 @@ class _Piece:
 
     def error(self, line: int, what: str) -> UserError:
         """The error to raise about a line of this piece, counted from 0."""
-        with self.path.open("rb") as file:  # lines are counted only now, when someone asks
+        with local(self.path).open("rb") as file:  # lines are counted only now, when someone asks
             before = sum(part.count(b"\n") for part in _parts(file, self.start))
         return UserError(f"{self.path}: line {before + line + 1}: {what}")
 
@@ -415,7 +416,7 @@ def _read(
 
 def _open(path: Path) -> BufferedReader:
     try:
-        return path.open("rb")
+        return local(path).open("rb")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run the step that writes it first") from None
     except OSError as error:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from osgeo import gdal, ogr, osr
 
 from cloudsom.errors import UserError
+from cloudsom.places import is_remote, local
 from cloudsom.rasters import Grid, as_text, gdal_errors
 
 ogr.UseExceptions()
@@ -50,7 +51,9 @@ def read_features(path: Path) -> list[Feature]:
 
     Raises UserError if it is no such file, a layer has no coordinate system, or a feature is neither point nor polygon.
     """
-    place = os.path.abspath(path)
+    if is_remote(path) and path.suffix.lower() == ".shp":
+        raise UserError(f"{path}: a Shapefile is several files; behind a URL give a GeoPackage or GeoJSON")
+    place = os.path.abspath(local(path))
     if place.startswith("/vsi"):
         raise UserError(f"{path}: GDAL's virtual file systems are not read; give a file on disk")
     if not os.path.isfile(place):
@@ -79,7 +82,7 @@ def _refuse_linked_systems(path: Path) -> None:
         return kinds
 
     try:
-        json.loads(path.read_bytes(), object_pairs_hook=members)
+        json.loads(local(path).read_bytes(), object_pairs_hook=members)
     except (ValueError, RecursionError) as problem:
         raise UserError(f"{path}: is not whole GeoJSON ({problem}); save it again") from None
 

@@ -33,6 +33,7 @@ from cloudsom import model, stores, submaps
 from cloudsom.bands import CLASSES, CLOUD, MASK_NODATA
 from cloudsom.errors import UserError
 from cloudsom.figures import SOM1, SOM2, Corrections, masks_in, optional_input, read_corrections
+from cloudsom.places import local
 from cloudsom.rasters import read_mask
 from cloudsom.scores import MEASURES
 from cloudsom.settings import path, run, snapshot
@@ -365,11 +366,11 @@ def read_surfaces(tables: dict[str, Path]) -> dict[str, dict[str, tuple[int, flo
 def read_picture(place: Path, jpeg: bool = False, width: int | None = None) -> Picture:
     """A picture file as a data URI, its words from the settings file beside it; as JPEG, or smaller, where asked."""
     try:
-        image: Image.Image = Image.open(place)
+        image: Image.Image = Image.open(local(place))
         image.load()
     except OSError:
         raise UserError(f"{place}: is not a readable picture; draw it again with --OVERWRITE") from None
-    kind, data = "png", place.read_bytes()
+    kind, data = "png", local(place).read_bytes()
     if jpeg:
         if width and width < image.width:
             image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
