@@ -24,7 +24,7 @@ from cloudsom.settings import existing, path, run, snapshot
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
-DATA_DIR = "data"  # folder everything is read from and written to
+DATA_DIR = "data"  # folder everything is read from and written to, or its URL (s3://...)
 TRAINING_CSV = "training_spectra.csv"  # step 2's table
 SCALER_FILE = "scaler.p"  # step 2's scaler
 SOM_FILE = "SOM_trained.p"  # step 3's map
@@ -33,7 +33,7 @@ BMUS_CSV = "BMUs.csv"  # the BMU of every row of TRAINING_CSV, in its order
 # running
 WORKERS = 0  # processes for a table of several PART_BYTES; 0: one a processor. A worker needs about 0.3 GB
 DASK_SCHEDULER: str | None = None  # address of a running Dask scheduler (tcp://host:8786)
-# the jobs run on its workers instead, which see DATA_DIR under the same path
+# the jobs run on its workers instead, which reach DATA_DIR under the same path or URL
 OVERWRITE = False  # make again what is finished
 # --- end of constants -------------------------------------------------------------------------------------------------
 

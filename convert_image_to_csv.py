@@ -25,7 +25,7 @@ from cloudsom.settings import Snapshot, path, run, snapshot
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
-DATA_DIR = "data"  # folder everything is read from and written to
+DATA_DIR = "data"  # folder everything is read from and written to, or its URL (s3://...)
 TIFF_DIR = "tiff"  # step 7's images
 CSV_DIR = "csv"  # one table an image
 PRODUCTS: list[str] = []  # names of the products to convert; none named: all in TIFF_DIR
@@ -33,7 +33,7 @@ PRODUCTS: list[str] = []  # names of the products to convert; none named: all in
 # running
 WORKERS = 0  # processes; 0: one a processor. A worker needs about 0.5 GB for a full tile at 60 m
 DASK_SCHEDULER: str | None = None  # address of a running Dask scheduler (tcp://host:8786)
-# the jobs run on its workers instead, which see DATA_DIR under the same path
+# the jobs run on its workers instead, which reach DATA_DIR under the same path or URL
 OVERWRITE = False  # make again what is finished
 # --- end of constants -------------------------------------------------------------------------------------------------
 

@@ -38,7 +38,7 @@ from cloudsom.settings import Snapshot, existing, path, run, snapshot
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
-DATA_DIR = "data"  # folder everything is read from and written to
+DATA_DIR = "data"  # folder everything is read from and written to, or its URL (s3://...)
 CSV_DIR = "csv"  # step 8's tables
 TIFF_DIR = "tiff"  # step 7's images
 SCALER_FILE = "scaler.p"  # step 2's scaler
@@ -57,7 +57,7 @@ CLASS_MAPS = False  # write NAME_classes.tif too
 CONFIDENCE = False  # write NAME_confidence.tif too
 WORKERS = 0  # processes; 0: one a processor. A worker needs about 0.5 GB for a full tile at 60 m, 0.9 GB at 10 m
 DASK_SCHEDULER: str | None = None  # address of a running Dask scheduler (tcp://host:8786)
-# the jobs run on its workers instead, which see DATA_DIR under the same path
+# the jobs run on its workers instead, which reach DATA_DIR under the same path or URL
 OVERWRITE = False  # make again what is finished
 # --- end of constants -------------------------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ from cloudsom.settings import existing, path, run, snapshot
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
-DATA_DIR = "data"  # folder everything is read from and written to
+DATA_DIR = "data"  # folder everything is read from and written to, or its URL (s3://...)
 SPECTRA_CSVS = ["2016_spectraSOMs.csv", "2017_spectraSOMs.csv"]  # the tables of step 1, in this order
 TRAINING_CSV = "training_spectra.csv"  # all their rows in one table
 SCALER_FILE = "scaler.p"  # the fitted scaler

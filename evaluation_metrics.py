@@ -47,7 +47,7 @@ from cloudsom.settings import path, run, snapshot
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
-DATA_DIR = "data"  # folder everything is read from and written to
+DATA_DIR = "data"  # folder everything is read from and written to, or its URL (s3://...)
 MASK_DIR = "masks"  # step 9's masks
 REFERENCE_DIR = "reference"  # reference class maps, one folder a product
 MASK_FINETUNED_DIR = "masks_finetuned"  # fine_tuning.py's masks
@@ -66,7 +66,7 @@ UNPAIRED = "refuse"  # one of: refuse, skip
 # are scored; skip names it and goes on
 WORKERS = 0  # processes; 0: one a processor. A worker needs about 0.1 GB for a full tile at 60 m
 DASK_SCHEDULER: str | None = None  # address of a running Dask scheduler (tcp://host:8786)
-# the jobs run on its workers instead, which see DATA_DIR under the same path
+# the jobs run on its workers instead, which reach DATA_DIR under the same path or URL
 OVERWRITE = False  # make again what is finished
 # --- end of constants -------------------------------------------------------------------------------------------------
 

@@ -61,7 +61,7 @@ from cloudsom.settings import Snapshot, existing, input_path, path, run, snapsho
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
-DATA_DIR = "data"  # folder everything is read from and written to
+DATA_DIR = "data"  # folder everything is read from and written to, or its URL (s3://...)
 MASK_DIR = "masks"  # step 9's masks (SOM1)
 CSV_DIR = "csv"  # step 8's tables
 TIFF_DIR = "tiff"  # step 7's images
@@ -147,7 +147,7 @@ SUGGEST = False  # rank the cloud neurons by how likely they are bright land, an
 N_SUGGESTIONS = 15  # neurons that are printed and outlined in the picture
 WORKERS = 0  # processes; 0: one a processor. A worker needs about 0.5 GB for a full tile at 60 m
 DASK_SCHEDULER: str | None = None  # address of a running Dask scheduler (tcp://host:8786)
-# the jobs run on its workers instead, which see DATA_DIR under the same path
+# the jobs run on its workers instead, which reach DATA_DIR under the same path or URL
 OVERWRITE = False  # make again what is finished
 # --- end of constants -------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ set -euo pipefail
 
 # --- constants ---------------------------------------------------------------------------------------------------------
 # paths (relative to DATA_DIR)
-DATA_DIR=${DATA_DIR:-data}              # folder everything is read from and written to
+DATA_DIR=${DATA_DIR:-data}              # folder everything is read from and written to, or its URL (s3://...)
 PRODUCTS_DIR=${PRODUCTS_DIR:-products}  # SAFE folders and zipped SAFE
 TIFF_DIR=${TIFF_DIR:-tiff}              # one GeoTIFF a product
 

@@ -29,7 +29,7 @@ from cloudsom.settings import existing, path, run, snapshot
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
-DATA_DIR = "data"  # folder everything is read from and written to
+DATA_DIR = "data"  # folder everything is read from and written to, or its URL (s3://...)
 TRAINING_CSV = "training_spectra.csv"  # step 2's table
 SCALER_FILE = "scaler.p"  # step 2's scaler
 SOM_FILE = "SOM_trained.p"  # step 3's map

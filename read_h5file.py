@@ -25,7 +25,7 @@ from cloudsom.spectra_database import SpectraBlock, SpectraFile, open_spectra
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
-DATA_DIR = "data"  # folder everything is read from and written to
+DATA_DIR = "data"  # folder everything is read from and written to, or its URL (s3://...)
 H5_FILES = [  # the database's files, in the order of SPECTRA_CSVS
     "20160914_s2_manual_classification_data.h5",
     "20170710_s2_manual_classification_data.h5",

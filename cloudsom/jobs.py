@@ -6,10 +6,10 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -131,9 +131,9 @@ def _run_in_pool(
     with ProcessPoolExecutor(processes, context, _prepare_worker, (os.getpid(), begun, size[1])) as pool:
         futures: dict[Future[Outcome], int] = {}
         try:
-            # A process that has started is among those to end; blocked signals are inherited. OSError, ValueError: one that ended early has
-            # closed what the next one was to be given.
-            with _stops_blocked(), suppress(BrokenProcessPool, OSError, ValueError):
+            # A stop comes when every process that has started is among those to end. OSError, ValueError: one that
+            # ended early has closed what the next one was to be given.
+            with stops.held_back(), suppress(BrokenProcessPool, OSError, ValueError):
                 for i in left:
                     futures[pool.submit(_attempt_here, i, function, jobs[i])] = i
             for future in as_completed(futures):
@@ -146,16 +146,6 @@ def _run_in_pool(
             raise
     lost = [i for i in left if i not in outcomes]
     return [i for i in lost if begun[i]] or lost[:processes]
-
-
-@contextmanager
-def _stops_blocked() -> Iterator[None]:
-    """Stop requests wait until the block is over, and in the processes started in it until they allow them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 #: In a worker: which jobs were begun. An array shared with the parent, which learns from it what a killed worker did.

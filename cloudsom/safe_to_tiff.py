@@ -38,7 +38,7 @@ from cloudsom.settings import Snapshot, path, run, snapshot
 
 # --- constants: edit in gdal_commands.sh, or set on its command line (--NAME value) -----------------------------------
 # paths (relative to DATA_DIR)
-DATA_DIR = "data"  # folder everything is read from and written to
+DATA_DIR = "data"  # folder everything is read from and written to, or its URL (s3://...)
 PRODUCTS_DIR = "products"  # SAFE folders and zipped SAFE
 TIFF_DIR = "tiff"  # one GeoTIFF a granule
 PRODUCTS: list[str] = []  # names of the products to convert; none named: all in PRODUCTS_DIR
@@ -54,7 +54,7 @@ RESAMPLING = "exact"  # one of: exact, fast, published
 # running
 WORKERS = 0  # processors to use; 0: all. A product takes one or two: under 1 GB at 60 m, 1.5 GB at 10 m
 DASK_SCHEDULER: str | None = None  # address of a running Dask scheduler (tcp://host:8786)
-# the jobs run on its workers instead, which see DATA_DIR under the same path
+# the jobs run on its workers instead, which reach DATA_DIR under the same path or URL
 OVERWRITE = False  # make again what is finished
 # --- end of constants -------------------------------------------------------------------------------------------------
 

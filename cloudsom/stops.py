@@ -1,7 +1,8 @@
 """Stop requests: Ctrl-C and SIGTERM raise an exception, so that what is half done is cleared up on the way out."""
 
 import signal
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -10,6 +11,7 @@ WAIT_SECONDS = 0.02
 
 
 _requested = False
+_held_back = False
 
 
 def requested() -> bool:
@@ -21,7 +23,7 @@ def unwind_at(numbers: Collection[int], raised: BaseException) -> None:
     """Have the signals `numbers` raise `raised` in the main thread; those that follow are ignored."""
 
     def handler(signum: int, frame: FrameType | None) -> None:
-        if _inside_llvm(frame):
+        if _held_back or _inside_llvm(frame):
             _look_again(handler)
             return
         global _requested
@@ -32,6 +34,22 @@ def unwind_at(numbers: Collection[int], raised: BaseException) -> None:
 
     for number in numbers:
         signal.signal(number, handler)
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Stop requests wait until the block is over, and in the processes started in it until they allow them.
+
+    Children inherit what is blocked. That alone does not hold a request back here: it may come to another thread, and
+    its handler runs in the main one all the same.
+    """
+    global _held_back
+    before, _held_back = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM}), True
+    try:
+        yield
+    finally:
+        _held_back = False
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _inside_llvm(frame: FrameType | None) -> bool:

@@ -29,7 +29,7 @@ from cloudsom.settings import existing, path, run, snapshot
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
-DATA_DIR = "data"  # folder everything is read from and written to
+DATA_DIR = "data"  # folder everything is read from and written to, or its URL (s3://...)
 SOM_FILE = "SOM_trained.p"  # step 3's map
 SCALER_FILE = "scaler.p"  # step 2's scaler
 FIGURES_DIR = "figures"  # where the pictures go

@@ -27,7 +27,7 @@ from cloudsom.settings import existing, path, run, snapshot
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
-DATA_DIR = "data"  # folder everything is read from and written to
+DATA_DIR = "data"  # folder everything is read from and written to, or its URL (s3://...)
 HIT_MAPS_CSV = "hit_maps.csv"  # step 5's counts a neuron and class
 FIGURES_DIR = "figures"  # where the pictures go
 

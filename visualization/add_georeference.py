@@ -26,7 +26,7 @@ from cloudsom.settings import Snapshot, path, run, snapshot
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
-DATA_DIR = "data"  # folder everything is read from and written to
+DATA_DIR = "data"  # folder everything is read from and written to, or its URL (s3://...)
 MASK_DIR = "masks"  # the layers that may lack a georeference
 TIFF_DIR = "tiff"  # step 7's images
 GEOREFERENCED_DIR = "masks_georeferenced"  # where the new files go

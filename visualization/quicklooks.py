@@ -30,7 +30,7 @@ from cloudsom.settings import Snapshot, path, run, snapshot
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
-DATA_DIR = "data"  # folder everything is read from and written to
+DATA_DIR = "data"  # folder everything is read from and written to, or its URL (s3://...)
 TIFF_DIR = "tiff"  # step 7's images
 MASK_DIR = "masks"  # step 9's masks
 MASK_FINETUNED_DIR = "masks_finetuned"  # fine_tuning.py's masks, where there are any

@@ -29,7 +29,7 @@ from cloudsom.settings import existing, path, run, snapshot
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
-DATA_DIR = "data"  # folder everything is read from and written to
+DATA_DIR = "data"  # folder everything is read from and written to, or its URL (s3://...)
 FINETUNED_MAP_NPZ = "neuron_labels_finetuned.npz"  # fine_tuning.py's corrected map
 FLIP_TABLE_CSV = "flip_table.csv"  # fine_tuning.py's table of costs
 FIGURES_DIR = "figures"  # where the picture goes

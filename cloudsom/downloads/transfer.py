@@ -102,7 +102,7 @@ def fetch(
         try:
             verify(path, remote, check)
             at(path.stat().st_size)
-            _discard(stores.partial_path(path))  # a run may have ended between giving the file its name and this
+            discard_partial(path)  # a run may have ended between giving the file its name and this
             return
         except Corrupt:
             path.unlink()
@@ -144,7 +144,12 @@ def _bring(
     transfer.discard()
 
 
-def _discard(partial: Path) -> None:
+def discard_partial(path: Path) -> None:
+    """Remove what is left of bringing a file that is whole and has its name."""
+    _remove(stores.partial_path(path))
+
+
+def _remove(partial: Path) -> None:
     """Remove a partial file and its note."""
     note = stores.record_path(partial)
     for place in (partial, note, *stores.attempts(note)):
@@ -187,7 +192,7 @@ class _Transfer:
 
     def discard(self) -> None:
         """Remove the partial file and its note."""
-        _discard(self.partial)
+        _remove(self.partial)
 
     def _promise(self) -> dict[str, Any]:
         url = None if self.remote.checksum else self.remote.url  # with a checksum, any server's bytes will do

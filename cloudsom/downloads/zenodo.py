@@ -12,7 +12,7 @@ from cloudsom.downloads.client import Client, DownloadError
 from cloudsom.downloads.display import Display
 from cloudsom.downloads.engine import Outcome, check_room
 from cloudsom.downloads.records import BY_HAND
-from cloudsom.downloads.transfer import Remote, bytes_there, digest, fetch
+from cloudsom.downloads.transfer import Remote, bytes_there, digest, discard_partial, fetch
 
 
 @dataclass
@@ -81,6 +81,7 @@ class ReferenceMasks:
     def _fetch(self, client: Client, display: Display, margin: int) -> None:
         """The archive; one that is there already needs no network, only the right checksum."""
         if self.archive.exists() and digest(self.archive, "md5") == self.md5.lower():
+            discard_partial(self.archive)
             return
         remote = self.remote(client)
         self.archive.parent.mkdir(parents=True, exist_ok=True)
