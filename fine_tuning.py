@@ -253,7 +253,8 @@ def products_with_samples(sources: dict[str, Path], references: dict[str, Path])
 def is_cloud_free(reference_file: Path) -> bool:
     """Whether a reference says something of some pixels, and of none that it is cloud."""
     reference, _ = read_layer(reference_file)
-    return not np.isin(reference, CLOUD_CODES).any() and not np.isin(reference, LEFT_OUT_CODES).all()
+    codes = set(np.unique(reference).tolist())
+    return not codes & set(CLOUD_CODES) and not codes <= set(LEFT_OUT_CODES)
 
 
 def positions() -> dict[Path, pd.DataFrame]:

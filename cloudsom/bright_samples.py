@@ -12,9 +12,10 @@ from cloudsom.bands import BANDS, CLOUD, MASK_NODATA
 from cloudsom.errors import UserError
 from cloudsom.filters import dilate
 from cloudsom.model import read_table, whole_numbers
-from cloudsom.pixels import spectra_at
+from cloudsom.pixels import spectra_at, spectra_blocks
 from cloudsom.rasters import read_mask
 from cloudsom.references import read_reference
+from cloudsom.stripes import stripes
 from cloudsom.vectors import Feature, pixels_marked
 
 #: Columns of bright_samples.csv: row and column counted from 0, reflectance, and which source the sample comes from.
@@ -39,12 +40,13 @@ class ReferenceRules:
     most_cirrus: float
 
 
-def false_alarms(mask: NDArray[np.uint8], reference: NDArray[np.integer], rules: ReferenceRules) -> NDArray[np.int64]:
-    """Flat positions of the pixels a mask calls cloud and its reference clear, away from the reference's clouds."""
-    clear = ~np.isin(reference, (*rules.cloud_codes, *rules.left_out_codes))
-    clouds = np.where(np.isin(reference, rules.cloud_codes), CLOUD, 0).astype(np.uint8)
-    near_cloud = dilate(clouds, rules.cloud_margin, "square") == CLOUD
-    return np.flatnonzero((mask == CLOUD) & clear & ~near_cloud)
+def false_alarms(mask: NDArray[np.uint8], reference: NDArray[np.integer], rules: ReferenceRules) -> NDArray[np.bool_]:
+    """Which pixels a mask calls cloud and its reference clear, away from the reference's clouds."""
+    clouds, found = np.zeros_like(mask), np.empty(mask.shape, np.bool_)
+    for rows in stripes(len(mask)):
+        clouds[rows][np.isin(reference[rows], rules.cloud_codes)] = CLOUD
+        found[rows] = (mask[rows] == CLOUD) & ~np.isin(reference[rows], (*rules.cloud_codes, *rules.left_out_codes))
+    return found & (dilate(clouds, rules.cloud_margin, "square") != CLOUD)
 
 
 def brightness(spectra: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -138,23 +140,43 @@ def sample_scene(
     `most_samples` are thinned out at random.
     """
     mask, grid = read_mask(scene.mask)
-    marked = {"reference": np.empty(0, np.int64), "polygons": np.empty(0, np.int64), "csv": np.empty(0, np.int64)}
-    if scene.reference:
-        marked["reference"] = false_alarms(mask, read_reference(scene.reference, scene.mask, grid), rules)
-    own = [f for f in features if f.product in ("", scene.name)]
-    if own:
-        inside = pixels_marked(own, grid, scene.tiff)
-        marked["polygons"] = inside[mask.ravel()[inside] != MASK_NODATA]
+    marked = np.zeros(mask.size, np.uint8)  # 0, or the place in SOURCES that a pixel comes from, counted from 1
     for path, table in positions:
         rows = table[table["product"] == scene.name]
         check_positions(path, rows, mask.shape, mask)
-        marked["csv"] = np.append(marked["csv"], rows["row"] * grid.width + rows["column"])
-    pixels, first = np.unique(np.concatenate([marked[s] for s in SOURCES]), return_index=True)
-    source = np.repeat(SOURCES, [len(marked[s]) for s in SOURCES])[first]
-    spectra = spectra_at(scene.source, scene.tiff, pixels)
-    bright = is_bright(spectra, rules.least_brightness, rules.most_cirrus)
-    keep = np.isfinite(spectra).all(axis=1) & ((source != "reference") | bright)
-    chosen = np.flatnonzero(keep)
-    if len(chosen) > most_samples:
-        chosen = np.sort(np.random.default_rng(seed).choice(chosen, most_samples, replace=False))
-    return sample_table(scene.name, grid.width, pixels[chosen], spectra[chosen], source[chosen].tolist())
+        marked[(rows["row"] * grid.width + rows["column"]).to_numpy(np.int64)] = _code("csv")
+    own = [f for f in features if f.product in ("", scene.name)]
+    if own:
+        inside = pixels_marked(own, grid, scene.tiff)
+        marked[inside[mask.ravel()[inside] != MASK_NODATA]] = _code("polygons")
+    if scene.reference:
+        reference = read_reference(scene.reference, scene.mask, grid)
+        marked[false_alarms(mask, reference, rules).ravel()] = _code("reference")
+    _drop_unfit(marked, scene, rules)
+    pixels = np.flatnonzero(marked)
+    if len(pixels) > most_samples:
+        pixels = np.sort(np.random.default_rng(seed).choice(pixels, most_samples, replace=False))
+    source = [SOURCES[code - 1] for code in marked[pixels]]
+    return sample_table(scene.name, grid.width, pixels, spectra_at(scene.source, scene.tiff, pixels), source)
+
+
+def _code(source: str) -> int:
+    return SOURCES.index(source) + 1
+
+
+def _drop_unfit(marked: NDArray[np.uint8], scene: Scene, rules: ReferenceRules) -> None:
+    """Take the mark from pixels without data, and from those of the reference that are not bright.
+
+    UserError where the spectra are of another number of pixels.
+    """
+    start = 0
+    for block in spectra_blocks(scene.source, scene.tiff):
+        part = marked[start : start + len(block)]
+        here = np.flatnonzero(part)
+        spectra = block[here]
+        bright = is_bright(spectra, rules.least_brightness, rules.most_cirrus)
+        fit = np.isfinite(spectra).all(axis=1) & ((part[here] != _code("reference")) | bright)
+        part[here[~fit]] = 0
+        start += len(block)
+    if start != len(marked):
+        raise UserError(f"{scene.source}: holds {start:,} pixels, the image {len(marked):,}; run step 8 again")

@@ -4,17 +4,16 @@ Pixels without data stay as they are: they neither grow nor shrink, and they hav
 edge of the image is treated the same way: beyond it there is no data.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from cloudsom.bands import CLEAR, CLOUD, MASK_NODATA
+from cloudsom.stripes import stripes
 
 Mask = NDArray[np.uint8]
-
-STRIPE_ROWS = 1024  # rows filtered at once: 45 MB of counts in a tile at 10 m
 
 
 def final_mask(mask: Mask, median_size: int, dilation_radius: int, dilation_shape: str) -> Mask:
@@ -63,12 +62,7 @@ def dilate(mask: Mask, radius: int, shape: str) -> Mask:
 def _by_stripes(mask: Mask, reach: int, work: Callable[[Mask], Mask]) -> Mask:
     """`work` on stripes of the mask with `reach` rows more on both sides: memory does not grow with the mask."""
     out = np.empty_like(mask)
-    for top, bottom in _stripes(len(mask)):
-        above = max(top - reach, 0)
-        out[top:bottom] = work(mask[above : bottom + reach])[top - above : bottom - above]
+    for rows in stripes(len(mask)):
+        above = max(rows.start - reach, 0)
+        out[rows] = work(mask[above : rows.stop + reach])[rows.start - above : rows.stop - above]
     return out
-
-
-def _stripes(rows: int) -> Iterator[tuple[int, int]]:
-    for top in range(0, rows, STRIPE_ROWS):
-        yield top, min(top + STRIPE_ROWS, rows)

@@ -1,12 +1,12 @@
 """Scores of a mask against a reference: counts, and the measures made of them."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cloudsom.bands import CLOUD, MASK_NODATA
+from cloudsom.stripes import stripes
 
 #: Codes of the reference masks (Baetens, Desjardins & Hagolle 2019).
 REFERENCE_CODES = {
@@ -20,7 +20,6 @@ REFERENCE_CODES = {
     7: "snow",
 }
 
-STRIPE_ROWS = 1024  # rows that are counted at once: 11 million pixels of a tile at 10 m
 
 #: The measures in the order of metrics.csv.
 MEASURES = ("accuracy", "precision", "recall", "f_score", "balanced_accuracy", "iou")
@@ -48,7 +47,7 @@ def count(
     cloud_codes  reference codes that are cloud; every other one is clear
     left_out     reference codes that are not scored; pixels without data in the mask are not scored either
     """
-    parts = (_count(mask[rows], reference[rows], cloud_codes, left_out) for rows in _stripes(len(mask)))
+    parts = (_count(mask[rows], reference[rows], cloud_codes, left_out) for rows in stripes(len(mask)))
     return sum(parts, Counts(0, 0, 0, 0))
 
 
@@ -60,12 +59,6 @@ def _count(
     tp, fp = int((truth & found).sum()), int((~truth & found).sum())
     fn = int(truth.sum()) - tp
     return Counts(tp, fn, fp, int(scored.sum()) - tp - fn - fp, int(mask.size - scored.sum()))
-
-
-def _stripes(rows: int) -> Iterator[slice]:
-    """An image's rows in stripes: what is made of one to count it does not grow with the image."""
-    for top in range(0, rows, STRIPE_ROWS):
-        yield slice(top, top + STRIPE_ROWS)
 
 
 def measures(counts: Counts) -> dict[str, float]:
@@ -98,7 +91,7 @@ def surfaces(
             low and high clouds it is what was found. Surfaces without a pixel are left out.
     """
     totals: dict[str, tuple[int, int]] = {}
-    for rows in _stripes(len(mask)):
+    for rows in stripes(len(mask)):
         valid, cloud = mask[rows] != MASK_NODATA, mask[rows] == CLOUD
         where = {name: reference[rows] == code for code, name in REFERENCE_CODES.items() if code not in (0, 1)}
         if bright is not None:

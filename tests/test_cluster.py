@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import cloudpickle
 import numpy as np
 import pytest
 from conftest import ROOT, make_spectra, run_script, write_reference, write_scene
 from safe_maker import constant_bands, make_safe
 from test_gdal_commands import step_7
 
-from cloudsom import stores
+from BMUs_detection import PART_BYTES
+from cloudsom import jobs, stores, submaps, tables
 from cloudsom.settings import Snapshot
 
 pytest.importorskip("distributed", reason="requirements-cluster.txt is not installed")
@@ -108,7 +110,7 @@ STEPS: list[tuple[object, ...]] = [
     ("BMUs_detection.py", "--OVERWRITE"),
     ("convert_image_to_csv.py",),
     ("create_cloudmasks.py", "--CLASS_MAPS", "--CONFIDENCE"),
-    ("fine_tuning.py", "--MOST_CIRRUS", 1, "--METHOD", "flip"),
+    ("fine_tuning.py", "--MOST_CIRRUS", 1, "--MIN_CLOUD_FOR_COPIES", 1),
     ("evaluation_metrics.py",),
 ]
 
@@ -123,11 +125,29 @@ def test_all_steps_give_the_same_bytes_on_a_cluster(cluster: Cluster, trained: P
         succeed(str(script), "--DATA_DIR", tmp_path / "two", "--WORKERS", 2, *words)
         succeed(str(script), "--DATA_DIR", "dask", "--DASK_SCHEDULER", cluster.address, *words, cwd=tmp_path)
     one = files_of(tmp_path / "one")
+    assert submaps.load(tmp_path / "one" / "neuron_labels_finetuned.npz").submaps
     assert {"BMUs.csv", "masks/SCENE_000_mask.tif", "masks_finetuned/SCENE_003_mask.tif"} <= one.keys()
     for name in ("two", "dask"):
         other = files_of(tmp_path / name)
         assert other.keys() == one.keys()
         assert not [file for file in one if one[file] != other[file]], name
+
+
+def test_the_training_table_in_parts_gives_the_same_bmus(cluster: Cluster, trained: Path, tmp_path: Path) -> None:
+    spectra, labels = tables.read_all_spectra(trained / "training_spectra.csv")
+    many = (100 * PART_BYTES // (trained / "training_spectra.csv").stat().st_size + 40) // 40  # two parts and a half
+    for name in ("one", "two", "dask"):
+        (tmp_path / name).mkdir()
+        for file in ("scaler.p", "SOM_trained.p"):
+            shutil.copy(trained / file, tmp_path / name)
+    tables.write_spectra(tmp_path / "one" / "training_spectra.csv", [(spectra, labels)] * many)
+    for name, words in (("one", ["--WORKERS", 1]), ("two", []), ("dask", ["--DASK_SCHEDULER", cluster.address])):
+        if name != "one":
+            os.link(tmp_path / "one" / "training_spectra.csv", tmp_path / name / "training_spectra.csv")
+        succeed("BMUs_detection.py", "--DATA_DIR", tmp_path / name, *words)
+    assert len(tables.parts(tmp_path / "one" / "training_spectra.csv", PART_BYTES)) == 3
+    answers = [(tmp_path / name / "BMUs.csv").read_bytes() for name in ("one", "two", "dask")]
+    assert answers[0] == answers[1] == answers[2] and answers[0].count(b"\n") == 1 + many * len(spectra)
 
 
 def test_step_7_on_a_cluster(cluster: Cluster, tmp_path: Path) -> None:
@@ -216,6 +236,44 @@ def test_a_cluster_that_cannot_do_it_is_refused(tmp_path: Path) -> None:
         assert line.startswith("convert_image_to_csv.py: error: DASK_SCHEDULER: ") and reason in line, line
         assert len(line.strip().splitlines()) == 1
     assert not list(tmp_path.rglob("csv"))
+
+
+def end_the_worker(mark: Path) -> None:
+    """A job that no worker survives, as one that needs more memory than there is."""
+    with open(mark, "a") as file:
+        file.write("begun\n")
+    os._exit(1)
+
+
+def test_a_job_that_no_worker_survives_fails_and_the_others_are_done(tmp_path: Path) -> None:
+    other = Cluster(tmp_path)
+    try:
+        other.start_scheduler()
+        for _ in range(6):  # the job is given up after four
+            other.start_worker(2)
+        wait_for(lambda: (tmp_path / "worker.log").read_bytes().count(b"Registered to") == 6)
+        work = [jobs.Job("bad", (tmp_path / "bad",)), *(jobs.Job(f"good {i}", (tmp_path / f"{i}",)) for i in range(4))]
+        outcomes = on_cluster(other.address, lambda place: end_the_worker(place) if place.name == "bad" else 1, work)
+    finally:
+        other.stop()
+    assert [outcome.result for outcome in outcomes[1:]] == [1] * 4
+    assert outcomes[0].error and outcomes[0].error.startswith("bad: lost several workers, one after the other")
+    assert (tmp_path / "bad").read_text().count("begun") == 4
+
+
+def on_cluster(address: str, function: Callable[..., object], work: list[jobs.Job]) -> list[jobs.Outcome]:
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # as a script's own functions travel
+    return jobs.run_jobs(function, work, jobs.Engine(scheduler=address), "testing")
+
+
+def test_without_the_packages_of_a_cluster_the_script_says_which(tmp_path: Path) -> None:
+    write_scenes(tmp_path, 1)
+    (tmp_path / "distributed.py").write_text("raise ModuleNotFoundError(\"No module named 'distributed'\")")
+    words = [str(ROOT / "convert_image_to_csv.py"), "--DATA_DIR", str(tmp_path), "--DASK_SCHEDULER", "tcp://x:1"]
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, *words], env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "pip install -r requirements-cluster.txt" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_a_lost_scheduler_is_told_and_what_is_done_is_kept(cluster: Cluster, tmp_path: Path) -> None:
