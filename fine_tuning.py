@@ -236,7 +236,7 @@ def products_with_samples(sources: dict[str, Path], references: dict[str, Path])
     if FROM_REFERENCE:
         known = [name for name in sorted(sources) if name in references]
         jobs = [Job(name, (references[name],)) for name in known]
-        outcomes = run_jobs(is_cloud_free, jobs, Engine(1), "reading references")
+        outcomes = run_jobs(is_cloud_free, jobs, Engine(here=True), "reading references")
         failed = [outcome for outcome in outcomes if outcome.error]
         scored = [outcome.name for outcome in outcomes if not outcome.error]
         free = [name for name, is_free in zip(scored, results_or_errors(outcomes), strict=True) if is_free]

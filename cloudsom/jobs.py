@@ -46,19 +46,22 @@ class Engine:
     """Where jobs run: the script's WORKERS, DASK_SCHEDULER and DATA_DIR.
 
     On `workers` processes of this machine, which share its processors (0: one a processor); or, where the address of a
-    scheduler is given, on its Dask cluster, whose workers see `data_dir` under the same path.
+    scheduler is given, on its Dask cluster, whose workers reach `data_dir` under the same path or URL; or `here`, in
+    this process, for what takes the script's constants or draws on the screen.
     """
 
     workers: int = 0
     scheduler: str | None = None
     data_dir: str = ""
+    here: bool = False
 
 
 def run_jobs(function: Callable[..., Any], jobs: Sequence[Job], engine: Engine, what: str) -> list[Outcome]:
     """Run `function(*job.arguments)` for every job on `engine`, outcomes in job order.
 
-    One worker, or one job, runs in this process. `function` is a module-level function of the script or the package
-    and takes all it needs as arguments: constants changed on the command line do not reach other processes.
+    A single job runs in this process; of several, each that crashes its process fails alone, also with one worker.
+    `function` is a module-level function of the script or the package and takes all it needs as arguments: constants
+    changed on the command line do not reach other processes.
     """
     if engine.workers < 0:
         raise UserError(f"WORKERS: {engine.workers} is negative; give a number of processes, or 0 for one a core")
@@ -72,7 +75,7 @@ def run_jobs(function: Callable[..., Any], jobs: Sequence[Job], engine: Engine, 
         return cluster.run_jobs(function, jobs, engine.scheduler, engine.data_dir, what)
     available = engine.workers or processors()
     workers = min(available, len(jobs))
-    if workers <= 1:
+    if engine.here or len(jobs) <= 1:
         with share(available):
             return _run_here(function, jobs, what)
     return _run_in_pools(function, jobs, workers, max(1, available // workers), what)

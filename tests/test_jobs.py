@@ -57,8 +57,8 @@ def die_with(value: int, marks: str, times: int) -> int:
     return value
 
 
-def run_and_be_killed(marks: Path, times: int) -> list[Outcome]:
-    return run_jobs(die_with, [Job(str(i), (i, str(marks), times)) for i in range(6)], Engine(2), "dying")
+def run_and_be_killed(marks: Path, times: int, workers: int = 2) -> list[Outcome]:
+    return run_jobs(die_with, [Job(str(i), (i, str(marks), times)) for i in range(6)], Engine(workers), "dying")
 
 
 def test_a_killed_worker_costs_nothing_if_there_is_memory_for_its_job_alone(tmp_path: Path) -> None:
@@ -66,8 +66,9 @@ def test_a_killed_worker_costs_nothing_if_there_is_memory_for_its_job_alone(tmp_
     assert [outcome.result for outcome in outcomes] == list(range(6))
 
 
-def test_a_job_that_kills_its_worker_again_is_told_and_the_others_are_done(tmp_path: Path) -> None:
-    outcomes = run_and_be_killed(tmp_path, times=99)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_job_that_kills_its_worker_again_is_told_and_the_others_are_done(tmp_path: Path, workers: int) -> None:
+    outcomes = run_and_be_killed(tmp_path, 99, workers)
     assert [outcome.result for outcome in outcomes] == [0, None, 2, 3, 4, 5]
     assert "1: its worker process was killed" in (outcomes[1].error or "")
     assert len(list(tmp_path.glob("1 *"))) == 2, "it is tried once more, not for ever"

@@ -83,7 +83,7 @@ def main() -> None:
     if not portfolio.finished(["colored_cloudmasks_legend"]):
         words = "; ".join(f"{name}: {meaning}" for name, meaning, _ in OUTCOMES.values())
         portfolio.write("colored_cloudmasks_legend", legend_figure(), "Legend of the coloured masks", words)
-    outcomes = run_jobs(colour_mask, jobs, Engine(1 if SHOW else WORKERS), "colouring")
+    outcomes = run_jobs(colour_mask, jobs, Engine(WORKERS, here=SHOW), "colouring")
     for lines in results_or_errors(outcomes):
         print(lines)
     portfolio.show_windows()

@@ -70,7 +70,7 @@ def main() -> None:
         for name, mask in files.items():
             inputs = {f"image {name}": path(DATA_DIR, TIFF_DIR) / f"{name}.tif", f"{kind} {name}": mask}
             jobs.append(Job(name, (settings, name, inputs, portfolio, picture)))
-    outcomes = run_jobs(write_quicklook, jobs, Engine(1 if SHOW else WORKERS), "drawing")
+    outcomes = run_jobs(write_quicklook, jobs, Engine(WORKERS, here=SHOW), "drawing")
     for lines in results_or_errors(outcomes):
         print(lines)
     portfolio.show_windows()
