@@ -535,7 +535,13 @@ def suggest(sources: dict[str, Path], references: dict[str, Path]) -> None:
     for file in (table_csv, picture):
         stores.finished(file, made_by, OVERWRITE)  # refuses to write over somebody's own file
     som = load_som(files)
-    pixels = scene_pixels(som, sources) if sources else None
+    outcomes = count_pixels(som, sources)
+    counts = results_or_errors(outcomes)
+    if sources and not counts:
+        raise_if_any_failed(outcomes)
+    pixels = sum(counts) if counts else None
+    good = {outcome.name: sources[outcome.name].name for outcome in outcomes if not outcome.error}
+    made_by = replace(made_by, inputs={role: made_by.inputs[role] for role in (*files, *good.values())})
     none = np.zeros(len(som.votes), np.int64)
     weights = (som.flat - som.scaler.min_) / som.scaler.scale_
     rows, columns = som.weights.shape[:2]
@@ -548,19 +554,26 @@ def suggest(sources: dict[str, Path], references: dict[str, Path]) -> None:
         figure = suggestions.suggestion_figure(table, weights, som.votes, rows, columns, N_SUGGESTIONS)
         figure.savefig(product.partial, format="png", dpi=300, metadata={"Software": None})
     print(table.head(N_SUGGESTIONS).to_string(index=False, na_rep="", float_format=lambda value: f"{value:.4f}"))
-    scenes = f"with the cloud-free scenes {', '.join(sources)}" if sources else "without a cloud-free scene"
+    scenes = f"with the cloud-free scenes {', '.join(good)}" if good else "without a cloud-free scene"
     print(f"{table_csv}, {picture}: {len(table)} cloud neurons ranked {scenes}; nothing is changed")
     print("rows and columns count from 0 in the table and on the command line, from 1 in the picture (as in the paper)")
     print("look at the picture; to accept some, run again with --FLIP_NEURONS row,column ..., or sample such ground")
+    raise_if_any_failed(outcomes)
 
 
-def scene_pixels(som: correction.LabelledSom, sources: dict[str, Path]) -> NDArray[np.int64]:
-    """How many pixels of cloud-free scenes fall on each neuron."""
+def count_pixels(som: correction.LabelledSom, sources: dict[str, Path]) -> list[Outcome]:
+    """How many pixels of each of some scenes fall on each neuron, or why that cannot be said."""
+    tiff_dir = path(DATA_DIR, TIFF_DIR)
+    jobs = [Job(name, (som, source, tiff_dir / f"{name}.tif")) for name, source in sources.items()]
+    return run_jobs(pixels_by_neuron, jobs, Engine(WORKERS, DASK_SCHEDULER, DATA_DIR), "counting") if jobs else []
+
+
+def pixels_by_neuron(som: correction.LabelledSom, source: Path, tiff: Path) -> NDArray[np.int64]:
+    """How many of one scene's pixels fall on each neuron."""
     search, counts = BMUSearch(som.weights), np.zeros(len(som.votes), np.int64)
-    for name, source in sources.items():
-        for spectra in spectra_blocks(source, path(DATA_DIR, TIFF_DIR) / f"{name}.tif"):
-            bmus = search(model.scale(spectra, som.scaler)).index
-            counts += np.bincount(bmus[bmus >= 0], minlength=len(counts))
+    for spectra in spectra_blocks(source, tiff):
+        bmus = search(model.scale(spectra, som.scaler)).index
+        counts += np.bincount(bmus[bmus >= 0], minlength=len(counts))
     return counts
 
 

@@ -287,6 +287,16 @@ def test_suggesting_changes_nothing(data: Path, ok: Ok) -> None:
     assert (data / "figures" / "suggested_neurons.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_a_bad_scene_does_not_stop_the_suggestions(data: Path) -> None:
+    (data / "csv" / f"{CLOUDY}_converted.csv").write_text("no table\n")
+    words = ("--DATA_DIR", data, "--SUGGEST", "--FINE_TUNE_PRODUCTS", COAST, CLOUDY)
+    done = run_script("fine_tuning.py", *words)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert f"with the cloud-free scenes {COAST};" in done.stdout and f"1 of 2 products failed ({CLOUDY})" in done.stderr
+    record = stores.read_record(data / "suggested_neurons.csv")
+    assert record and not [role for role in record["inputs"] if CLOUDY in role]
+
+
 # --- mistakes ---------------------------------------------------------------------------------------------------------
 
 REFUSED: dict[str, tuple[dict[str, object], str]] = {

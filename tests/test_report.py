@@ -187,6 +187,19 @@ def test_report_refuses_a_broken_picture(whole_run: Path, tmp_path: Path) -> Non
         call(report, folder)
 
 
+def test_a_scene_that_cannot_be_read_is_left_out_and_told_every_time(
+    whole_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(whole_run, tmp_path / "data"))
+    (folder / "figures" / "quicklooks" / "SCENE_A_masks.png").write_bytes(b"no picture")
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"1 of \d products failed \(SCENE_A\), the others are done"):
+            call(report, folder)
+        assert "SCENE_A_masks.png: is not a readable picture" in capsys.readouterr().err
+        words = page_of(folder).words
+        assert "scene SCENE_A: a file of it cannot be read" in words and "SCENE_B" in words
+
+
 def test_sub_maps_are_in_the_report_where_fine_tuning_has_made_some(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,7 +15,7 @@ import base64
 import io
 import sys
 import webbrowser
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
@@ -33,6 +33,7 @@ from cloudsom import model, stores, submaps
 from cloudsom.bands import CLASSES, CLOUD, MASK_NODATA
 from cloudsom.errors import UserError
 from cloudsom.figures import SOM1, SOM2, Corrections, masks_in, optional_input, read_corrections
+from cloudsom.jobs import Engine, Job, Outcome, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.places import local
 from cloudsom.rasters import read_mask
 from cloudsom.scores import MEASURES
@@ -143,6 +144,11 @@ class Masks:
         files |= {f"quicklook of {self.kind} {name}": place for name, place in self.quicklooks.items()}
         return files | {f"coloured {self.kind} {name}": place for name, place in self.coloured.items()}
 
+    def only(self, names: Collection[str]) -> "Masks":
+        """Those of some products."""
+        files = (self.masks, self.quicklooks, self.coloured)
+        return Masks(self.kind, *({name: f[name] for name in f if name in names} for f in files))
+
 
 @dataclass
 class Training:
@@ -165,12 +171,19 @@ def main() -> None:
     report_file = path(DATA_DIR, REPORT_FILE)
     for line in missing:
         print(f"left out: {line}")
+    outcomes = []
     if stores.finished(report_file, made_by, OVERWRITE):
         print(f"{report_file}: is up to date")
     else:
-        write_report(report_file, made_by, run_files, figures, sets, tables, missing)
+        outcomes = read_scenes(sets)
+        scenes = {scene.name: scene for scene in results_or_errors(outcomes)}
+        if len(scenes) < len(outcomes):
+            missing += [f"scene {outcome.name}: a file of it cannot be read" for outcome in outcomes if outcome.error]
+            made_by = recipe_of(run_files, figures, [each.only(scenes) for each in sets], tables)
+        write_report(report_file, made_by, run_files, figures, scenes, tables, missing)
     if SHOW:
         show(report_file)
+    raise_if_any_failed(outcomes)
 
 
 def write_report(
@@ -178,15 +191,15 @@ def write_report(
     made_by: stores.Recipe,
     run_files: dict[str, Path],
     figures: dict[str, Path],
-    sets: list[Masks],
+    scenes: dict[str, Scene],
     tables: dict[str, Path],
     missing: list[str],
 ) -> None:
-    """Read what is there, and write the page."""
-    scenes, totals = read_scenes(sets, tables)
+    """Read the rest, and write the page."""
+    totals = add_scores(scenes, tables)
     page = render(
         read_training(run_files),
-        scenes,
+        list(scenes.values()),
         totals,
         read_surfaces(tables),
         [read_picture(place) for place in figures.values()],
@@ -306,21 +319,27 @@ def read_training(files: dict[str, Path]) -> Training:
     return Training(counts, labels, corrections, record or {})
 
 
-def read_scenes(sets: list[Masks], tables: dict[str, Path]) -> tuple[list[Scene], list[Scene]]:
-    """Every scene by name, and the summary lines of step 10's tables."""
-    scenes = {name: Scene(name) for name in sorted({name for each in sets for name in each.masks})}
+def read_scenes(sets: list[Masks]) -> list[Outcome]:
+    """Every scene with a mask, sorted by name, or why it cannot be read."""
+    names = sorted({name for each in sets for name in each.masks})
+    return run_jobs(read_scene, [Job(name, (name, sets)) for name in names], Engine(here=True), "reading")
+
+
+def read_scene(name: str, sets: list[Masks]) -> Scene:
+    """One scene: its cloud shares and pictures."""
+    scene = Scene(name)
     for each in sets:
-        for name, mask_file in each.masks.items():
-            mask, _ = read_mask(mask_file)
+        if name in each.masks:
+            mask, _ = read_mask(each.masks[name])
             share = float((mask == CLOUD).sum() / max(1, (mask != MASK_NODATA).sum()))
-            scenes[name].results[each.kind] = Result(share)
-        for name, place in each.quicklooks.items():
-            scenes[name].pictures.append(read_picture(place, jpeg=True))
-            scenes[name].thumbnail = read_picture(place, jpeg=True, width=320)
+            scene.results[each.kind] = Result(share)
+        if name in each.quicklooks:
+            scene.pictures.append(read_picture(each.quicklooks[name], jpeg=True))
+            scene.thumbnail = read_picture(each.quicklooks[name], jpeg=True, width=320)
     for each in sets:  # those of both sets last, and so beside each other
-        for name, place in each.coloured.items():
-            scenes[name].pictures.append(read_picture(place))
-    return list(scenes.values()), add_scores(scenes, tables)
+        if name in each.coloured:
+            scene.pictures.append(read_picture(each.coloured[name]))
+    return scene
 
 
 def add_scores(scenes: dict[str, Scene], tables: dict[str, Path]) -> list[Scene]:
