@@ -64,7 +64,7 @@ LEAST_BRIGHTNESS = 0.15  # reflectance, mean of B2, B3, B4, from which on land i
 UNPAIRED = "refuse"  # one of: refuse, skip
 # a mask without a reference, or a reference without a mask: refuse ends with an error that names it, once the others
 # are scored; skip names it and goes on
-WORKERS = 0  # processes; 0: one a processor. A worker needs about 0.1 GB for a full tile at 60 m
+WORKERS = 0  # processes; 0: one a processor. A worker needs 0.35 GB for a full tile at 60 m, 0.9 GB at 10 m
 DASK_SCHEDULER: str | None = None  # address of a running Dask scheduler (tcp://host:8786)
 # the jobs run on its workers instead, which reach DATA_DIR under the same path or URL
 OVERWRITE = False  # make again what is finished

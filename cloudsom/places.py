@@ -7,7 +7,9 @@ are reached in another way: what reads a file takes `local(place)`, for a URL a 
 Accounts and passwords are the business of fsspec and the storage's own package (environment, ~/.config/fsspec, ~/.aws).
 """
 
+import errno
 import itertools
+import os
 import re
 import tempfile
 import threading
@@ -130,7 +132,12 @@ def local(place: Path) -> Path:
             if place in copies.of:
                 return copies.of[place]
         copy = _levels[-1].new(place.name)
-        _fs(place).get_file(_path(place), str(copy))
+        try:
+            _fs(place).get_file(_path(place), str(copy))
+        except Exception:  # storages differ in what they say of a file that is not there
+            if place.exists():
+                raise
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(place)) from None
         _levels[-1].of[place] = copy
         return copy
 
@@ -162,8 +169,15 @@ def make_folder(place: Path) -> None:
         return
     from upath.implementations.cloud import CloudPath
 
-    if not isinstance(place, CloudPath):
+    if isinstance(place, CloudPath):
+        return
+    try:
+        forget(place)
         _fs(place).makedirs(_path(place), exist_ok=True)
+    except Exception:  # another worker was first
+        forget(place)
+        if not place.is_dir():
+            raise
 
 
 def upload(file: Path, place: Path) -> None:

@@ -256,8 +256,9 @@ def _finish_interrupted(path: Path) -> None:
     for want of its file, and nobody waits for it.
     """
     if places.is_remote(path):
-        if record := _settings_file(path):
-            _rename_if_recorded(_uploaded_path(path, record["product"]["sha256"]), path)
+        record = _settings_file(path)
+        if record and (uploaded := _uploaded_path(path, record["product"]["sha256"])).exists():
+            _rename_if_recorded(uploaded, path)
         return
     for partial in attempts(path):
         if not _rename_if_recorded(partial, path):

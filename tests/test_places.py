@@ -146,6 +146,21 @@ def test_killed_at_any_moment_nothing_is_lost_there(store: str, tmp_path: Path) 
     assert files_at(url, hidden=False) == expected
 
 
+def test_a_storage_with_folders_does_as_well(trained: Path, tmp_path: Path) -> None:
+    from servers.ftp import ftp_server
+
+    here, there = tmp_path / "here", tmp_path / "there" / "run"
+    for folder in (here, there):
+        write_scenes(folder, 4)
+        for name in ("SOM_trained.p", "scaler.p", "neuron_labels.csv"):
+            (folder / name).write_bytes((trained / name).read_bytes())
+    with ftp_server(tmp_path / "there") as url:
+        for _ in range(2):  # both workers make the folder of the masks; then all is finished
+            for data in (here, f"{url}/run"):
+                succeed("create_cloudmasks.py", "--DATA_DIR", data, "--PIXELS", "tiff", "--WORKERS", 2)
+    assert files_of(there) == files_of(here)
+
+
 def test_mistakes_with_urls_end_in_one_line(
     store: str, tmp_path: Path, refused: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
