@@ -145,7 +145,7 @@ DILATION_SHAPE = "disk"  # one of: disk, square
 # running
 SUGGEST = False  # rank the cloud neurons by how likely they are bright land, and end
 N_SUGGESTIONS = 15  # neurons that are printed and outlined in the picture
-WORKERS = 0  # processes; 0: one a processor. A worker needs about 0.5 GB for a full tile at 60 m
+WORKERS = 0  # processes; 0: one a processor. A worker needs about 0.5 GB for a full tile at 60 m, 1 GB at 10 m
 DASK_SCHEDULER: str | None = None  # address of a running Dask scheduler (tcp://host:8786)
 # the jobs run on its workers instead, which reach DATA_DIR under the same path or URL
 OVERWRITE = False  # make again what is finished

@@ -221,7 +221,12 @@ def snapshot(namespace: dict[str, Any]) -> Snapshot:
 def path(data_dir: str, name: str) -> Path:
     """The place of a file or folder: an absolute path or a URL `name` as it is, any other under `data_dir`."""
     under = places.place(name)
-    return under if places.is_url(name) or under.is_absolute() else places.place(data_dir) / under.as_posix()
+    if places.is_url(name) or under.is_absolute():
+        return under
+    found = places.place(data_dir)
+    for part in under.parts:
+        found = found.parent if part == ".." and places.is_remote(found) else found / part  # ".." is a name in a URL
+    return found
 
 
 def input_path(data_dir: str, name: str) -> Path:

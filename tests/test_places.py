@@ -198,6 +198,7 @@ def test_urls_that_cannot_be_used_are_refused(text: str, reason: str) -> None:
 
 def test_names_are_joined_to_paths_and_urls(folder: Path) -> None:
     assert path(str(folder), "a/b.csv") == folder / "a" / "b.csv"
+    assert path(str(folder), ".") == folder and path(str(folder), "../b.csv") == folder.parent / "b.csv"
     assert path(str(folder), "/here/b.csv") == Path("/here/b.csv")
     assert path("here", str(folder)) == folder
     assert path("here", "~/x") == Path.home() / "x"
