@@ -167,7 +167,8 @@ def _code(source: str) -> int:
 def _drop_unfit(marked: NDArray[np.uint8], scene: Scene, rules: ReferenceRules) -> None:
     """Take the mark from pixels without data, and from those of the reference that are not bright.
 
-    UserError where the spectra are of another number of pixels.
+    Their spectra are dropped, and those of the few that are chosen in the end read again: a false alarm may have
+    millions of pixels. UserError where the spectra are of another number of pixels.
     """
     start = 0
     for block in spectra_blocks(scene.source, scene.tiff):

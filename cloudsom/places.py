@@ -181,8 +181,7 @@ def make_folder(place: Path) -> None:
 
 
 def upload(file: Path, place: Path) -> None:
-    """Copy a file of this machine to a place behind a URL."""
-    make_folder(place.parent)
+    """Copy a file of this machine to a place behind a URL, in a folder that is there."""
     _fs(place).put_file(str(file), _path(place))
     forget(place)
 

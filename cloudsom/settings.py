@@ -43,6 +43,9 @@ from cloudsom.errors import UserError
 #: Groups whose constants say where and how to run, not what comes out.
 GROUPS_WITHOUT_EFFECT = ("paths", "running")
 
+#: Signals that ask a script to stop.
+STOPS = (signal.SIGINT, signal.SIGTERM)
+
 
 @dataclass(frozen=True)
 class Constant:
@@ -256,13 +259,12 @@ def run(main: Callable[[], None], namespace: dict[str, Any]) -> None:
     constants = read_constants(Path(namespace["__file__"]).read_text(encoding="utf-8"))
     overrides = parse_command_line(script, namespace.get("__doc__") or "", constants, sys.argv[1:])
     namespace.update(overrides)
-    stops.unwind_at((signal.SIGINT, signal.SIGTERM), KeyboardInterrupt())  # a stop request cleans up like Ctrl-C does
+    stops.unwind_at(STOPS, KeyboardInterrupt())  # a stop request cleans up like Ctrl-C does
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a log shows what is done as it is done
     try:
         with _only_run(path(namespace.get("DATA_DIR", "."), ""), script):
             main()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)  # all is done: nothing is left to clear up
+        stops.no_longer(STOPS)
     except (Exception, KeyboardInterrupt) as problem:
         if stops.requested():  # clearing up after it may have ended in another exception
             _end(script, "stopped; what was finished is kept, run the same command to go on", 130)

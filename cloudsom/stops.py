@@ -36,6 +36,13 @@ def unwind_at(numbers: Collection[int], raised: BaseException) -> None:
         signal.signal(number, handler)
 
 
+def no_longer(numbers: Collection[int]) -> None:
+    """The signals `numbers` end the process at once again: nothing is left to clear up."""
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    for number in numbers:
+        signal.signal(number, signal.SIG_DFL)
+
+
 @contextmanager
 def held_back() -> Iterator[None]:
     """Stop requests wait until the block is over, and in the processes started in it until they allow them.

@@ -120,9 +120,18 @@ def test_products_are_read_from_a_url_as_folders_and_as_zips(store: str, tmp_pat
             put(tmp_path / "zipped", f"{url}/zipped")
         done = step_7(tmp_path, "--DATA_DIR", url, "--PRODUCTS_DIR", products, "--TIFF_DIR", name)
         assert done.returncode == 0, done.stderr
+    cluster = Cluster(tmp_path)
+    try:
+        cluster.start_scheduler()
+        cluster.start_worker()
+        on_it = ("--DATA_DIR", url, "--TIFF_DIR", "dask", "--DASK_SCHEDULER", cluster.address)
+        assert step_7(tmp_path, *on_it).returncode == 0
+    finally:
+        cluster.stop()
     images = {k: v for k, v in files_of(tmp_path / "tiff").items() if k.endswith(".tif")}
     assert images and images == {k: v for k, v in files_at(f"{url}/folder").items() if k.endswith(".tif")}
     assert images == {k: v for k, v in files_at(f"{url}/zip").items() if k.endswith(".tif")}
+    assert images == {k: v for k, v in files_at(f"{url}/dask").items() if k.endswith(".tif")}
 
 
 def test_killed_at_any_moment_nothing_is_lost_there(store: str, tmp_path: Path) -> None:
