@@ -15,12 +15,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudsom import model, stores, tables
-from cloudsom.bmu import BMUSearch
 from cloudsom.errors import UserError
-from cloudsom.jobs import Engine, Job, run_jobs
+from cloudsom.files import stores
+from cloudsom.files.places import existing, under
 from cloudsom.progress import progress
-from cloudsom.settings import existing, path, run, snapshot
+from cloudsom.running.job import Job
+from cloudsom.running.pool import Engine, run_jobs
+from cloudsom.running.settings import run, snapshot
+from cloudsom.som import model
+from cloudsom.som.bmu import BMUSearch
+from cloudsom.tables import csv_tables
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
@@ -47,7 +51,7 @@ def main() -> None:
         "SCALER_FILE": existing(DATA_DIR, SCALER_FILE, "run step 2 (data_preprocessing.py)"),
         "SOM_FILE": existing(DATA_DIR, SOM_FILE, "run step 3 (SOM_training.py)"),
     }
-    bmus_csv = path(DATA_DIR, BMUS_CSV)
+    bmus_csv = under(DATA_DIR, BMUS_CSV)
     made_by = stores.recipe(snapshot(globals()), inputs)
     record = stores.finished(bmus_csv, made_by, OVERWRITE)
     if record:
@@ -57,7 +61,7 @@ def main() -> None:
     rows, columns, _ = model.load_som(inputs["SOM_FILE"]).get_weights().shape
     hits = np.zeros(rows * columns, dtype=np.int64)
     with stores.product(bmus_csv, made_by) as product:
-        n_rows = tables.write_bmus(product.partial, positions(find_bmus(*inputs.values()), columns, hits))
+        n_rows = csv_tables.write_bmus(product.partial, positions(find_bmus(*inputs.values()), columns, hits))
         product.results["summary"] = f"{n_rows:,} rows; {(hits > 0).sum()} of {hits.size} neurons are hit"
     print(f"{bmus_csv}: {product.results['summary']}")
 
@@ -76,7 +80,7 @@ def find_bmus(training_csv: Path, scaler_file: Path, som_file: Path) -> Iterator
 
     One process streams the table; several work through parts of it, and 4 bytes a spectrum come back.
     """
-    parts = tables.parts(training_csv, PART_BYTES)
+    parts = csv_tables.parts(training_csv, PART_BYTES)
     if not DASK_SCHEDULER and (WORKERS == 1 or len(parts) <= 1):
         yield from bmus_of_part(training_csv, scaler_file, som_file)
         return
@@ -94,7 +98,7 @@ def bmus_of_part(
     scaler = model.load_scaler(scaler_file)
     search = BMUSearch(model.load_som(som_file).get_weights())
     with progress(None, "finding BMUs") as bar:
-        for spectra, _ in tables.read_spectra(training_csv, chunk_rows=ROWS_AT_ONCE, dtype=np.float64, part=part):
+        for spectra, _ in csv_tables.read_spectra(training_csv, chunk_rows=ROWS_AT_ONCE, dtype=np.float64, part=part):
             yield search(model.scale(spectra, scaler)).index
             bar.update(len(spectra))
 

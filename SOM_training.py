@@ -20,12 +20,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudsom import model, stores, tables
-from cloudsom.bmu import find_bmus, quantization_error, topographic_error
 from cloudsom.errors import UserError
+from cloudsom.files import stores
+from cloudsom.files.places import existing, under
+from cloudsom.files.stores import Snapshot
 from cloudsom.progress import progress
-from cloudsom.settings import Snapshot, existing, path, run, snapshot
-from cloudsom.training import TrainingLaw, train_som
+from cloudsom.running.settings import run, snapshot
+from cloudsom.som import model
+from cloudsom.som.bmu import find_bmus, quantization_error, topographic_error
+from cloudsom.som.training import TrainingLaw, train_som
+from cloudsom.tables import csv_tables
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
@@ -64,7 +68,7 @@ def main() -> None:
         return
     training_csv = existing(DATA_DIR, TRAINING_CSV, "run step 2 (data_preprocessing.py)")
     scaler_file = existing(DATA_DIR, SCALER_FILE, "run step 2 (data_preprocessing.py)")
-    som_file = path(DATA_DIR, SOM_FILE)
+    som_file = under(DATA_DIR, SOM_FILE)
     law = training_law()
     made_by = stores.recipe(snapshot(globals()), {"TRAINING_CSV": training_csv, "SCALER_FILE": scaler_file})
     record = stores.finished(som_file, made_by, OVERWRITE)
@@ -72,7 +76,7 @@ def main() -> None:
         print(f"{som_file}: is up to date; {record['results']['summary']}")
         return
     scaler = model.load_scaler(scaler_file)
-    spectra, _ = tables.read_all_spectra(training_csv, dtype=np.float64)  # 0.9 GB for the published 8.7 million rows
+    spectra, _ = csv_tables.read_all_spectra(training_csv, dtype=np.float64)  # 0.9 GB at 8.7 million rows
     scaled = model.scale(spectra, scaler)
     with stores.product(som_file, made_by) as product:
         with progress(N_ITER, "training", "steps") as bar:
@@ -85,7 +89,7 @@ def main() -> None:
 
 def import_susi(source: Path) -> None:
     """Write the weights of a susi map as SOM_FILE; its settings file names the source and no training constants."""
-    som_file = path(DATA_DIR, SOM_FILE)
+    som_file = under(DATA_DIR, SOM_FILE)
     made_by = stores.recipe(Snapshot(Path(__file__).name, {}), {"IMPORT_SUSI": source})
     record = stores.finished(som_file, made_by, OVERWRITE)
     if record:

@@ -17,11 +17,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudsom import stores, tables
-from cloudsom.jobs import Engine, Job, choose_products, raise_if_any_failed, results_or_errors, run_jobs
-from cloudsom.pixels import spectra_of
-from cloudsom.rasters import open_scene
-from cloudsom.settings import Snapshot, path, run, snapshot
+from cloudsom.files import stores
+from cloudsom.files.places import under
+from cloudsom.files.stores import Snapshot
+from cloudsom.images.pixels import spectra_of
+from cloudsom.images.rasters import open_scene
+from cloudsom.running.job import Job
+from cloudsom.running.pool import Engine, choose_products, raise_if_any_failed, results_or_errors, run_jobs
+from cloudsom.running.settings import run, snapshot
+from cloudsom.tables import csv_tables
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
@@ -39,7 +43,7 @@ OVERWRITE = False  # make again what is finished
 
 
 def main() -> None:
-    tiff_dir, csv_dir = path(DATA_DIR, TIFF_DIR), path(DATA_DIR, CSV_DIR)
+    tiff_dir, csv_dir = under(DATA_DIR, TIFF_DIR), under(DATA_DIR, CSV_DIR)
     tiffs = choose_products({f.stem: f for f in tiff_dir.glob("*.tif")}, PRODUCTS, tiff_dir, "run step 7")
     settings = snapshot(globals())
     jobs = [Job(name, (settings, tiff, csv_dir / f"{name}_converted.csv", OVERWRITE)) for name, tiff in tiffs.items()]
@@ -57,7 +61,7 @@ def convert(settings: Snapshot, tiff: Path, csv_file: Path, overwrite: bool) -> 
         return f"{csv_file}: is up to date; {record['results']['summary']}"
     counts = {"pixels": 0, "nodata": 0}
     with open_scene(tiff) as scene, stores.product(csv_file, made_by) as product:
-        written = tables.write_pixels(product.partial, counted(spectra_of(scene), counts))
+        written = csv_tables.write_pixels(product.partial, counted(spectra_of(scene), counts))
         product.results |= counts | {"rounded_values": written.rounded}
         product.results["summary"] = (
             f"{counts['pixels']:,} pixels; {counts['nodata'] / counts['pixels']:.2%} without data; "

@@ -27,14 +27,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudsom import model, stores, submaps
 from cloudsom.bands import CLASS_COLOURS, CLASSES, CLOUD, MASK_NODATA, NO_CLASS
-from cloudsom.bmu import BMUs, BMUSearch
 from cloudsom.errors import UserError
-from cloudsom.jobs import Engine, Job, raise_if_any_failed, results_or_errors, run_jobs
-from cloudsom.pixels import find_sources, grid_of_scene, spectra_blocks
-from cloudsom.rasters import Grid, RasterWriter, write_layer, write_mask
-from cloudsom.settings import Snapshot, existing, path, run, snapshot
+from cloudsom.files import stores
+from cloudsom.files.places import existing, under
+from cloudsom.files.stores import Snapshot
+from cloudsom.images.pixels import find_sources, grid_of_scene, spectra_blocks
+from cloudsom.images.rasters import Grid, RasterWriter, write_layer, write_mask
+from cloudsom.running.job import Job
+from cloudsom.running.pool import Engine, raise_if_any_failed, results_or_errors, run_jobs
+from cloudsom.running.settings import run, snapshot
+from cloudsom.som import model, submaps
+from cloudsom.som.bmu import BMUs, BMUSearch
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
@@ -70,10 +74,10 @@ def main() -> None:
     settings = snapshot(globals())
     stores.recipe(settings, trained)  # a mistake in the model is told once, not once a product
     load_model(trained)
-    tiff_dir, mask_dir = path(DATA_DIR, TIFF_DIR), path(DATA_DIR, MASK_DIR)
+    tiff_dir, mask_dir = under(DATA_DIR, TIFF_DIR), under(DATA_DIR, MASK_DIR)
     jobs = [
         Job(name, (settings, source, tiff_dir / f"{name}.tif", trained, mask_dir, CLASS_MAPS, CONFIDENCE, OVERWRITE))
-        for name, source in find_sources(PIXELS, path(DATA_DIR, CSV_DIR), tiff_dir, PRODUCTS).items()
+        for name, source in find_sources(PIXELS, under(DATA_DIR, CSV_DIR), tiff_dir, PRODUCTS).items()
     ]
     outcomes = run_jobs(create_masks, jobs, Engine(WORKERS, DASK_SCHEDULER, DATA_DIR), "masking")
     for summary in results_or_errors(outcomes):

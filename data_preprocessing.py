@@ -20,11 +20,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.preprocessing import MinMaxScaler
 
-from cloudsom import stores, tables
 from cloudsom.bands import CLASSES
 from cloudsom.errors import UserError
+from cloudsom.files import stores
+from cloudsom.files.places import existing, under
 from cloudsom.progress import progress
-from cloudsom.settings import existing, path, run, snapshot
+from cloudsom.running.settings import run, snapshot
+from cloudsom.tables import csv_tables
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
@@ -74,7 +76,7 @@ def main() -> None:
     csv_files = [existing(DATA_DIR, name, "run step 1 (read_h5file.py)") for name in SPECTRA_CSVS]
     if not csv_files:
         raise UserError("SPECTRA_CSVS names no table; give the tables of step 1")
-    training_csv, scaler_file = path(DATA_DIR, TRAINING_CSV), path(DATA_DIR, SCALER_FILE)
+    training_csv, scaler_file = under(DATA_DIR, TRAINING_CSV), under(DATA_DIR, SCALER_FILE)
     # Roles in capitals: later steps then notice a table and a scaler of different spectra.
     inputs = {f"SPECTRA_CSV_{i}": csv_file for i, csv_file in enumerate(csv_files, 1)}
     made_by = stores.recipe(snapshot(globals()), inputs)
@@ -86,7 +88,7 @@ def main() -> None:
     rows, repeated, ambiguous = choose_rows(survey)
     with stores.product(training_csv, made_by) as table, stores.product(scaler_file, made_by) as scaler:
         stores.dump_pickle(survey.scaler, scaler.partial)
-        tables.write_spectra(table.partial, chosen_blocks(csv_files, rows, survey.n_rows))
+        csv_tables.write_spectra(table.partial, chosen_blocks(csv_files, rows, survey.n_rows))
         kept = survey.n_rows if rows is None else len(rows)
         table.results["summary"] = summary(survey, kept, repeated, ambiguous)
         scaler.results |= {"minimum": survey.scaler.data_min_, "maximum": survey.scaler.data_max_}
@@ -105,7 +107,7 @@ def all_blocks(csv_files: list[Path], what: str) -> Iterator[Block]:
     """Blocks of (spectra, labels) of all tables, one table after the other."""
     with progress(None, what) as bar:
         for csv_file in csv_files:
-            for spectra, labels in tables.read_spectra(csv_file, chunk_rows=ROWS_AT_ONCE, dtype=np.float64):
+            for spectra, labels in csv_tables.read_spectra(csv_file, chunk_rows=ROWS_AT_ONCE, dtype=np.float64):
                 yield spectra, labels
                 bar.update(len(spectra))
 

@@ -28,22 +28,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from cloudsom import comparison, stores
 from cloudsom.errors import UserError
-from cloudsom.jobs import (
-    Engine,
-    Job,
-    Outcome,
-    choose_products,
-    one_each,
-    raise_if_any_failed,
-    results_or_errors,
-    run_jobs,
-)
-from cloudsom.rasters import read_mask
-from cloudsom.references import find_references, read_reference
-from cloudsom.scores import MEASURES, Counts, count, measures
-from cloudsom.settings import path, run, snapshot
+from cloudsom.files import stores
+from cloudsom.files.places import under
+from cloudsom.images.rasters import read_mask
+from cloudsom.images.references import find_references, read_reference
+from cloudsom.running.job import Job, Outcome
+from cloudsom.running.pool import Engine, choose_products, one_each, raise_if_any_failed, results_or_errors, run_jobs
+from cloudsom.running.settings import run, snapshot
+from cloudsom.scoring import comparison
+from cloudsom.scoring.scores import MEASURES, Counts, count, measures
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
@@ -84,7 +78,7 @@ def main() -> None:
 
 def score_masks(pairs: dict[str, tuple[Path, Path]]) -> list[Outcome]:
     """Score step 9's masks: the two tables. What became of each product; none where the tables are up to date."""
-    results_dir = path(DATA_DIR, RESULTS_DIR)
+    results_dir = under(DATA_DIR, RESULTS_DIR)
     files = [results_dir / "confusion_matrix.csv", results_dir / "metrics.csv"]
     made_by = recipe_of(pairs)
     records = [stores.finished(product, made_by, OVERWRITE) for product in files]
@@ -102,12 +96,12 @@ def score_masks(pairs: dict[str, tuple[Path, Path]]) -> list[Outcome]:
 
 def compare_masks(pairs: dict[str, tuple[Path, Path]]) -> list[Outcome]:
     """Set the masks before and after fine-tuning side by side, in all and by surface. Returns as `score_masks`."""
-    finals = path(DATA_DIR, MASK_FINETUNED_DIR) if MASK_FINETUNED_DIR != MASK_DIR else None
+    finals = under(DATA_DIR, MASK_FINETUNED_DIR) if MASK_FINETUNED_DIR != MASK_DIR else None
     scenes = [
-        comparison.Scene(name, mask, reference, finals, path(DATA_DIR, TIFF_DIR) / f"{name}.tif")
+        comparison.Scene(name, mask, reference, finals, under(DATA_DIR, TIFF_DIR) / f"{name}.tif")
         for name, (mask, reference) in pairs.items()
     ]
-    results_dir = path(DATA_DIR, RESULTS_DIR)
+    results_dir = under(DATA_DIR, RESULTS_DIR)
     try:
         made_by = stores.recipe(snapshot(globals()), {k: v for scene in scenes for k, v in scene.inputs().items()})
     except UserError as problem:  # final masks of an earlier run: step 9's masks are scored all the same
@@ -156,7 +150,7 @@ def write_tables(files: list[Path], made_by: stores.Recipe, scored: dict[str, Co
 
 def find_pairs() -> tuple[dict[str, tuple[Path, Path]], list[str]]:
     """Mask and reference of each product by name, and a line for each mask or reference that stands alone."""
-    mask_dir, reference_dir = path(DATA_DIR, MASK_DIR), path(DATA_DIR, REFERENCE_DIR)
+    mask_dir, reference_dir = under(DATA_DIR, MASK_DIR), under(DATA_DIR, REFERENCE_DIR)
     masks = {f.name.removesuffix("_mask.tif"): f for f in mask_dir.glob("*_mask.tif")}
     masks = choose_products(masks, PRODUCTS, mask_dir, "run step 9 (create_cloudmasks.py)")
     references = find_references(reference_dir)

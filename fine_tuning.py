@@ -37,27 +37,25 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cloudsom import bright_samples, correction, model, stores, submaps, tables, vectors
 from cloudsom.bands import BANDS, CLOUD, MASK_NODATA
-from cloudsom.bmu import BMUSearch
-from cloudsom.bright_samples import ReferenceRules, Scene
 from cloudsom.errors import UserError
-from cloudsom.filters import final_mask
-from cloudsom.jobs import (
-    Engine,
-    Job,
-    Outcome,
-    choose_products,
-    one_each,
-    raise_if_any_failed,
-    results_or_errors,
-    run_jobs,
-)
-from cloudsom.pixels import find_sources, grid_of_scene, spectra_blocks
-from cloudsom.rasters import read_layer, write_mask
-from cloudsom.references import find_references
-from cloudsom.relabelling import Evidence
-from cloudsom.settings import Snapshot, existing, input_path, path, run, snapshot
+from cloudsom.files import stores
+from cloudsom.files.places import existing, input_path, under
+from cloudsom.files.stores import Snapshot
+from cloudsom.images import vectors
+from cloudsom.images.filters import final_mask
+from cloudsom.images.pixels import find_sources, grid_of_scene, spectra_blocks
+from cloudsom.images.rasters import read_layer, write_mask
+from cloudsom.images.references import find_references
+from cloudsom.running.job import Job, Outcome
+from cloudsom.running.pool import Engine, choose_products, one_each, raise_if_any_failed, results_or_errors, run_jobs
+from cloudsom.running.settings import run, snapshot
+from cloudsom.som import model, submaps
+from cloudsom.som.bmu import BMUSearch
+from cloudsom.tables import csv_tables
+from cloudsom.tuning import bright_samples, correction
+from cloudsom.tuning.bright_samples import ReferenceRules, Scene
+from cloudsom.tuning.relabelling import Evidence
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
@@ -176,8 +174,8 @@ class Split:
 
 def main() -> None:
     check_constants()
-    sources = find_sources(PIXELS, path(DATA_DIR, CSV_DIR), path(DATA_DIR, TIFF_DIR), [])
-    references = find_references(path(DATA_DIR, REFERENCE_DIR))
+    sources = find_sources(PIXELS, under(DATA_DIR, CSV_DIR), under(DATA_DIR, TIFF_DIR), [])
+    references = find_references(under(DATA_DIR, REFERENCE_DIR))
     if SUGGEST:
         suggest(sources, references)
         return
@@ -185,7 +183,7 @@ def main() -> None:
     print(split)
     samples_csv, split = sample(split, sources, references)
     tuned_npz = correct(samples_csv, split)
-    masked = mask_again(tuned_npz, split, choose_products(sources, PRODUCTS, path(DATA_DIR, CSV_DIR), "run step 8"))
+    masked = mask_again(tuned_npz, split, choose_products(sources, PRODUCTS, under(DATA_DIR, CSV_DIR), "run step 8"))
     raise_if_any_failed(one_each(split.failed, masked))
 
 
@@ -216,7 +214,7 @@ def check_constants() -> None:
 
 def choose_split(sources: dict[str, Path], references: dict[str, Path]) -> Split:
     """The products to tune on and to score; held out from each other unless both are named."""
-    there = f"{path(DATA_DIR, CSV_DIR if PIXELS == 'csv' else TIFF_DIR)}"
+    there = f"{under(DATA_DIR, CSV_DIR if PIXELS == 'csv' else TIFF_DIR)}"
     for name, wanted in (("FINE_TUNE_PRODUCTS", FINE_TUNE_PRODUCTS), ("TEST_PRODUCTS", TEST_PRODUCTS)):
         choose_products(sources, wanted, Path(there), f"correct {name}")
     tune, failed = sorted(FINE_TUNE_PRODUCTS), list[Outcome]()
@@ -244,7 +242,7 @@ def products_with_samples(sources: dict[str, Path], references: dict[str, Path])
         if not chosen:
             raise_if_any_failed(failed)
             raise UserError(
-                f"{path(DATA_DIR, REFERENCE_DIR)}: has no reference of any product; run step 6, or give POLYGONS or "
+                f"{under(DATA_DIR, REFERENCE_DIR)}: has no reference of any product; run step 6, or give POLYGONS or "
                 "SAMPLE_CSVS and set FROM_REFERENCE to False"
             )
     return sorted(chosen or sources), failed
@@ -273,7 +271,7 @@ def sample(split: Split, sources: dict[str, Path], references: dict[str, Path]) 
     files = [input_path(DATA_DIR, name) for name in POLYGONS]
     features = [feature for file in files for feature in vectors.read_features(file)]
     marks = {str(place.name): place for file in (*files, *tables) for place in vectors.sidecars(file)}
-    samples_csv = path(DATA_DIR, BRIGHT_SAMPLES_CSV)
+    samples_csv = under(DATA_DIR, BRIGHT_SAMPLES_CSV)
     made_by = stores.recipe(snapshot(globals()), inputs_of(scenes) | marks)
     record = stores.finished(samples_csv, made_by, OVERWRITE)
     if record:
@@ -315,11 +313,11 @@ def check_names(tables: dict[Path, pd.DataFrame], tune: Sequence[str], sources: 
 
 def find_scenes(names: Sequence[str], sources: dict[str, Path], references: dict[str, Path]) -> list[Scene]:
     """The files of the products to tune on; UserError for one without a SOM1 mask."""
-    mask_dir, tiff_dir = path(DATA_DIR, MASK_DIR), path(DATA_DIR, TIFF_DIR)
+    mask_dir, tiff_dir = under(DATA_DIR, MASK_DIR), under(DATA_DIR, TIFF_DIR)
     masks = {f.name.removesuffix("_mask.tif"): f for f in mask_dir.glob("*_mask.tif")}
     masks = choose_products(masks, names, mask_dir, "run step 9 (create_cloudmasks.py)")
     if FROM_REFERENCE and FINE_TUNE_PRODUCTS and not (POLYGONS or SAMPLE_CSVS):
-        choose_products(references, names, path(DATA_DIR, REFERENCE_DIR), "run step 6")
+        choose_products(references, names, under(DATA_DIR, REFERENCE_DIR), "run step 6")
     return [
         Scene(name, sources[name], tiff_dir / f"{name}.tif", mask, references.get(name) if FROM_REFERENCE else None)
         for name, mask in masks.items()
@@ -380,7 +378,7 @@ def correct(samples_csv: Path, split: Split) -> Path:
     # Corrected labels may stand in for step 5's everywhere, so they do not count as made from other labels than those.
     made_by = replace(made_by, lineage={k: v for k, v in made_by.lineage.items() if k != "NEURON_LABELS_CSV"})
     names = (NEURON_LABELS_FINETUNED_CSV, FINETUNED_MAP_NPZ, FLIP_TABLE_CSV)
-    files = [path(DATA_DIR, name) for name in names]
+    files = [under(DATA_DIR, name) for name in names]
     records = [stores.finished(file, made_by, OVERWRITE) for file in files]
     if all(records):
         print(f"{files[0]}: is up to date; {records[0]['results']['summary']}")  # type: ignore[index]
@@ -408,7 +406,7 @@ def correct(samples_csv: Path, split: Split) -> Path:
 def training_of(files: dict[str, Path], som: correction.LabelledSom) -> correction.Training:
     """What sub-maps need of the training table; it is read twice, a piece in memory at a time."""
     on = partial(correction.training_spectra_on, files["TRAINING_CSV"], files["BMUS_CSV"], som.weights.shape)
-    blocks = tables.read_spectra(files["TRAINING_CSV"], dtype=np.float64) if COPY_FACTORS and TRAINING_LAND else ()
+    blocks = csv_tables.read_spectra(files["TRAINING_CSV"], dtype=np.float64) if COPY_FACTORS and TRAINING_LAND else ()
     limits = LEAST_BRIGHTNESS, MOST_CIRRUS, TRAINING_LAND, SEED
     return correction.Training(on, correction.bright_land_of(blocks, *limits))
 
@@ -453,7 +451,7 @@ def neurons_by_hand(labels: model.LabelledMap) -> tuple[int, ...]:
 
 def mask_again(tuned_npz: Path, split: Split, sources: dict[str, Path]) -> list[Outcome]:
     """Final masks of all products, each with tags that say what it was to fine-tuning; what became of each."""
-    settings, tiff_dir, mask_dir = snapshot(globals()), path(DATA_DIR, TIFF_DIR), path(DATA_DIR, MASK_FINETUNED_DIR)
+    settings, tiff_dir, mask_dir = snapshot(globals()), under(DATA_DIR, TIFF_DIR), under(DATA_DIR, MASK_FINETUNED_DIR)
     jobs = []
     for name, source in sources.items():
         tags = {
@@ -522,16 +520,16 @@ def label_pixels(source: Path, tiff: Path, tuned: submaps.FineTunedMap) -> NDArr
 
 def suggest(sources: dict[str, Path], references: dict[str, Path]) -> None:
     """Rank the cloud neurons by how likely they are bright land; write table and picture, change no label."""
-    from cloudsom import suggestions  # the only part that draws: matplotlib takes a second to load
+    from cloudsom.tuning import suggestions  # the only part that draws: matplotlib takes a second to load
 
     files = trained_files()
     known = [name for name in sorted(sources) if name in references]
     free = sorted(FINE_TUNE_PRODUCTS) or [name for name in known if is_cloud_free(references[name])]
-    sources = choose_products(sources, free, path(DATA_DIR, CSV_DIR), "correct FINE_TUNE_PRODUCTS") if free else {}
+    sources = choose_products(sources, free, under(DATA_DIR, CSV_DIR), "correct FINE_TUNE_PRODUCTS") if free else {}
     inputs = files | {source.name: source for source in sources.values()}
     made_by = stores.recipe(snapshot(globals()), inputs)
-    table_csv = path(DATA_DIR, SUGGESTIONS_CSV)
-    picture = path(DATA_DIR, FIGURES_DIR) / "suggested_neurons.png"
+    table_csv = under(DATA_DIR, SUGGESTIONS_CSV)
+    picture = under(DATA_DIR, FIGURES_DIR) / "suggested_neurons.png"
     for file in (table_csv, picture):
         stores.finished(file, made_by, OVERWRITE)  # refuses to write over somebody's own file
     som = load_som(files)
@@ -563,7 +561,7 @@ def suggest(sources: dict[str, Path], references: dict[str, Path]) -> None:
 
 def count_pixels(som: correction.LabelledSom, sources: dict[str, Path]) -> list[Outcome]:
     """How many pixels of each of some scenes fall on each neuron, or why that cannot be said."""
-    tiff_dir = path(DATA_DIR, TIFF_DIR)
+    tiff_dir = under(DATA_DIR, TIFF_DIR)
     jobs = [Job(name, (som, source, tiff_dir / f"{name}.tif")) for name, source in sources.items()]
     return run_jobs(pixels_by_neuron, jobs, Engine(WORKERS, DASK_SCHEDULER, DATA_DIR), "counting") if jobs else []
 

@@ -9,7 +9,7 @@
 # writes  TIFF_DIR/NAME.tif   bands B01..B12 with B8A after B08; nodata, offset and quantification recorded
 #
 # The constants are here; environment variables of the same names go before them, and words on the command line
-# (--NAME value) before both. The work is done by cloudsom/safe_to_tiff.py; --help lists what can be set.
+# (--NAME value) before both. The work is done by cloudsom/images/safe_to_tiff.py; --help lists what can be set.
 set -euo pipefail
 
 # --- constants ---------------------------------------------------------------------------------------------------------
@@ -48,7 +48,7 @@ if ! "$python" -P -c 'from osgeo import gdal_array' 2>/dev/null; then
 fi
 
 # -P: modules lying about in the present folder are not imported.
-PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH} exec "$python" -P -m cloudsom.safe_to_tiff \
+PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH} exec "$python" -P -m cloudsom.images.safe_to_tiff \
     "--DATA_DIR=$DATA_DIR" "--PRODUCTS_DIR=$PRODUCTS_DIR" "--TIFF_DIR=$TIFF_DIR" "--PIXEL_SIZE=$PIXEL_SIZE" \
     "--RESAMPLING=$RESAMPLING" "--WORKERS=$WORKERS" "--DASK_SCHEDULER=$DASK_SCHEDULER" \
     "--OVERWRITE=$OVERWRITE" "$@"

@@ -21,11 +21,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudsom import model, stores, submaps, tables
 from cloudsom.bands import CLASSES, CLOUD
 from cloudsom.errors import UserError
-from cloudsom.labels import CLASS_CODES, NeuronLabels, hit_maps, majority_vote
-from cloudsom.settings import existing, path, run, snapshot
+from cloudsom.files import stores
+from cloudsom.files.places import existing, under
+from cloudsom.running.settings import run, snapshot
+from cloudsom.som import model, submaps
+from cloudsom.som.labels import CLASS_CODES, NeuronLabels, hit_maps, majority_vote
+from cloudsom.tables import csv_tables
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
@@ -59,7 +62,7 @@ def main() -> None:
         "SOM_FILE": existing(DATA_DIR, SOM_FILE, "run step 3 (SOM_training.py)"),
         "SCALER_FILE": existing(DATA_DIR, SCALER_FILE, "run step 2 (data_preprocessing.py)"),
     }
-    products = [path(DATA_DIR, name) for name in (HIT_MAPS_CSV, NEURON_LABELS_CSV, MODEL_NPZ)]
+    products = [under(DATA_DIR, name) for name in (HIT_MAPS_CSV, NEURON_LABELS_CSV, MODEL_NPZ)]
     hit_maps_csv, neuron_labels_csv, model_npz = products
     made_by = stores.recipe(snapshot(globals()), inputs)
     records = [stores.finished(product, made_by, OVERWRITE) for product in products]
@@ -83,7 +86,7 @@ def main() -> None:
 
 def count_hits(training_csv: Path, bmus_csv: Path, index: NDArray[np.int32], n_neurons: int) -> NDArray[np.int64]:
     """Hit maps (neurons, 6) from the labels of the training table and the BMU of each of its rows."""
-    labels = np.concatenate([block for _, block in tables.read_spectra(training_csv)])
+    labels = np.concatenate([block for _, block in csv_tables.read_spectra(training_csv)])
     if len(labels) != len(index):
         raise UserError(
             f"{bmus_csv}: holds {len(index):,} BMUs, {training_csv} has {len(labels):,} spectra; "

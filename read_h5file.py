@@ -14,14 +14,15 @@ writes  SPECTRA_CSVS  one table a file: columns B1..B8, B8a, B9..B12 (reflectanc
 from collections.abc import Iterator
 from pathlib import Path
 
-from cloudsom import stores, tables
 from cloudsom.bands import CLASSES
 from cloudsom.downloads.spectra import download_spectra
 from cloudsom.errors import UserError
-from cloudsom.places import folder_here
+from cloudsom.files import stores
+from cloudsom.files.places import existing, folder_here, input_path, under
 from cloudsom.progress import progress
-from cloudsom.settings import existing, input_path, path, run, snapshot
-from cloudsom.spectra_database import SpectraBlock, SpectraFile, open_spectra
+from cloudsom.running.settings import run, snapshot
+from cloudsom.tables import csv_tables
+from cloudsom.tables.spectra_database import SpectraBlock, SpectraFile, open_spectra
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
@@ -54,9 +55,9 @@ def main() -> None:
         )
     for h5_name, csv_name in zip(H5_FILES, SPECTRA_CSVS, strict=True):
         if DOWNLOAD and not input_path(DATA_DIR, h5_name).exists():
-            download_spectra(f"{SPECTRA_URL}/{Path(h5_name).name}", folder_here(path(DATA_DIR, h5_name), "DOWNLOAD"))
+            download_spectra(f"{SPECTRA_URL}/{Path(h5_name).name}", folder_here(under(DATA_DIR, h5_name), "DOWNLOAD"))
         h5_file = existing(DATA_DIR, h5_name, "fetch it with --DOWNLOAD, or name yours with --H5_FILES")
-        convert(h5_file, path(DATA_DIR, csv_name))
+        convert(h5_file, under(DATA_DIR, csv_name))
 
 
 def convert(h5_file: Path, csv_file: Path) -> None:
@@ -70,7 +71,7 @@ def convert(h5_file: Path, csv_file: Path) -> None:
         open_spectra(h5_file, REFLECTANCE_MIN, REFLECTANCE_MAX, NON_FINITE == "drop") as spectra_file,
         stores.product(csv_file, made_by) as product,
     ):
-        tables.write_spectra(product.partial, read_with_progress(spectra_file))
+        csv_tables.write_spectra(product.partial, read_with_progress(spectra_file))
         product.results |= {"rows": spectra_file.rows_read, "classes": spectra_file.class_counts}
         product.results |= {"non_finite_rows": spectra_file.non_finite, "summary": summary(spectra_file)}
     print(f"{csv_file}: {product.results['summary']}")

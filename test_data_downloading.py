@@ -28,8 +28,8 @@ from cloudsom.downloads.gcs import Bucket
 from cloudsom.downloads.names import Product, is_product_name, wanted
 from cloudsom.downloads.zenodo import ReferenceMasks
 from cloudsom.errors import UserError
-from cloudsom.places import folder_here
-from cloudsom.settings import existing, path, run
+from cloudsom.files.places import existing, folder_here, under
+from cloudsom.running.settings import run
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
@@ -97,17 +97,17 @@ def main() -> None:
 
 def reference_dir() -> Path:
     """The folder of the masks."""
-    return folder_here(path(DATA_DIR, REFERENCE_DIR), "REFERENCE_DIR")
+    return folder_here(under(DATA_DIR, REFERENCE_DIR), "REFERENCE_DIR")
 
 
 def products_dir() -> Path:
     """The folder of the products."""
-    return folder_here(path(DATA_DIR, PRODUCTS_DIR), "PRODUCTS_DIR")
+    return folder_here(under(DATA_DIR, PRODUCTS_DIR), "PRODUCTS_DIR")
 
 
 def reference_masks(client: Client, display: Display) -> Outcome:
     """Fetch and unpack the reference masks, unless they are there; for `local`, only look."""
-    archive = folder_here(path(DATA_DIR, REFERENCE_ARCHIVE), "REFERENCE_ARCHIVE")
+    archive = folder_here(under(DATA_DIR, REFERENCE_ARCHIVE), "REFERENCE_ARCHIVE")
     max_bytes = int(REFERENCE_MAX_GB * 1e9)
     masks = ReferenceMasks(ZENODO_URL, ZENODO_RECORD, archive, REFERENCE_MD5, max_bytes)
     if SOURCE == "local":

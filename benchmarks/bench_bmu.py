@@ -31,8 +31,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.samples import memory, reset_peak, scaled_scenes, scaled_spectra
-from cloudsom.bmu import find_bmus, processors
-from cloudsom.training import TrainingLaw, train_som
+from cloudsom.som.bmu import find_bmus, processors
+from cloudsom.som.training import TrainingLaw, train_som
 
 Spectra = NDArray[np.float32]
 RUNS = 5

@@ -31,7 +31,7 @@ from osgeo import gdal
 from scipy import ndimage
 
 from cloudsom.bands import SAFE_BANDS
-from cloudsom.products import Granule, find_products
+from cloudsom.images.products import Granule, find_products
 
 ROOT = Path(__file__).parents[1]
 SIDE = 1830  # pixels of 60 m a granule has a side

@@ -28,8 +28,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudsom import tables
 from cloudsom.bands import BANDS, CLASSES, N_BANDS
+from cloudsom.tables import csv_tables
 
 TILE_ROWS = 1830 * 1830  # pixels of one Sentinel-2 tile at 60 m
 SECONDS_A_CASE = 5.0  # no further run is started after this
@@ -130,18 +130,18 @@ def _polars_read(path: Path, columns: Sequence[str]) -> NDArray[Any]:
 
 
 def _savetxt_pixels(path: Path, v: Values) -> None:
-    header = tables.PIXEL_HEADER.removeprefix("# ")
+    header = csv_tables.PIXEL_HEADER.removeprefix("# ")
     np.savetxt(path, v.reflectance, fmt="%10.4f", delimiter=",", header=header)
 
 
 CASES = [
     Case("pixels", "write", "np.savetxt", _savetxt_pixels),
-    Case("pixels", "write", "ours", lambda p, v: tables.write_pixels(p, [v.reflectance])),
+    Case("pixels", "write", "ours", lambda p, v: csv_tables.write_pixels(p, [v.reflectance])),
     Case(
         "pixels",
         "write",
         "ours, 1 thread",
-        lambda p, v: tables.write_pixels(p, [v.reflectance], threads=1),
+        lambda p, v: csv_tables.write_pixels(p, [v.reflectance], threads=1),
     ),
     Case("pixels", "write", "pandas", _pandas_pixels, "pandas"),
     Case(
@@ -159,13 +159,13 @@ CASES = [
         "polars",
     ),
     Case("pixels", "read", "np.loadtxt", lambda p, v: np.loadtxt(p, np.float32, delimiter=",")),
-    Case("pixels", "read", "ours, whole", lambda p, v: tables.read_all_pixels(p)),
-    Case("pixels", "read", "ours, in blocks", lambda p, v: sum(map(len, tables.read_pixels(p)))),
-    Case("pixels", "read", "ours, 1 thread", lambda p, v: tables.read_all_pixels(p, threads=1)),
+    Case("pixels", "read", "ours, whole", lambda p, v: csv_tables.read_all_pixels(p)),
+    Case("pixels", "read", "ours, in blocks", lambda p, v: sum(map(len, csv_tables.read_pixels(p)))),
+    Case("pixels", "read", "ours, 1 thread", lambda p, v: csv_tables.read_all_pixels(p, threads=1)),
     Case("pixels", "read", "pandas, float32", lambda p, v: _pandas_read(p, BANDS), "pandas"),
     Case("pixels", "read", "pyarrow", lambda p, v: _arrow_read(p, BANDS), "pyarrow"),
     Case("pixels", "read", "polars, schema", lambda p, v: _polars_read(p, BANDS), "polars"),
-    Case("spectra", "write", "ours", lambda p, v: tables.write_spectra(p, [(v.spectra, v.labels)])),
+    Case("spectra", "write", "ours", lambda p, v: csv_tables.write_spectra(p, [(v.spectra, v.labels)])),
     Case("spectra", "write", "pandas", lambda p, v: _frame(v).to_csv(p, index=False), "pandas"),
     Case(
         "spectra",
@@ -181,12 +181,12 @@ CASES = [
         lambda p, v: _polars_write(p, _arrow(v.spectra, v.labels), None),
         "polars",
     ),
-    Case("spectra", "read", "ours, whole", lambda p, v: tables.read_all_spectra(p)),
+    Case("spectra", "read", "ours, whole", lambda p, v: csv_tables.read_all_spectra(p)),
     Case(
         "spectra",
         "read",
         "ours, in blocks",
-        lambda p, v: sum(len(b) for b, _ in tables.read_spectra(p)),
+        lambda p, v: sum(len(b) for b, _ in csv_tables.read_spectra(p)),
     ),
     Case("spectra", "read", "pandas, float32", lambda p, v: _pandas_read(p, COLUMNS), "pandas"),
     Case("spectra", "read", "pyarrow", lambda p, v: _arrow_read(p, COLUMNS), "pyarrow"),
@@ -214,9 +214,9 @@ def measure(number: int, path: Path, rows: int, scenes: Sequence[Path]) -> Resul
     values = make_values(rows, scenes)
     small = make_values(100, scenes)
     warm = path.with_suffix(".warm")
-    tables.write_pixels(warm, [small.reflectance])  # compile, import
+    csv_tables.write_pixels(warm, [small.reflectance])  # compile, import
     if case.table == "spectra":
-        tables.write_spectra(warm, [small[1:]])
+        csv_tables.write_spectra(warm, [small[1:]])
     case.run(warm, small)
     seconds: list[float] = []
     cpu: list[float] = []
@@ -248,8 +248,8 @@ def check_written(case: Case, path: Path, values: Values) -> str:
             reference.write_text(digest)
         if reference.read_text() == digest:
             return "the bytes of savetxt"
-        return check_read(tables.read_all_pixels(path), values)
-    return check_read(tables.read_all_spectra(path), values)
+        return check_read(csv_tables.read_all_pixels(path), values)
+    return check_read(csv_tables.read_all_spectra(path), values)
 
 
 def check_read(answer: Any, values: Values) -> str:
@@ -284,8 +284,8 @@ def bench(rows: int, scenes: Sequence[Path], folder: Path) -> None:
     """Print one table: every case with this many rows."""
     paths = {table: folder / f"{table}.csv" for table in ("pixels", "spectra")}
     values = make_values(rows, scenes)
-    tables.write_pixels(paths["pixels"], [values.reflectance])
-    tables.write_spectra(paths["spectra"], [(values.spectra, values.labels)])
+    csv_tables.write_pixels(paths["pixels"], [values.reflectance])
+    csv_tables.write_spectra(paths["spectra"], [(values.spectra, values.labels)])
     del values
     spawn = multiprocessing.get_context("spawn")
     for group in dict.fromkeys((case.table, case.action) for case in CASES):

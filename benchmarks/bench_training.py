@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.samples import memory, reset_peak, scaled_spectra
-from cloudsom.training import TrainingLaw, train_som
+from cloudsom.som.training import TrainingLaw, train_som
 
 Weights = NDArray[np.float64]
 RUNS = 3

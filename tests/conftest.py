@@ -88,7 +88,7 @@ def write_h5(path: Path, spectra: np.ndarray, labels: np.ndarray, /, **changes: 
 
 def write_scene(path: Path, dn: np.ndarray, names: tuple[str, ...] = SAFE_BANDS, offset: str = "0") -> Path:
     """A 13-band GeoTIFF as step 7 writes it, from dn (height, width, bands) uint16."""
-    from cloudsom.rasters import Grid, write_layer
+    from cloudsom.images.rasters import Grid, write_layer
 
     path.parent.mkdir(parents=True, exist_ok=True)
     grid = Grid(dn.shape[1], dn.shape[0], (600000.0, 60.0, 0.0, 4900020.0, 0.0, -60.0), utm31())
@@ -99,7 +99,7 @@ def write_scene(path: Path, dn: np.ndarray, names: tuple[str, ...] = SAFE_BANDS,
 
 def write_reference(data_dir: Path, name: str, codes: np.ndarray) -> Path:
     """A reference class map (height, width) uint8 in the published layout."""
-    from cloudsom.rasters import Grid, write_layer
+    from cloudsom.images.rasters import Grid, write_layer
 
     path = data_dir / "reference" / name / "Classification" / "classification_map.tif"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT, make_spectra, mask_scenes, run_script, write_h5, write_reference, write_scene
 from servers import drive
 
-from cloudsom.rasters import Grid, read_mask, write_mask
+from cloudsom.images.rasters import Grid, read_mask, write_mask
 
 STEPS_1_TO_5: list[tuple[str, tuple[str, ...]]] = [
     ("read_h5file.py", ("--H5_FILES", "spectra.h5", "--SPECTRA_CSVS", "spectra.csv")),

@@ -11,7 +11,7 @@ import pytest
 from conftest import KIT, ROOT, run_script, write_reference, write_scene
 
 from cloudsom.bands import MASK_NODATA
-from cloudsom.rasters import read_mask
+from cloudsom.images.rasters import read_mask
 
 SAFE = "S2A_MSIL1C_20170430T103021_N0205_R108_T32UPV_20170430T103024"
 #: Labels of the scenes -> codes of the reference masks; 0, no consensus, is "no data".

@@ -21,13 +21,12 @@ from safe_maker import NAME, constant_bands, make_safe, write_jp2, write_tiff, z
 
 from cloudsom.downloads.records import find
 from cloudsom.errors import UserError
-from cloudsom.jobs import choose_products
-from cloudsom.products import IMAGE_DRIVERS, MAX_XML_BYTES, find_products, read_metadata
-from cloudsom.rasters import MAX_BLOCK_BYTES, Grid, open_raster, open_scene, read_layer
-from cloudsom.settings import Snapshot
-from cloudsom.spectra_database import open_spectra
-from cloudsom.stores import finished, product, read_record, recipe, record_path
-from cloudsom.vectors import pixels_marked, read_features
+from cloudsom.files.stores import Snapshot, finished, product, read_record, recipe, record_path
+from cloudsom.images.products import IMAGE_DRIVERS, MAX_XML_BYTES, find_products, read_metadata
+from cloudsom.images.rasters import MAX_BLOCK_BYTES, Grid, open_raster, open_scene, read_layer
+from cloudsom.images.vectors import pixels_marked, read_features
+from cloudsom.running.pool import choose_products
+from cloudsom.tables.spectra_database import open_spectra
 
 #: A folder or file name with everything a shell or an option parser could take for something else.
 HOSTILE = "-a b'\"$(touch x)`touch x`;touch x\n*?[a]\u4e91&"

@@ -18,10 +18,11 @@ from minisom import MiniSom
 from sklearn.preprocessing import MinMaxScaler
 
 import BMUs_detection
-from cloudsom import stores, tables
 from cloudsom.bands import BANDS, MASK_NODATA, SAFE_BANDS
 from cloudsom.errors import UserError
-from cloudsom.rasters import open_raster, read_layer, read_mask
+from cloudsom.files import stores
+from cloudsom.images.rasters import open_raster, read_layer, read_mask
+from cloudsom.tables import csv_tables
 
 Ok = Callable[..., str]
 STEP1 = ("read_h5file.py", "--H5_FILES", "spectra.h5", "--SPECTRA_CSVS", "spectra.csv")
@@ -49,7 +50,7 @@ def test_step_1_maps_unsorted_class_ids_by_position(ok: Ok, tmp_path: Path) -> N
     ids = np.array([1, 2, 3, 4, 5, 6])  # ids of the file's own, in its own order
     write_h5(tmp_path / "spectra.h5", spectra, ids, class_ids=np.array([3, 1, 2, 6, 5, 4], np.int32))
     said = step(ok, tmp_path, *STEP1)
-    got, labels = tables.read_all_spectra(tmp_path / "spectra.csv", dtype=np.float32)
+    got, labels = csv_tables.read_all_spectra(tmp_path / "spectra.csv", dtype=np.float32)
     # The names are Clear, Water, Snow, Cirrus, Cloud, Shadow for the ids 3, 1, 2, 6, 5, 4.
     assert labels.tolist() == [20, 60, 10, 30, 50, 40]
     assert np.array_equal(got, spectra)
@@ -71,14 +72,14 @@ def test_step_2_scales_by_all_rows_and_draws_from_all_rows(ok: Ok, tmp_path: Pat
     both = ["--SPECTRA_CSVS", "spectra.csv", "more.csv"]
     step(ok, tmp_path, "read_h5file.py", "--H5_FILES", "spectra.h5", "more.h5", *both)
     step(ok, tmp_path, "data_preprocessing.py", *both)
-    everything, _ = tables.read_all_spectra(tmp_path / "training_spectra.csv", dtype=np.float64)
+    everything, _ = csv_tables.read_all_spectra(tmp_path / "training_spectra.csv", dtype=np.float64)
     assert len(everything) == 800
     scaler = pickle.loads((tmp_path / "scaler.p").read_bytes())
     expected = MinMaxScaler().fit(everything)
     assert np.array_equal(scaler.scale_, expected.scale_) and np.array_equal(scaler.min_, expected.min_)
 
     step(ok, tmp_path, "data_preprocessing.py", *both, "--SAMPLE_SIZE", 100)
-    sample, _ = tables.read_all_spectra(tmp_path / "training_spectra.csv", dtype=np.float64)
+    sample, _ = csv_tables.read_all_spectra(tmp_path / "training_spectra.csv", dtype=np.float64)
     rows = {row.tobytes(): i for i, row in enumerate(everything)}
     drawn = [rows[row.tobytes()] for row in sample]
     assert len(set(drawn)) == 100 and drawn == sorted(drawn) and min(drawn) < 100 and max(drawn) > 700
@@ -186,9 +187,9 @@ def test_the_map_loads_with_minisom_alone(trained: Path) -> None:
 def test_bmus_equal_minisoms_winner_and_hit_maps_their_count(trained: Path) -> None:
     som = pickle.loads((trained / "SOM_trained.p").read_bytes())
     scaler = pickle.loads((trained / "scaler.p").read_bytes())
-    spectra, labels = tables.read_all_spectra(trained / "training_spectra.csv", dtype=np.float64)
+    spectra, labels = csv_tables.read_all_spectra(trained / "training_spectra.csv", dtype=np.float64)
     winners = [som.winner(row) for row in scaler.transform(spectra)]
-    assert tables.read_bmus(trained / "BMUs.csv").tolist() == [list(map(int, w)) for w in winners]
+    assert csv_tables.read_bmus(trained / "BMUs.csv").tolist() == [list(map(int, w)) for w in winners]
     hits = pd.read_csv(trained / "hit_maps.csv").set_index(["row", "column"])
     for (neuron, label), n in pd.Series(list(zip(winners, labels, strict=True))).value_counts().items():
         name = {10: "land", 20: "water", 30: "shadow", 40: "cirrus", 50: "opaque_cloud", 60: "snow"}[label]
@@ -209,7 +210,7 @@ def test_a_seed_fixes_the_map_and_another_changes_it(ok: Ok, trained: Path, tmp_
 
 def test_the_authors_bmu_table_is_read(ok: Ok, trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
-    bmus = tables.read_bmus(tmp_path / "BMUs.csv")
+    bmus = csv_tables.read_bmus(tmp_path / "BMUs.csv")
     ours = (tmp_path / "hit_maps.csv").read_bytes()
     header = "position1, #position2"
     np.savetxt(tmp_path / "BMUs.csv", bmus, fmt="%10.5f", delimiter=",", header=header)
@@ -260,7 +261,7 @@ def test_the_weights_of_a_susi_map_are_a_trained_map(ok: Ok, refused: Ok, traine
     susi = pytest.importorskip("susi")
     for name in ("training_spectra.csv", "scaler.p"):
         shutil.copy(trained / name, tmp_path)
-    spectra, _ = tables.read_all_spectra(tmp_path / "training_spectra.csv", dtype=np.float64)
+    spectra, _ = csv_tables.read_all_spectra(tmp_path / "training_spectra.csv", dtype=np.float64)
     scaled = pickle.loads((tmp_path / "scaler.p").read_bytes()).transform(spectra)
     theirs = susi.SOMClustering(n_rows=6, n_columns=5, n_iter_unsupervised=300, random_state=0, n_jobs=1).fit(scaled)
     (tmp_path / "theirs.p").write_bytes(pickle.dumps(theirs, 2))
@@ -276,7 +277,7 @@ def test_the_weights_of_a_susi_map_are_a_trained_map(ok: Ok, refused: Ok, traine
     step(ok, tmp_path, *words, "--OVERWRITE")
     assert (tmp_path / "SOM_trained.p").read_bytes() == written
     step(ok, tmp_path, "BMUs_detection.py")
-    assert np.array_equal(tables.read_bmus(tmp_path / "BMUs.csv"), theirs.bmus_)
+    assert np.array_equal(csv_tables.read_bmus(tmp_path / "BMUs.csv"), theirs.bmus_)
     step(ok, tmp_path, "labeling.py")
     assert "holds a MiniSom, not a map of susi" in refused(
         "SOM_training.py", "--DATA_DIR", tmp_path, "--IMPORT_SUSI", trained / "SOM_trained.p"

@@ -22,10 +22,12 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
 
-from cloudsom import model, stores
 from cloudsom.bands import BANDS, WAVELENGTHS_NM
-from cloudsom.figures import COLUMN, Portfolio, add_colour_bar, draw_cells, inches, styled, unscale
-from cloudsom.settings import existing, path, run, snapshot
+from cloudsom.drawing.figures import COLUMN, Portfolio, add_colour_bar, draw_cells, inches, styled, unscale
+from cloudsom.files import stores
+from cloudsom.files.places import existing, under
+from cloudsom.running.settings import run, snapshot
+from cloudsom.som import model
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
@@ -52,7 +54,7 @@ def main() -> None:
         "SCALER_FILE": existing(DATA_DIR, SCALER_FILE, "run step 2 (data_preprocessing.py)"),
     }
     made_by = stores.recipe(snapshot(globals()), inputs)
-    portfolio = Portfolio(path(DATA_DIR, FIGURES_DIR), made_by, FORMATS, OVERWRITE, SHOW)
+    portfolio = Portfolio(under(DATA_DIR, FIGURES_DIR), made_by, FORMATS, OVERWRITE, SHOW)
     singles = list(BANDS) if SINGLE_PLANES else []
     if portfolio.finished(["component_planes", *(f"component_plane_{band}" for band in singles)]):
         return

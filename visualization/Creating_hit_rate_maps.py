@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
 
-from cloudsom import model, stores
 from cloudsom.bands import CLASSES
-from cloudsom.figures import COLUMN, Portfolio, add_colour_bar, draw_cells, inches, styled
-from cloudsom.labels import CLASS_CODES
-from cloudsom.settings import existing, path, run, snapshot
+from cloudsom.drawing.figures import COLUMN, Portfolio, add_colour_bar, draw_cells, inches, styled
+from cloudsom.files import stores
+from cloudsom.files.places import existing, under
+from cloudsom.running.settings import run, snapshot
+from cloudsom.som import model
+from cloudsom.som.labels import CLASS_CODES
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
@@ -48,7 +50,7 @@ PANELS = {"(a1)": 10, "(a2)": 20, "(a3)": 40, "(a4)": 50, "(a5)": 60, "(a6)": 30
 def main() -> None:
     hit_maps_csv = existing(DATA_DIR, HIT_MAPS_CSV, "run step 5 (labeling.py)")
     made_by = stores.recipe(snapshot(globals()), {"HIT_MAPS_CSV": hit_maps_csv})
-    portfolio = Portfolio(path(DATA_DIR, FIGURES_DIR), made_by, FORMATS, OVERWRITE, SHOW)
+    portfolio = Portfolio(under(DATA_DIR, FIGURES_DIR), made_by, FORMATS, OVERWRITE, SHOW)
     if portfolio.finished(["hit_rate_maps", "hit_rate_map_total"]):
         return
     counts, rows, columns = model.read_hit_maps(hit_maps_csv)

@@ -32,10 +32,8 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
 
-from cloudsom import model, stores, tables
 from cloudsom.bands import BANDS, CLASSES
-from cloudsom.errors import UserError
-from cloudsom.figures import (
+from cloudsom.drawing.figures import (
     BRIGHT_COLOUR,
     COLUMN,
     Portfolio,
@@ -45,9 +43,14 @@ from cloudsom.figures import (
     styled,
     unscale,
 )
-from cloudsom.labels import CLASS_CODES
+from cloudsom.errors import UserError
+from cloudsom.files import stores
+from cloudsom.files.places import existing, under
 from cloudsom.progress import progress
-from cloudsom.settings import existing, path, run, snapshot
+from cloudsom.running.settings import run, snapshot
+from cloudsom.som import model
+from cloudsom.som.labels import CLASS_CODES
+from cloudsom.tables import csv_tables
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
@@ -108,7 +111,7 @@ def main() -> None:
     if BIN_WIDTH < 0.0001 or not 0 < FRAME_SHARE <= 1:
         raise UserError("BIN_WIDTH is at least 0.0001, FRAME_SHARE above 0 and at most 1; correct the settings")
     portfolio = Portfolio(
-        path(DATA_DIR, FIGURES_DIR), stores.recipe(snapshot(globals()), inputs), FORMATS, OVERWRITE, SHOW
+        under(DATA_DIR, FIGURES_DIR), stores.recipe(snapshot(globals()), inputs), FORMATS, OVERWRITE, SHOW
     )
     suffix = f"{X_BAND}_{Y_BAND}"
     parts = {"all": slice(None)} | {name: slice(i, i + 1) for i, name in enumerate(model.HIT_COLUMNS)}
@@ -118,7 +121,7 @@ def main() -> None:
     scaler = model.load_scaler(inputs["SCALER_FILE"])
     neurons = read_neurons(inputs, scaler, x, y)
     ranges = [(scaler.data_min_[band], scaler.data_max_[band]) for band in (x, y)]
-    density = count(tables.read_spectra(inputs["TRAINING_CSV"]), x, y, *(edges(*r, BIN_WIDTH) for r in ranges))
+    density = count(csv_tables.read_spectra(inputs["TRAINING_CSV"]), x, y, *(edges(*r, BIN_WIDTH) for r in ranges))
     frame = frame_of(density, neurons, FRAME_SHARE)
     figure = scatterplots(density, neurons, frame, (X_BAND, Y_BAND), PRINT_WIDTH)
     alt = describe(density.counts, neurons, "one of all, one a class")
@@ -142,7 +145,7 @@ def find_inputs() -> dict[str, Path]:
     labels = {role: optional_input(DATA_DIR, name) for role, name in names.items()}
     missing = [names[role] for role, place in labels.items() if place is None]
     if missing:
-        print(f"no {path(DATA_DIR, missing[-1])}: no neuron is marked as bright")
+        print(f"no {under(DATA_DIR, missing[-1])}: no neuron is marked as bright")
         return inputs
     return inputs | {role: place for role, place in labels.items() if place}
 

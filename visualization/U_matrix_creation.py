@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
 
-from cloudsom import model, stores
+from cloudsom.drawing.figures import Portfolio, add_colour_bar, draw_cells, inches, styled
 from cloudsom.errors import UserError
-from cloudsom.figures import Portfolio, add_colour_bar, draw_cells, inches, styled
-from cloudsom.settings import existing, path, run, snapshot
+from cloudsom.files import stores
+from cloudsom.files.places import existing, under
+from cloudsom.running.settings import run, snapshot
+from cloudsom.som import model
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
@@ -43,7 +45,7 @@ OVERWRITE = False  # draw again what is finished
 def main() -> None:
     som_file = existing(DATA_DIR, SOM_FILE, "run step 3 (SOM_training.py)")
     made_by = stores.recipe(snapshot(globals()), {"SOM_FILE": som_file})
-    portfolio = Portfolio(path(DATA_DIR, FIGURES_DIR), made_by, FORMATS, OVERWRITE, SHOW)
+    portfolio = Portfolio(under(DATA_DIR, FIGURES_DIR), made_by, FORMATS, OVERWRITE, SHOW)
     if portfolio.finished(["u_matrix"]):
         return
     weights = model.load_som(som_file).get_weights()

@@ -18,11 +18,14 @@ from osgeo import gdal
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
 
-from cloudsom import stores
 from cloudsom.errors import UserError
-from cloudsom.jobs import Engine, Job, raise_if_any_failed, results_or_errors, run_jobs
-from cloudsom.rasters import Grid, destroy, gdal_errors, grid_of, open_raster
-from cloudsom.settings import Snapshot, path, run, snapshot
+from cloudsom.files import stores
+from cloudsom.files.places import under
+from cloudsom.files.stores import Snapshot
+from cloudsom.images.rasters import Grid, destroy, gdal_errors, grid_of, open_raster
+from cloudsom.running.job import Job
+from cloudsom.running.pool import Engine, raise_if_any_failed, results_or_errors, run_jobs
+from cloudsom.running.settings import run, snapshot
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
@@ -38,12 +41,12 @@ OVERWRITE = False  # make again what is finished
 
 
 def main() -> None:
-    mask_dir, tiff_dir = path(DATA_DIR, MASK_DIR), path(DATA_DIR, TIFF_DIR)
+    mask_dir, tiff_dir = under(DATA_DIR, MASK_DIR), under(DATA_DIR, TIFF_DIR)
     layers = sorted(mask_dir.glob("*.tif"))
     if not layers:
         raise UserError(f"{mask_dir}: holds no .tif files; give the folder of the masks as MASK_DIR")
     images = {image.stem: image for image in tiff_dir.glob("*.tif")}
-    target_dir = mask_dir if IN_PLACE else path(DATA_DIR, GEOREFERENCED_DIR)
+    target_dir = mask_dir if IN_PLACE else under(DATA_DIR, GEOREFERENCED_DIR)
     jobs = [Job(layer.name, (snapshot(globals()), layer, images, target_dir, OVERWRITE)) for layer in layers]
     outcomes = run_jobs(georeference, jobs, Engine(1), "georeferencing")
     for line in results_or_errors(outcomes):

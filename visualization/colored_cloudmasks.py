@@ -23,14 +23,17 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
 
-from cloudsom import stores
 from cloudsom.bands import CLOUD, MASK_NODATA
+from cloudsom.drawing.figures import COLUMN, Portfolio, find_masks, styled
 from cloudsom.errors import UserError
-from cloudsom.figures import COLUMN, Portfolio, find_masks, styled
-from cloudsom.jobs import Engine, Job, raise_if_any_failed, results_or_errors, run_jobs
-from cloudsom.rasters import Grid, read_mask, write_layer
-from cloudsom.references import find_references, read_reference
-from cloudsom.settings import Snapshot, path, run, snapshot
+from cloudsom.files import stores
+from cloudsom.files.places import under
+from cloudsom.files.stores import Snapshot
+from cloudsom.images.rasters import Grid, read_mask, write_layer
+from cloudsom.images.references import find_references, read_reference
+from cloudsom.running.job import Job
+from cloudsom.running.pool import Engine, raise_if_any_failed, results_or_errors, run_jobs
+from cloudsom.running.settings import run, snapshot
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
@@ -64,20 +67,20 @@ OUTCOMES = {
 
 
 def main() -> None:
-    references, settings = find_references(path(DATA_DIR, REFERENCE_DIR)), snapshot(globals())
-    portfolio = Portfolio(path(DATA_DIR, FIGURES_DIR), stores.recipe(settings, {}), FORMATS, OVERWRITE, SHOW)
+    references, settings = find_references(under(DATA_DIR, REFERENCE_DIR)), snapshot(globals())
+    portfolio = Portfolio(under(DATA_DIR, FIGURES_DIR), stores.recipe(settings, {}), FORMATS, OVERWRITE, SHOW)
     codes = tuple(CLOUD_CODES), tuple(LEFT_OUT_CODES)
     jobs = []
-    for kind, masks in find_masks(path(DATA_DIR, MASK_DIR), path(DATA_DIR, MASK_FINETUNED_DIR), PRODUCTS).items():
+    for kind, masks in find_masks(under(DATA_DIR, MASK_DIR), under(DATA_DIR, MASK_FINETUNED_DIR), PRODUCTS).items():
         for name, mask in masks.items():
             if name in references:
                 inputs = {f"{kind} {name}": mask, f"reference {name}": references[name]}
                 jobs.append(Job(name, (settings, name, inputs, codes, portfolio)))
             else:
-                print(f"{mask}: has no reference in {path(DATA_DIR, REFERENCE_DIR)}, left out")
+                print(f"{mask}: has no reference in {under(DATA_DIR, REFERENCE_DIR)}, left out")
     if not jobs:
         raise UserError(
-            f"{path(DATA_DIR, REFERENCE_DIR)}: has no reference for any mask in {MASK_DIR}; run step 6, or name the "
+            f"{under(DATA_DIR, REFERENCE_DIR)}: has no reference for any mask in {MASK_DIR}; run step 6, or name the "
             "reference folders as the products"
         )
     if not portfolio.finished(["colored_cloudmasks_legend"]):

@@ -27,10 +27,8 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
 
-from cloudsom import model, stores
 from cloudsom.bands import CLASSES, CLOUD, MASK_NODATA
-from cloudsom.errors import UserError
-from cloudsom.figures import (
+from cloudsom.drawing.figures import (
     PAGE,
     SOM1,
     SOM2,
@@ -50,10 +48,14 @@ from cloudsom.figures import (
     true_colour,
     unscale,
 )
-from cloudsom.jobs import choose_products
-from cloudsom.labels import CLASS_CODES
-from cloudsom.rasters import read_mask
-from cloudsom.settings import existing, path, run, snapshot
+from cloudsom.errors import UserError
+from cloudsom.files import stores
+from cloudsom.files.places import existing, under
+from cloudsom.images.rasters import read_mask
+from cloudsom.running.pool import choose_products
+from cloudsom.running.settings import run, snapshot
+from cloudsom.som import model
+from cloudsom.som.labels import CLASS_CODES
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
@@ -120,7 +122,7 @@ def main() -> None:
         raise UserError("BRIGHTEST and GAMMA are above 0; correct the settings")
     name, inputs = find_inputs()
     portfolio = Portfolio(
-        path(DATA_DIR, FIGURES_DIR), stores.recipe(snapshot(globals()), inputs), FORMATS, OVERWRITE, SHOW
+        under(DATA_DIR, FIGURES_DIR), stores.recipe(snapshot(globals()), inputs), FORMATS, OVERWRITE, SHOW
     )
     if portfolio.finished(["methodology"]):
         return
@@ -138,7 +140,7 @@ def find_inputs() -> tuple[str, dict[str, Path]]:
         "HIT_MAPS_CSV": existing(DATA_DIR, HIT_MAPS_CSV, "run step 5 (labeling.py)"),
         "NEURON_LABELS_CSV": existing(DATA_DIR, NEURON_LABELS_CSV, "run step 5 (labeling.py)"),
     }
-    mask_dir = path(DATA_DIR, MASK_DIR)
+    mask_dir = under(DATA_DIR, MASK_DIR)
     masks = choose_products(masks_in(mask_dir), [SCENE] if SCENE else [], mask_dir, "run step 9 (create_cloudmasks.py)")
     name = most_data(masks)
     image = existing(DATA_DIR, f"{TIFF_DIR}/{name}.tif", "run step 7, or choose another SCENE")
@@ -148,7 +150,7 @@ def find_inputs() -> tuple[str, dict[str, Path]]:
     if labels and final:
         inputs |= {"NEURON_LABELS_FINETUNED_CSV": labels, f"{SOM2} {name}": final}
     else:
-        print(f"no {path(DATA_DIR, NEURON_LABELS_FINETUNED_CSV)}, or no final mask of {name}: stage 3 is left out")
+        print(f"no {under(DATA_DIR, NEURON_LABELS_FINETUNED_CSV)}, or no final mask of {name}: stage 3 is left out")
     return name, inputs
 
 

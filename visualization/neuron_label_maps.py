@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
 
-from cloudsom import model, stores
 from cloudsom.bands import CLASSES, CLOUD
-from cloudsom.figures import (
+from cloudsom.drawing.figures import (
     Corrections,
     Portfolio,
     class_legend,
@@ -33,7 +32,10 @@ from cloudsom.figures import (
     read_corrections,
     styled,
 )
-from cloudsom.settings import existing, path, run, snapshot
+from cloudsom.files import stores
+from cloudsom.files.places import existing, under
+from cloudsom.running.settings import run, snapshot
+from cloudsom.som import model
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
@@ -59,9 +61,9 @@ def main() -> None:
     if finetuned_csv:
         inputs["NEURON_LABELS_FINETUNED_CSV"] = finetuned_csv
     else:
-        print(f"no {path(DATA_DIR, NEURON_LABELS_FINETUNED_CSV)}: the panel of fine-tuned labels is left out")
+        print(f"no {under(DATA_DIR, NEURON_LABELS_FINETUNED_CSV)}: the panel of fine-tuned labels is left out")
     made_by = stores.recipe(snapshot(globals()), inputs)
-    portfolio = Portfolio(path(DATA_DIR, FIGURES_DIR), made_by, FORMATS, OVERWRITE, SHOW)
+    portfolio = Portfolio(under(DATA_DIR, FIGURES_DIR), made_by, FORMATS, OVERWRITE, SHOW)
     if portfolio.finished(["neuron_label_maps"]):
         return
     labels = model.read_neuron_labels(inputs["NEURON_LABELS_CSV"])

@@ -23,13 +23,16 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
 
-from cloudsom import model, stores, tables
 from cloudsom.bands import BANDS, CLASSES, N_BANDS, NO_CLASS, WAVELENGTHS_NM
+from cloudsom.drawing.figures import BRIGHT_COLOUR, Portfolio, inches, optional_input, read_corrections, styled, unscale
 from cloudsom.errors import UserError
-from cloudsom.figures import BRIGHT_COLOUR, Portfolio, inches, optional_input, read_corrections, styled, unscale
-from cloudsom.labels import CLASS_CODES
+from cloudsom.files import stores
+from cloudsom.files.places import existing, under
 from cloudsom.progress import progress
-from cloudsom.settings import existing, path, run, snapshot
+from cloudsom.running.settings import run, snapshot
+from cloudsom.som import model
+from cloudsom.som.labels import CLASS_CODES
+from cloudsom.tables import csv_tables
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
@@ -97,9 +100,9 @@ def main() -> None:
     if finetuned_csv:
         inputs["NEURON_LABELS_FINETUNED_CSV"] = finetuned_csv
     else:
-        print(f"no {path(DATA_DIR, NEURON_LABELS_FINETUNED_CSV)}: no bright neurons are drawn")
+        print(f"no {under(DATA_DIR, NEURON_LABELS_FINETUNED_CSV)}: no bright neurons are drawn")
     made_by = stores.recipe(snapshot(globals()), inputs)
-    portfolio = Portfolio(path(DATA_DIR, FIGURES_DIR), made_by, FORMATS, OVERWRITE, SHOW)
+    portfolio = Portfolio(under(DATA_DIR, FIGURES_DIR), made_by, FORMATS, OVERWRITE, SHOW)
     if portfolio.finished(["neuron_spectra"]):
         return
     weights = unscale(model.load_som(inputs["SOM_FILE"]).get_weights(), model.load_scaler(inputs["SCALER_FILE"]))
@@ -112,7 +115,7 @@ def main() -> None:
     classes = labels.classes.reshape(rows, columns)
     neurons = [Neuron(r + 1, c + 1, int(classes[r, c]), weights[r, c]) for r, c in places]
     bright = weights[read_corrections(labels, finetuned_csv).bright] if finetuned_csv else np.empty((0, N_BANDS))
-    spectra = class_spectra(tables.read_spectra(inputs["TRAINING_CSV"]))
+    spectra = class_spectra(csv_tables.read_spectra(inputs["TRAINING_CSV"]))
     figure, alt = neuron_spectra(spectra, neurons, bright, PRINT_WIDTH), describe(spectra, neurons, bright)
     portfolio.write("neuron_spectra", figure, "Spectra of the classes and of neurons", alt)
     portfolio.show_windows()

@@ -20,13 +20,16 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
 
-from cloudsom import stores
 from cloudsom.bands import CLOUD, MASK_NODATA
+from cloudsom.drawing.figures import Portfolio, find_masks, read_true_colour, styled
 from cloudsom.errors import UserError
-from cloudsom.figures import Portfolio, find_masks, read_true_colour, styled
-from cloudsom.jobs import Engine, Job, raise_if_any_failed, results_or_errors, run_jobs
-from cloudsom.rasters import read_mask
-from cloudsom.settings import Snapshot, path, run, snapshot
+from cloudsom.files import stores
+from cloudsom.files.places import under
+from cloudsom.files.stores import Snapshot
+from cloudsom.images.rasters import read_mask
+from cloudsom.running.job import Job
+from cloudsom.running.pool import Engine, raise_if_any_failed, results_or_errors, run_jobs
+from cloudsom.running.settings import run, snapshot
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
@@ -62,13 +65,13 @@ def main() -> None:
     if not is_color_like(OUTLINE):
         raise UserError(f"OUTLINE: {OUTLINE!r} is not a colour; give one such as #FF00C8")
     picture = (WIDTH, BRIGHTEST, GAMMA, OUTLINE)
-    folder, settings = path(DATA_DIR, FIGURES_DIR) / "quicklooks", snapshot(globals())
+    folder, settings = under(DATA_DIR, FIGURES_DIR) / "quicklooks", snapshot(globals())
     portfolio = Portfolio(folder, stores.recipe(settings, {}), FORMATS, OVERWRITE, SHOW, PIXELS_PER_INCH)
-    masks = find_masks(path(DATA_DIR, MASK_DIR), path(DATA_DIR, MASK_FINETUNED_DIR), PRODUCTS)
+    masks = find_masks(under(DATA_DIR, MASK_DIR), under(DATA_DIR, MASK_FINETUNED_DIR), PRODUCTS)
     jobs = []
     for kind, files in masks.items():
         for name, mask in files.items():
-            inputs = {f"image {name}": path(DATA_DIR, TIFF_DIR) / f"{name}.tif", f"{kind} {name}": mask}
+            inputs = {f"image {name}": under(DATA_DIR, TIFF_DIR) / f"{name}.tif", f"{kind} {name}": mask}
             jobs.append(Job(name, (settings, name, inputs, portfolio, picture)))
     outcomes = run_jobs(write_quicklook, jobs, Engine(WORKERS, here=SHOW), "drawing")
     for lines in results_or_errors(outcomes):

@@ -29,15 +29,17 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
 
-from cloudsom import model, stores, submaps
 from cloudsom.bands import CLASSES, CLOUD, MASK_NODATA
+from cloudsom.drawing.figures import SOM1, SOM2, Corrections, masks_in, optional_input, read_corrections
 from cloudsom.errors import UserError
-from cloudsom.figures import SOM1, SOM2, Corrections, masks_in, optional_input, read_corrections
-from cloudsom.jobs import Engine, Job, Outcome, raise_if_any_failed, results_or_errors, run_jobs
-from cloudsom.places import local
-from cloudsom.rasters import read_mask
-from cloudsom.scores import MEASURES
-from cloudsom.settings import path, run, snapshot
+from cloudsom.files import stores
+from cloudsom.files.places import local, under
+from cloudsom.images.rasters import read_mask
+from cloudsom.running.job import Job, Outcome
+from cloudsom.running.pool import Engine, raise_if_any_failed, results_or_errors, run_jobs
+from cloudsom.running.settings import run, snapshot
+from cloudsom.scoring.scores import MEASURES
+from cloudsom.som import model, submaps
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
@@ -166,9 +168,9 @@ def main() -> None:
     sets, tables = find_masks(), find_tables()
     missing += missing_parts(sets, tables)
     if not run_files and not sets[0].masks:
-        raise UserError(f"{path(DATA_DIR, '.')}: holds nothing of a run; give its DATA_DIR, or run step 1 and on")
+        raise UserError(f"{under(DATA_DIR, '.')}: holds nothing of a run; give its DATA_DIR, or run step 1 and on")
     made_by = recipe_of(run_files, figures, sets, tables)
-    report_file = path(DATA_DIR, REPORT_FILE)
+    report_file = under(DATA_DIR, REPORT_FILE)
     for line in missing:
         print(f"left out: {line}")
     outcomes = []
@@ -245,7 +247,7 @@ def has_sub_maps(run_files: dict[str, Path]) -> bool:
 
 def find_figures(with_sub_maps: bool) -> tuple[dict[str, Path], list[str]]:
     """The figures drawn so far by name, in the report's order, and a line for each one that is not."""
-    folder = path(DATA_DIR, FIGURES_DIR)
+    folder = under(DATA_DIR, FIGURES_DIR)
     wanted = {pattern: script for pattern, script in FIGURES.items() if with_sub_maps or pattern != "sub_maps"}
     found = {pattern: sorted(folder.glob(f"{pattern}.png")) for pattern in wanted}
     missing = [
@@ -258,9 +260,9 @@ def find_figures(with_sub_maps: bool) -> tuple[dict[str, Path], list[str]]:
 
 def find_masks() -> list[Masks]:
     """The masks before fine-tuning and after it, with the pictures made of them; a set may be empty."""
-    figures_dir, sets = path(DATA_DIR, FIGURES_DIR), []
+    figures_dir, sets = under(DATA_DIR, FIGURES_DIR), []
     for kind, name in ((SOM1, MASK_DIR), (SOM2, MASK_FINETUNED_DIR)):
-        mask_dir = path(DATA_DIR, name)
+        mask_dir = under(DATA_DIR, name)
         masks = masks_in(mask_dir)
         quicklooks = {name: figures_dir / "quicklooks" / f"{name}_{mask_dir.name}.png" for name in masks}
         coloured = {name: figures_dir / f"colored_{mask_dir.name}" / f"{name}_colored.png" for name in masks}
@@ -271,7 +273,7 @@ def find_masks() -> list[Masks]:
 def find_tables() -> dict[str, Path]:
     """The tables of step 10 that are there, by name."""
     names = ("metrics", "confusion_matrix", "surfaces", "comparison")
-    return only_existing({name: path(DATA_DIR, RESULTS_DIR) / f"{name}.csv" for name in names})
+    return only_existing({name: under(DATA_DIR, RESULTS_DIR) / f"{name}.csv" for name in names})
 
 
 def only_existing(files: dict[str, Path]) -> dict[str, Path]:

@@ -20,12 +20,14 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
 
-from cloudsom import stores, submaps
 from cloudsom.bands import CLOUD
+from cloudsom.drawing.figures import CLEAR_COLOUR, CLOUD_COLOUR, Portfolio, cloud_legend, draw_cloud, inches, styled
 from cloudsom.errors import UserError
-from cloudsom.figures import CLEAR_COLOUR, CLOUD_COLOUR, Portfolio, cloud_legend, draw_cloud, inches, styled
-from cloudsom.model import read_table
-from cloudsom.settings import existing, path, run, snapshot
+from cloudsom.files import stores
+from cloudsom.files.places import existing, under
+from cloudsom.running.settings import run, snapshot
+from cloudsom.som import submaps
+from cloudsom.som.model import read_table
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
@@ -57,7 +59,7 @@ def main() -> None:
         "FLIP_TABLE_CSV": existing(DATA_DIR, FLIP_TABLE_CSV, advice),
     }
     made_by = stores.recipe(snapshot(globals()), inputs)
-    portfolio = Portfolio(path(DATA_DIR, FIGURES_DIR), made_by, FORMATS, OVERWRITE, SHOW)
+    portfolio = Portfolio(under(DATA_DIR, FIGURES_DIR), made_by, FORMATS, OVERWRITE, SHOW)
     if portfolio.finished(["sub_maps"]):
         return
     tuned = submaps.load(inputs["FINETUNED_MAP_NPZ"])

@@ -19,7 +19,7 @@ from typing import IO
 from cloudsom.bands import SAFE_BANDS
 from cloudsom.downloads.client import DownloadError
 from cloudsom.downloads.transfer import Corrupt, Unusable, publish
-from cloudsom.zips import DAMAGED, is_damage
+from cloudsom.files.zips import DAMAGED, is_damage
 
 MAX_MEMBERS = 200_000  # the reference set has some thousand, a product some hundred
 MAX_PRODUCT_BYTES = 30_000_000_000  # unpacked; an old product of many tiles comes to some 8 GB

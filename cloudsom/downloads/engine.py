@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, TypeVar
 
-from cloudsom import stores
 from cloudsom.downloads import records
 from cloudsom.downloads.archives import check_product_zip, safe_path
 from cloudsom.downloads.client import Auth, Client, DownloadError, Stopped
@@ -19,6 +18,7 @@ from cloudsom.downloads.display import Display, human
 from cloudsom.downloads.names import Product
 from cloudsom.downloads.transfer import Corrupt, DiskFull, Remote, Unusable, bytes_there, fetch, publish
 from cloudsom.errors import UserError
+from cloudsom.files import stores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

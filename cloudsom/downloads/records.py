@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cloudsom import stores
 from cloudsom.downloads.archives import check_product_zip, lacking, sizes
 from cloudsom.downloads.client import DownloadError
 from cloudsom.downloads.transfer import Corrupt, digest
 from cloudsom.errors import one_line
+from cloudsom.files import stores
 
 BY_HAND = "by hand"  # the source of a product this pipeline did not fetch
 

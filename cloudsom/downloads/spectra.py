@@ -7,11 +7,11 @@ later under that name must have the same.
 import json
 from pathlib import Path
 
-from cloudsom import stores
 from cloudsom.downloads.client import Client, DownloadError, Limits
 from cloudsom.downloads.display import Display
 from cloudsom.downloads.transfer import Corrupt, Remote, fetch
 from cloudsom.errors import UserError
+from cloudsom.files import stores
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 

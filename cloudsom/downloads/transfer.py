@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 
 import requests
 
-from cloudsom import stores
 from cloudsom.downloads.client import Auth, Client, DownloadError, Transient
 from cloudsom.errors import UserError
+from cloudsom.files import stores
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MAX_BYTES = 50_000_000_000  # no file here is larger; where a server names no length, it may not send more

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from cloudsom import stores
 from cloudsom.downloads.archives import MASK, sizes, unpack_reference
 from cloudsom.downloads.client import Client, DownloadError
 from cloudsom.downloads.display import Display
 from cloudsom.downloads.engine import Outcome, check_room
 from cloudsom.downloads.records import BY_HAND
 from cloudsom.downloads.transfer import Remote, bytes_there, digest, discard_partial, fetch
+from cloudsom.files import stores
 
 
 @dataclass

@@ -11,7 +11,7 @@ import numpy as np
 from campaigns.fuzz import kit
 from campaigns.fuzz.engine import Case, Seeds, Target
 from cloudsom.bands import BANDS, DATABASE_CLASSES
-from cloudsom.spectra_database import NEEDED, open_spectra
+from cloudsom.tables.spectra_database import NEEDED, open_spectra
 
 #: (low, high) as in read_h5file.py, and whether rows that are not finite are left out.
 RULES = {"refuse": (-0.2, 2.0, False), "drop": (-0.2, 2.0, True)}

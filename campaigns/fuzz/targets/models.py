@@ -13,10 +13,10 @@ from minisom import MiniSom
 
 from campaigns.fuzz import kit
 from campaigns.fuzz.engine import Case, Seeds, Target
-from cloudsom import model, submaps
 from cloudsom.bands import N_BANDS
-from cloudsom.bmu import BMUSearch
-from cloudsom.model import LabelledMap
+from cloudsom.som import model, submaps
+from cloudsom.som.bmu import BMUSearch
+from cloudsom.som.model import LabelledMap
 
 ROWS, COLS = 4, 3
 

@@ -13,7 +13,7 @@ from campaigns.fuzz.engine import Case, Seeds, Target
 from cloudsom.downloads.archives import check_product_zip, unpack_reference
 from cloudsom.downloads.transfer import Corrupt
 from cloudsom.errors import UserError
-from cloudsom.products import find_products, parse_xml, read_metadata, tags_of
+from cloudsom.images.products import find_products, parse_xml, read_metadata, tags_of
 
 # --- metadata ---------------------------------------------------------------------------------------------------------
 

@@ -14,10 +14,10 @@ from osgeo import gdal
 from campaigns.fuzz import kit
 from campaigns.fuzz.engine import Case, Seeds, Target
 from campaigns.fuzz.mutations import NUMBERS
-from cloudsom import rasters, safe_to_tiff
 from cloudsom.bands import CLEAR, CLOUD, MASK_NODATA, SAFE_BANDS
-from cloudsom.products import Files, Granule, Metadata
-from cloudsom.references import read_reference
+from cloudsom.images import rasters, safe_to_tiff
+from cloudsom.images.products import Files, Granule, Metadata
+from cloudsom.images.references import read_reference
 
 TRANSFORM = (600000.0, 60.0, 0.0, 4900020.0, 0.0, -60.0)
 TAGS = {"QUANTIFICATION_VALUE": "10000", "RADIO_ADD_OFFSET": "-1000", "NODATA": "0", "SATURATED": "65535"}

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from campaigns.fuzz.engine import Case, Seeds, Target
-from cloudsom import stores
 from cloudsom.downloads import names, records
 from cloudsom.errors import UserError
-from cloudsom.settings import Snapshot
+from cloudsom.files import stores
+from cloudsom.files.stores import Snapshot
 
 SETTINGS = Snapshot("script.py", {"SIZE": 3, "NAMES": ["a"], "SHARE": 0.5})
 

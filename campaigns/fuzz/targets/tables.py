@@ -10,9 +10,10 @@ import pandas as pd
 from campaigns.fuzz import kit
 from campaigns.fuzz.engine import Case, Seeds, Target
 from campaigns.fuzz.mutations import NUMBERS
-from cloudsom import model, tables
 from cloudsom.bands import BANDS, CLEAR
-from cloudsom.bright_samples import COLUMNS, check_positions, read_positions, read_samples
+from cloudsom.som import model
+from cloudsom.tables import csv_tables
+from cloudsom.tuning.bright_samples import COLUMNS, check_positions, read_positions, read_samples
 
 ROWS, COLS = 4, 3  # neurons
 
@@ -22,19 +23,19 @@ def read(kind: str, path: Path) -> None:
 
 
 def _spectra(path: Path) -> None:
-    spectra, labels = tables.read_all_spectra(path, threads=1)
+    spectra, labels = csv_tables.read_all_spectra(path, threads=1)
     assert spectra.shape == (len(labels), 13) and np.isfinite(spectra).all()
 
 
 def _unlabelled(path: Path) -> None:
-    for spectra, labels in tables.read_spectra(
+    for spectra, labels in csv_tables.read_spectra(
         path, chunk_rows=7, dtype=np.float64, label_required=False, non_finite="keep", threads=1
     ):
         assert spectra.shape == (len(labels), 13)
 
 
 def _pixels(path: Path) -> None:
-    assert tables.read_all_pixels(path, threads=1).shape[1] == 13
+    assert csv_tables.read_all_pixels(path, threads=1).shape[1] == 13
 
 
 def _bmus(path: Path) -> None:
@@ -74,9 +75,9 @@ def seeds(folder: Path) -> Seeds:
     spectra, labels = kit.spectra()
     pixels = kit.digital_numbers()[:3].reshape(-1, 13) / 10_000
     pixels[5] = np.nan
-    tables.write_spectra(folder / "spectra", [(spectra, labels)])
-    tables.write_pixels(folder / "pixels", [pixels])
-    tables.write_bmus(folder / "bmus", [np.argwhere(np.ones((ROWS, COLS)))])
+    csv_tables.write_spectra(folder / "spectra", [(spectra, labels)])
+    csv_tables.write_pixels(folder / "pixels", [pixels])
+    csv_tables.write_bmus(folder / "bmus", [np.argwhere(np.ones((ROWS, COLS)))])
     row, column = np.divmod(np.arange(ROWS * COLS), COLS)
     neurons = pd.DataFrame({"row": row, "column": column})
     classes = neurons.assign(**{"class": 10, "cloud": 0, "share": 0.75})

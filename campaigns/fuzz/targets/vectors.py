@@ -10,7 +10,7 @@ from osgeo import gdal, ogr, osr
 from campaigns.fuzz.engine import Case, Seeds, Target
 from campaigns.fuzz.mutations import NUMBERS
 from campaigns.fuzz.targets.rasters import grid
-from cloudsom.vectors import pixels_marked, read_features
+from cloudsom.images.vectors import pixels_marked, read_features
 
 DRIVERS = {"geojson": "GeoJSON", "gpkg": "GPKG", "fgb": "FlatGeobuf", "kml": "KML"}
 SHAPEFILE = ("shp", "shx", "dbf", "prj")

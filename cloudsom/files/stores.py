@@ -1,0 +1,379 @@
+"""Files on disk: whole or not there, with the settings that made them beside them, and pickles.
+
+A product `NAME` is written as `.NAME.ATTEMPT.partial` (behind a URL: on this machine, and uploaded under such a name),
+and its settings file `NAME.json` records what made it: the script, its constants, the checksums of its inputs and of
+the product itself. That file answers three questions later: is the product finished and made by these settings (then it
+is not made again); was it changed or put there by someone else (then it is not overwritten unasked); do two files come
+from the same run (scaler and map, map and labels).
+"""
+
+import functools
+import hashlib
+import json
+import os
+import pickle
+import platform
+import re
+import uuid
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from cloudsom import __version__
+from cloudsom.errors import UserError
+from cloudsom.files import pickles, places
+
+#: Packages whose version a settings file records: those that touch the numbers.
+RECORDED_PACKAGES = ("numpy", "pandas", "h5py", "MiniSom", "numba", "scikit-learn", "scipy", "GDAL")
+
+#: This process among all that may ever write to a folder.
+_ATTEMPT = uuid.uuid4().hex[:12]
+
+#: A model or scaler is some 40 kB; a pickle larger than this is not one. Bytes.
+MAX_PICKLE_BYTES = 64 * 1024 * 1024
+
+
+# --- whole files ------------------------------------------------------------------------------------------------------
+
+
+def partial_path(path: Path) -> Path:
+    """Where a download is kept until it is whole, and found again to go on with it; hidden as `attempt_path`."""
+    return path.with_name(f".{path.name}.partial")
+
+
+def attempt_path(path: Path) -> Path:
+    """Where this process writes `path` until it is whole: beside it, hidden from the scripts' file patterns.
+
+    No two processes share it: a cluster that takes a worker for lost may give its product to another one while the
+    first still writes. For a place behind a URL the file is on this machine.
+    """
+    if places.is_remote(path):
+        return places.new_file(path)
+    return path.with_name(f".{path.name}.{_ATTEMPT}.partial")
+
+
+def _uploaded_path(path: Path, checksum: str) -> Path:
+    """What a product of this SHA-256 is called behind a URL until its settings file is there.
+
+    So it is found again without listing a folder of a million files. What is never found again is hidden, and stays.
+    """
+    return path.with_name(f".{path.name}.{checksum[:12]}.partial")
+
+
+def attempts(path: Path) -> list[Path]:
+    """What attempts at `path` have left behind on this machine, or are writing."""
+    if places.is_remote(path) or not path.parent.is_dir():
+        return []
+    name = re.compile(rf"\.{re.escape(path.name)}(\.[0-9a-f]{{12}})?\.partial")
+    with os.scandir(path.parent) as entries:
+        return [path.with_name(entry.name) for entry in entries if name.fullmatch(entry.name)]
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Write a file beside `path` and rename it into place when it is whole.
+
+    Yields the path to write to. On any exception that file is removed and `path` stays as it was.
+    """
+    for left in attempts(path):
+        left.unlink(missing_ok=True)
+    places.make_folder(path.parent)
+    partial = attempt_path(path)
+    try:
+        yield partial
+        _to_disk(partial)
+        places.rename(_beside(partial, path, _ATTEMPT), path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _beside(partial: Path, path: Path, tag: str) -> Path:
+    """A whole file in the folder of `path`, to be renamed: `partial` itself, behind a URL what it is uploaded to."""
+    if not places.is_remote(path):
+        return partial
+    uploaded = _uploaded_path(path, tag)
+    places.upload(partial, uploaded)
+    return uploaded
+
+
+def _to_disk(path: Path) -> None:
+    """Have the operating system write the file's bytes out; after a power cut a renamed file is whole too."""
+    with open(path, "rb") as handle:
+        os.fsync(handle.fileno())
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    with places.to_hash(path).open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+# --- settings files ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A script's name and the values of its constants that change what it writes; fit to send to a worker."""
+
+    script: str
+    constants: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """An input file and its checksum; `stamp` is what shows, without reading it again, that it is still the same."""
+
+    path: Path
+    sha256: str
+    stamp: tuple[int | str, ...]
+
+    @classmethod
+    def of(cls, path: Path) -> "InputFile":
+        """The file as it is now. The stamp is taken first, so that no later change escapes it."""
+        stamp = places.stamp(path)
+        return cls(path, sha256(path), stamp)
+
+    def changed(self) -> bool:
+        """Whether the file holds other bytes now; only where the stamp differs is it read again."""
+        try:
+            if places.stamp(self.path) == self.stamp:
+                return False
+            places.forget(self.path)
+            return sha256(self.path) != self.sha256
+        except FileNotFoundError:
+            return True
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What makes a product: script, constants with an effect, input files by role (name, checksum), their lineage.
+
+    A role in capitals (TRAINING_CSV, SCALER_FILE, SOM_FILE...) stands for one file in a whole run. `lineage` carries
+    the checksums of those roles on from input to product, so that masks still know the scaler of the map behind their
+    labels. Other roles, a product's own files by name, end with the product.
+    """
+
+    script: str
+    constants: dict[str, Any]
+    inputs: dict[str, dict[str, str]]
+    lineage: dict[str, str] = field(default_factory=dict)
+    files: tuple["InputFile", ...] = field(default=(), compare=False)  # the inputs as they were when they were hashed
+
+    def check_inputs(self) -> None:
+        """UserError if an input is no longer the file that was hashed: what was read then may be half old, half new."""
+        for file in self.files:
+            if file.changed():
+                raise UserError(f"{file.path}: was changed while it was read; nothing was made of it: run again")
+
+    def as_json(self) -> dict[str, Any]:
+        """The part of a settings file that must be equal for a product to be up to date."""
+        plain = {
+            "script": self.script,
+            "cloudsom": __version__,
+            "constants": self.constants,
+            "inputs": self.inputs,
+            "lineage": self.lineage,
+        }
+        as_read: dict[str, Any] = json.loads(json.dumps(plain, sort_keys=True, default=str))
+        return as_read
+
+
+def recipe(settings: Snapshot, inputs: Mapping[str, Path]) -> Recipe:
+    """The recipe of what a script is about to write, from its settings and its input files by role.
+
+    Raises UserError when two inputs descend from different files of the same role: a map trained with another scaler
+    than the one given, labels of another map.
+    """
+    files = {role: InputFile.of(place) for role, place in inputs.items()}
+    found = {role: {"name": file.path.name, "sha256": file.sha256} for role, file in files.items()}
+    lineage: dict[str, str] = {}
+    seen_in: dict[str, Path] = {}
+    own = {role: entry["sha256"] for role, entry in found.items()}
+    for role, place in inputs.items():
+        for ancestor, checksum in _lineage_of(place, own[role]).items():
+            known = own.get(ancestor) or lineage.get(ancestor)
+            if known and known != checksum:
+                other = inputs.get(ancestor) or seen_in[ancestor]
+                raise UserError(
+                    f"{place}: was made with another {ancestor} than {other}; "
+                    "the files are from different runs: give those of one run, or run the steps between them again"
+                )
+            lineage[ancestor] = checksum
+            seen_in[ancestor] = place
+    own = {role: checksum for role, checksum in own.items() if role.isupper()}
+    return Recipe(settings.script, settings.constants, found, lineage | own, tuple(files.values()))
+
+
+def _lineage_of(path: Path, checksum: str) -> dict[str, str]:
+    """The lineage a file's settings file records; empty for a file of unknown origin or changed since."""
+    record = _settings_file(path)
+    return dict(record["lineage"]) if record and record["product"]["sha256"] == checksum else {}
+
+
+def record_path(path: Path) -> Path:
+    """The settings file of a product."""
+    return path.with_name(path.name + ".json")
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """The JSON object beside a file: a product's settings file, or a download's record; None where there is none."""
+    try:
+        record = json.loads(record_path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _settings_file(path: Path) -> dict[str, Any] | None:
+    """A product's settings file; None where there is none, or something else has its name."""
+    record = read_record(path) or {}
+    product, lineage = record.get("product"), record.get("lineage")
+    whole = isinstance(product, dict) and isinstance(product.get("sha256"), str) and isinstance(lineage, dict)
+    if not whole or not isinstance(results := record.get("results", {}), dict):
+        return None
+    return record | {"results": {"summary": ""} | results}
+
+
+def finished(path: Path, made_by: Recipe, overwrite: bool = False) -> dict[str, Any] | None:
+    """The settings file of a product that is finished and made by exactly this recipe; None if it is to be made.
+
+    Raises UserError if `path` holds something this pipeline did not make, or that was changed since: it may be
+    somebody's work, and only OVERWRITE replaces it.
+    """
+    places.forget(path)
+    _finish_interrupted(path)
+    if overwrite or not path.exists():
+        return None
+    record = _settings_file(path)
+    if record is None:
+        raise UserError(f"{path}: is there already and was not made by this script; move it away, or use --OVERWRITE")
+    if record["product"]["sha256"] != sha256(path):
+        raise UserError(f"{path}: was changed after it was made; move it away, or use --OVERWRITE to make it again")
+    wanted = made_by.as_json()
+    return record if {key: record.get(key) for key in wanted} == wanted else None
+
+
+def _finish_interrupted(path: Path) -> None:
+    """Rename a product whose run ended after its settings file was in place, but before the product was.
+
+    What other attempts have left is removed. Should one still be at work, on a worker that was taken for lost, it fails
+    for want of its file, and nobody waits for it.
+    """
+    if places.is_remote(path):
+        record = _settings_file(path)
+        if record and (uploaded := _uploaded_path(path, record["product"]["sha256"])).exists():
+            _rename_if_recorded(uploaded, path)
+        return
+    for partial in attempts(path):
+        if not _rename_if_recorded(partial, path):
+            partial.unlink(missing_ok=True)
+    for left in attempts(record_path(path)):
+        left.unlink(missing_ok=True)
+
+
+def _rename_if_recorded(partial: Path, path: Path) -> bool:
+    """Rename a whole product whose settings file is in place already; whether it was one."""
+    record = _settings_file(path)
+    try:
+        if not record or record["product"]["sha256"] != sha256(partial):
+            return False
+        places.rename(partial, path)
+    except FileNotFoundError:  # not written yet, or that attempt has just ended
+        return False
+    return True
+
+
+@dataclass
+class Product:
+    """A product being written: the path to write to, and the figures to keep in its settings file."""
+
+    partial: Path
+    results: dict[str, Any] = field(default_factory=dict)
+
+
+@contextmanager
+def product(path: Path, made_by: Recipe) -> Iterator[Product]:
+    """Write a product and its settings file; both appear when the block ends without an exception.
+
+    The settings file goes first: a run that ends between the two leaves a whole partial file with its settings, which
+    is renamed on the way out, or by the next run (`finished`). Raises UserError if an input was changed meanwhile.
+    """
+    places.make_folder(path.parent)
+    partial = attempt_path(path)
+    item, whole = Product(partial), partial
+    try:
+        yield item
+        with ThreadPoolExecutor(1) as beside:  # the disk is written while the checksum is made
+            checksum = beside.submit(sha256, partial)
+            _to_disk(partial)
+        made_by.check_inputs()
+        whole = _beside(partial, path, checksum.result())
+        summary = {
+            "product": {"bytes": partial.stat().st_size, "sha256": checksum.result()},
+            "results": item.results,
+            "versions": versions(),
+        }
+        with atomic(record_path(path)) as record:
+            text = json.dumps(made_by.as_json() | summary, indent=1, default=_plain)
+            record.write_text(text + "\n", encoding="utf-8")
+        places.rename(whole, path)
+    except BaseException:
+        if places.is_remote(path) and whole is partial:  # not uploaded
+            raise
+        if not _rename_if_recorded(whole, path):
+            whole.unlink(missing_ok=True)
+        raise
+    finally:
+        if places.is_remote(path):
+            partial.unlink(missing_ok=True)
+
+
+def _plain(value: Any) -> Any:
+    """numpy scalars and arrays as JSON."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that touch the numbers."""
+    found = {"python": platform.python_version()}
+    for package in RECORDED_PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+# --- pickles ----------------------------------------------------------------------------------------------------------
+
+
+def load_pickle(path: Path, what: str, pending: str | None = None) -> Any:
+    """What a pickle holds, read as data by `cloudsom.files.pickles`: nothing in it is run, foreign names are refused.
+
+    what     the file's content for messages ("map", "scaler")
+    pending  for files of any size: the one attribute that is wanted of the object in them (see `pickles.read`)
+    Raises UserError.
+    """
+    size = path.stat().st_size
+    if pending is None and size > MAX_PICKLE_BYTES:
+        raise UserError(f"{path}: {size:,} bytes is too large for a {what}; give the right file")
+    try:
+        return pickles.read(path, pending)
+    except pickles.Refused as problem:
+        raise UserError(
+            f"{path}: not a {what} this pipeline reads, or not safe to load: {problem} is refused; "
+            "give the file that the pipeline's own step wrote"
+        ) from None
+    except pickles.Damaged as problem:
+        raise UserError(f"{path}: not a readable {what} ({problem}); it is damaged or of another kind") from None
+
+
+def dump_pickle(obj: Any, path: Path) -> None:
+    """Pickle `obj` to `path`, in a protocol every supported Python reads."""
+    with open(path, "wb") as handle:
+        pickle.dump(obj, handle, protocol=4)

@@ -1,0 +1,141 @@
+"""Points and polygons from vector files, as the pixels of a scene they mark.
+
+As with images, files may come from strangers: they are opened with a few known drivers only, and never over a network.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from osgeo import gdal, ogr, osr
+
+from cloudsom.errors import UserError
+from cloudsom.files.places import is_remote, local
+from cloudsom.images.rasters import Grid, as_text, gdal_errors
+
+ogr.UseExceptions()
+osr.UseExceptions()
+osr.SetPROJEnableNetwork(False)  # a transformation takes the grids that are installed
+
+#: OGR drivers that read a local file and nothing else (GML would fetch the schema a file names).
+DRIVERS = ("GeoJSON", "GPKG", "ESRI Shapefile", "FlatGeobuf", "KML")
+
+#: Attribute that ties a feature to one product; features without it hold for every product they lie in.
+PRODUCT_FIELD = "product"
+
+SHAPES = (ogr.wkbPoint, ogr.wkbMultiPoint, ogr.wkbPolygon, ogr.wkbMultiPolygon)
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One shape: its geometry and coordinate system as text (WKT), and the product it is tied to ("": any)."""
+
+    geometry: bytes
+    projection: str
+    product: str
+
+
+def sidecars(path: Path) -> list[Path]:
+    """The file, and those of a Shapefile that lie beside it."""
+    beside = [path.with_suffix(suffix) for suffix in (".shx", ".dbf", ".prj")] if path.suffix.lower() == ".shp" else []
+    return [path, *(place for place in beside if place.is_file())]
+
+
+def read_features(path: Path) -> list[Feature]:
+    """The points and polygons of all layers of a vector file.
+
+    Raises UserError if it is no such file, a layer has no coordinate system, or a feature is neither point nor polygon.
+    """
+    if is_remote(path) and path.suffix.lower() == ".shp":
+        raise UserError(f"{path}: a Shapefile is several files; behind a URL give a GeoPackage or GeoJSON")
+    place = os.path.abspath(local(path))
+    if place.startswith("/vsi"):
+        raise UserError(f"{path}: GDAL's virtual file systems are not read; give a file on disk")
+    if not os.path.isfile(place):
+        raise UserError(f"{path}: no such file")
+    with gdal_errors(path, f"a vector file is needed ({', '.join(DRIVERS)}): it is damaged or of another format"):
+        if gdal.IdentifyDriverEx(place, gdal.OF_VECTOR, allowed_drivers=["GeoJSON"]):
+            _refuse_linked_systems(path)
+        dataset = gdal.OpenEx(place, gdal.OF_VECTOR | gdal.OF_VERBOSE_ERROR, allowed_drivers=list(DRIVERS))
+        features = [feature for i in range(dataset.GetLayerCount()) for feature in _of_layer(path, dataset.GetLayer(i))]
+    if not features:
+        raise UserError(f"{path}: holds no points or polygons; draw some on bright cloud-free land")
+    return features
+
+
+def _refuse_linked_systems(path: Path) -> None:
+    """UserError for a GeoJSON file with a coordinate system that GDAL would fetch from the address it gives.
+
+    Names are compared as GDAL does, in any case, and every one of repeated members counts.
+    """
+
+    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        for key, value in pairs:
+            if key.lower() == "crs" and isinstance(value, dict) and value.keys() & {"link", "url"}:
+                raise UserError(f"{path}: its coordinate system is on a network, which is not asked; save it as EPSG")
+        kinds = {str(value).lower(): None for key, value in pairs if key.lower() == "type"}
+        return kinds
+
+    try:
+        json.loads(local(path).read_bytes(), object_pairs_hook=members)
+    except (ValueError, RecursionError) as problem:
+        raise UserError(f"{path}: is not whole GeoJSON ({problem}); save it again") from None
+
+
+def _of_layer(path: Path, layer: ogr.Layer) -> Iterator[Feature]:
+    reference = layer.GetSpatialRef()
+    has_product = layer.GetLayerDefn().GetFieldIndex(PRODUCT_FIELD) >= 0
+    for feature in layer:
+        geometry = feature.GetGeometryRef()
+        if geometry is None or geometry.IsEmpty():
+            continue
+        if reference is None:
+            raise UserError(f"{path}: layer {layer.GetName()} has no coordinate system; save it with one")
+        if ogr.GT_Flatten(geometry.GetGeometryType()) not in SHAPES:
+            kind = geometry.GetGeometryName().lower()
+            raise UserError(f"{path}: feature {feature.GetFID()} is a {kind}; points and polygons are needed")
+        product = as_text(feature.GetFieldAsString(PRODUCT_FIELD)) if has_product else ""
+        yield Feature(bytes(geometry.ExportToWkb()), as_text(reference.ExportToWkt()), product.removesuffix(".SAFE"))
+
+
+def pixels_marked(features: list[Feature], grid: Grid, shown: object) -> NDArray[np.int64]:
+    """Sorted flat positions of the pixels of `grid` that features mark: centres inside polygons, pixels points lie in.
+
+    Geometries are brought to the grid's coordinate system. `shown` stands for the scene in errors; a scene without a
+    coordinate system is one.
+    """
+    if not grid.projection:
+        raise UserError(f"{shown}: has no coordinate system, so polygons cannot be placed in it; run step 7 again")
+    with gdal_errors(shown, "the polygons cannot be brought to its coordinate system; check theirs"):
+        canvas = gdal.GetDriverByName("MEM").Create("", grid.width, grid.height, 1, gdal.GDT_Byte)
+        canvas.SetGeoTransform(grid.transform)
+        canvas.SetProjection(grid.projection)
+        target = _system(grid.projection)
+        shapes = ogr.GetDriverByName("Memory").CreateDataSource("")
+        layer = shapes.CreateLayer("", target)
+        for feature in features:
+            shape = ogr.Feature(layer.GetLayerDefn())
+            shape.SetGeometryDirectly(_moved(feature, target))
+            layer.CreateFeature(shape)
+        gdal.RasterizeLayer(canvas, [1], layer, burn_values=[1])
+        return np.flatnonzero(canvas.ReadAsArray())
+
+
+def _moved(feature: Feature, target: osr.SpatialReference) -> ogr.Geometry:
+    geometry = ogr.CreateGeometryFromWkb(feature.geometry)
+    source = _system(feature.projection)
+    if not source.IsSame(target):
+        geometry.Transform(osr.CoordinateTransformation(source, target))
+    return geometry
+
+
+def _system(projection: str) -> osr.SpatialReference:
+    system = osr.SpatialReference()
+    system.ImportFromWkt(projection)
+    system.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)  # x before y, as geometries store them
+    return system

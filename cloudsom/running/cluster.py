@@ -1,0 +1,337 @@
+"""Independent jobs on a Dask cluster that is running already.
+
+Workers need the packages of requirements.txt and requirements-cluster.txt, nothing of this project: with each job goes
+the package's own code (some 100 kB), which a worker unpacks once a version beside its scratch folder. So every worker,
+also one that joins late or replaces one that was lost, runs the code of whoever gave the address.
+"""
+
+import functools
+import hashlib
+import io
+import logging
+import pickle
+import sys
+import threading
+import uuid
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+from distributed import Client, Future, KilledWorker, get_worker, wait
+
+import cloudsom
+from cloudsom.errors import UserError
+from cloudsom.files import places, stores
+from cloudsom.processors import share
+from cloudsom.progress import progress
+from cloudsom.running.job import Job, Outcome, attempt
+
+#: Seconds a scheduler has to answer, and to have a worker.
+ANSWER_SECONDS = 10
+
+#: Seconds without any worker after which a run gives up; lost workers that someone starts again are back before.
+NO_WORKERS_SECONDS = 60
+
+#: Jobs given to the scheduler at a time, for each of its workers: one at work, and the next.
+JOBS_A_WORKER = 2
+
+#: How often a job that could not even be begun (a worker without the packages has joined) is tried elsewhere.
+RETRIES = 3
+
+_ONE_AT_A_TIME = threading.Lock()  # a worker with several threads: a job has all of them, and the process to itself
+
+
+def run_jobs(
+    function: Callable[..., Any], jobs: Sequence[Job], address: str, data_dir: str, what: str
+) -> list[Outcome]:
+    """Run `function(*job.arguments)` for every job on the workers of the scheduler at `address`, outcomes in job order.
+
+    A job whose worker is lost runs again on another one; one that loses several workers becomes a failed outcome.
+    Raises UserError where there is no such scheduler or it has no workers, where a worker is not fit for the work
+    (other versions, no view of `data_dir`), and when the scheduler or all workers are lost under way.
+    """
+    with _client(address) as client, progress(len(jobs), what, "products") as bar:
+        _check_workers(client, address, data_dir)
+        run = _Running(client, address, function)
+        outcomes: dict[int, Outcome] = {}
+        try:
+            for i, outcome in run.through(jobs):
+                outcomes[i] = outcome
+                bar.update(1)
+        except (OSError, CancelledError):  # what talking to a scheduler that is gone ends in
+            raise UserError(
+                f"DASK_SCHEDULER: {address} was lost; what is finished is kept, run the same command to go on"
+            ) from None
+        finally:
+            run.cancel()
+    return [outcomes[i] for i in range(len(jobs))]
+
+
+@contextmanager
+def _client(address: str) -> Iterator[Client]:
+    """A connection to a scheduler that has at least one worker."""
+    logging.disable(logging.ERROR)  # what matters comes out as an error of ours
+    warnings.filterwarnings("ignore", module="distributed")
+    try:
+        client = Client(address, timeout=ANSWER_SECONDS)
+    except (OSError, ValueError, TypeError, ImportError, RuntimeError) as problem:  # TimeoutError is an OSError
+        reason = str(problem.__cause__ or problem) or type(problem).__name__
+        raise UserError(
+            f"DASK_SCHEDULER: {address} does not answer ({reason}); start one (dask scheduler), or correct the address"
+        ) from None
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=ANSWER_SECONDS)
+        except TimeoutError:
+            raise UserError(
+                f"DASK_SCHEDULER: {address} has no workers; start some: dask worker {address} --nthreads 1"
+            ) from None
+        yield client
+
+
+# --- from here to the workers -----------------------------------------------------------------------------------------
+
+
+class _ByValue:
+    """A function that travels as its own code: neither scheduler nor worker need its module to receive it."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        return self._function(*arguments, **named)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        module = sys.modules[self._function.__module__]
+        cloudpickle.register_pickle_by_value(module)
+        try:
+            return cloudpickle.loads, (cloudpickle.dumps(self._function),)
+        finally:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+class _Pickler(cloudpickle.Pickler):
+    """Relative paths travel as absolute ones: a worker stands in another folder."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, Path) and not obj.is_absolute():
+            return type(obj), (str(obj.absolute()),)
+        return super().reducer_override(obj)
+
+
+def _packed(*objects: Any) -> bytes:
+    buffer = io.BytesIO()
+    _Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump(objects)
+    return buffer.getvalue()
+
+
+@functools.cache
+def _code() -> tuple[str, bytes]:
+    """The package as a zip, and a name for it that changes with its contents."""
+    package = Path(cloudsom.__file__).parent
+    buffer, digest = io.BytesIO(), hashlib.sha256()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(package.rglob("*.py")):
+            name, text = file.relative_to(package.parent).as_posix(), file.read_bytes()
+            archive.writestr(name, text)
+            digest.update(f"{name} {len(text)}\n".encode() + text)
+    return f"cloudsom-{digest.hexdigest()[:16]}", buffer.getvalue()
+
+
+def _on_worker(name: str, code: bytes, packed: bytes, dask_worker: Any = None) -> Any:
+    """On a worker: make `code` the package that is imported, unpack (function, arguments) with it, and call.
+
+    Travels by value, so it imports for itself.
+    """
+    import importlib
+    import io
+    import os
+    import pickle
+    import shutil
+    import sys
+    import tempfile
+    import zipfile
+
+    from distributed import get_worker
+
+    beside = os.path.dirname((dask_worker or get_worker()).local_directory)
+    folder = os.path.join(beside, name)
+    if not os.path.isdir(folder):
+        unpacked = tempfile.mkdtemp(prefix=name, dir=beside)
+        zipfile.ZipFile(io.BytesIO(code)).extractall(unpacked)
+        try:
+            os.rename(unpacked, folder)
+        except OSError:  # another worker of this machine was first
+            shutil.rmtree(unpacked)
+    if folder not in sys.path:
+        for module in [m for m in sys.modules if m.partition(".")[0] == "cloudsom"]:  # of another version
+            del sys.modules[module]
+        sys.path[:] = [folder] + [p for p in sys.path if not os.path.basename(p).startswith("cloudsom-")]
+        importlib.invalidate_caches()
+    function, *arguments = pickle.loads(packed)
+    return function(*arguments)
+
+
+# --- on the workers ---------------------------------------------------------------------------------------------------
+
+
+def worker_fault(versions: dict[str, str], seen: Path | None) -> str:
+    """On a worker: why it is not fit for the work; empty if it is.
+
+    versions  those of Python and packages that the worker must have too
+    seen      a file that the worker must see
+    """
+    import numba  # noqa: F401 - the packages that the work takes can be imported
+    import pandas  # noqa: F401
+    from osgeo import gdal_array  # noqa: F401
+
+    fault = _difference(versions, stores.versions())
+    return fault or (_blindness(seen) if seen else "")
+
+
+def _blindness(seen: Path) -> str:
+    """On a worker: why it does not see a file; empty if it does."""
+    try:
+        if seen.exists():
+            return ""
+    except Exception as problem:  # of the storage's own package
+        return f"cannot reach {seen.parent} ({places.refusal(problem) or problem}); see to its account and network"
+    advice = "" if places.is_remote(seen) else "; mount that folder there under the same path"
+    return f"does not see {seen.parent}{advice}"
+
+
+def _difference(here: dict[str, str], there: dict[str, str]) -> str:
+    """In words, which versions of a worker differ; of Python itself the third number may."""
+    differing = [
+        f"{name} {there.get(name, 'missing')} instead of {here.get(name, 'none')}"
+        for name in sorted(here.keys() | there.keys())
+        if here.get(name) != there.get(name) and not (name == "python" and _minor(here[name]) == _minor(there[name]))
+    ]
+    return f"has {', '.join(differing)}; install the same versions there" if differing else ""
+
+
+def _minor(version: str) -> list[str]:
+    return version.split(".")[:2]
+
+
+def run_one(function: Callable[..., Any], job: Job, versions: dict[str, str]) -> Outcome:
+    """On a worker: run one job; UserError if the worker, which may have joined since the check, is not fit."""
+    fault = worker_fault(versions, None)
+    if fault:
+        raise UserError(f"a worker {fault}")
+    with _ONE_AT_A_TIME, share(get_worker().state.nthreads):
+        return attempt(function, job)
+
+
+# --- in this process --------------------------------------------------------------------------------------------------
+
+
+def _check_workers(client: Client, address: str, data_dir: str) -> None:
+    """UserError that names a worker that is not fit for the work, and says why."""
+    found: Any = client.get_versions(check=False)
+    for worker, other in found["workers"].items():  # before any code of ours goes there: it is compiled for one Python
+        names = ("python", "distributed", "cloudpickle")
+        ours, theirs = ({name: str(side["packages"][name]) for name in names} for side in (found["client"], other))
+        _refuse(worker, _difference(ours, theirs))
+    with _visible_file(places.place(data_dir)) as seen:
+        packed = _packed(worker_fault, stores.versions(), seen)
+        faults = client.run(_ByValue(_on_worker), *_code(), packed, on_error="return")
+    for worker, fault in faults.items():
+        if isinstance(fault, OSError):  # lost since
+            continue
+        if isinstance(fault, ImportError):
+            fault = f"cannot import a package ({fault}); install requirements.txt and requirements-cluster.txt there"
+        _refuse(worker, str(fault))
+
+
+@contextmanager
+def _visible_file(folder: Path) -> Iterator[Path | None]:
+    """A file in a folder for workers to look for; None where the folder is not there, or nothing can be put there."""
+    seen = folder / f".seen-by-workers-{uuid.uuid4().hex}"
+    try:
+        if places.is_remote(folder) or folder.is_dir():
+            seen.write_bytes(b"seen")
+    except OSError:  # read-only: the jobs will tell
+        pass
+    try:
+        yield seen if seen.exists() else None
+    finally:
+        with suppress(OSError):
+            seen.unlink(missing_ok=True)
+
+
+def _refuse(worker: str, fault: str) -> None:
+    if fault:
+        raise UserError(f"DASK_SCHEDULER: the worker {worker} {fault}")
+
+
+class _Running:
+    """The jobs that are on the cluster."""
+
+    def __init__(self, client: Client, address: str, function: Callable[..., Any]) -> None:
+        self._client, self._address, self._function = client, address, function
+        self._futures: dict[Future, int] = {}
+        self._without_workers = 0.0
+
+    def through(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Outcome]]:
+        """Position and outcome of every job as it is done; only so many are on the cluster as keep it busy."""
+        waiting = iter(enumerate(jobs))
+        while True:
+            self._submit(waiting)
+            if not self._futures:
+                return
+            for future in self._done():
+                i = self._futures.pop(future)
+                yield i, _outcome(jobs[i], future)
+
+    def cancel(self) -> None:
+        """Take back what is not done; a job at work goes on to its end, its product whole."""
+        if self._futures and self._client.status == "running":
+            with suppress(OSError, CancelledError):  # the scheduler is gone
+                self._client.cancel(list(self._futures), force=True)
+        self._futures.clear()
+
+    def _submit(self, waiting: Iterator[tuple[int, Job]]) -> None:
+        threads = self._client.nthreads()
+        room = JOBS_A_WORKER * sum(threads.values()) - len(self._futures)
+        for i, job in islice(waiting, max(room, 0)):
+            packed = _packed(run_one, self._function, job, stores.versions())
+            arguments = (*_code(), packed)
+            key = f"{job.name}-{uuid.uuid4().hex}"  # shown on the cluster's pages
+            future = self._client.submit(_ByValue(_on_worker), *arguments, key=key, pure=False, retries=RETRIES)
+            self._futures[future] = i
+
+    def _done(self) -> list[Future]:
+        """The jobs that have ended by now, at least one."""
+        while True:
+            try:
+                return list(wait(list(self._futures), timeout=1, return_when="FIRST_COMPLETED").done)
+            except TimeoutError:
+                self._check_workers_are_left()
+
+    def _check_workers_are_left(self) -> None:
+        self._without_workers = 0.0 if self._client.nthreads() else self._without_workers + 1
+        if self._without_workers > NO_WORKERS_SECONDS:
+            raise UserError(
+                f"DASK_SCHEDULER: {self._address} has lost all its workers; what is finished is kept, start workers "
+                "and run the same command to go on"
+            )
+
+
+def _outcome(job: Job, future: Future) -> Outcome:
+    try:
+        outcome: Outcome = future.result()
+        return outcome
+    except KilledWorker:
+        reason = "lost several workers, one after the other: they were killed, or ran out of memory; see their logs"
+        return Outcome(job.name, error=f"{job.name}: {reason}")
+    except CancelledError:
+        raise
+    except Exception as problem:  # not the job's, which are outcomes: a worker that could not begin it
+        return Outcome(job.name, error=f"{job.name}: {problem}")

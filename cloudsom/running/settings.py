@@ -1,0 +1,275 @@
+"""A script's constants, set from the command line.
+
+Each script keeps its settings as UPPER_CASE constants between two comment lines that begin with `# --- constants` and
+`# --- end of constants`. This module reads that block as text, so that a constant's help is the comment beside it, and
+the block stays the only place a setting is written down:
+
+    # --- constants: edit here, or set on the command line (--NAME value) ---
+    # paths
+    DATA_DIR = "data"  # folder everything is read from and written to
+
+    # training
+    N_ITER = 1_000_000  # training steps, one spectrum each
+    # a comment line directly below goes on with the help
+    TRAINER = "compiled"  # one of: compiled, minisom
+
+    # running
+    OVERWRITE = False  # redo what is finished
+    # --- end of constants ---
+
+A comment line after a blank line (or the opening line) names a group. Two groups have a meaning: constants under
+`paths` and `running` do not change what a product holds, and so are left out of its settings file.
+"""
+
+import argparse
+import ast
+import difflib
+import errno
+import io
+import os
+import re
+import signal
+import sys
+import tokenize
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from cloudsom.errors import UserError
+from cloudsom.files import places
+from cloudsom.files.places import under
+from cloudsom.files.stores import Snapshot
+from cloudsom.running import stops
+from cloudsom.running.lock import only_run
+
+#: Groups whose constants say where and how to run, not what comes out.
+GROUPS_WITHOUT_EFFECT = ("paths", "running")
+
+#: Signals that ask a script to stop.
+STOPS = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass(frozen=True)
+class Constant:
+    """One constant of a script: its name, type as written (`int`, `list[str]`, `str | None`...), help and group."""
+
+    name: str
+    kind: str
+    default: Any
+    help: str
+    group: str
+
+    @property
+    def choices(self) -> list[str] | None:
+        """The values its comment allows (`one of: a, b`), if it says so."""
+        found = re.search(r"one of: ([\w-]+(?:, [\w-]+)*)", self.help)
+        return [word.strip() for word in found.group(1).split(",")] if found else None
+
+
+def read_constants(source: str) -> list[Constant]:
+    """The constants of the fenced block of a script's `source`, in order; none where there is no such block."""
+    lines = source.splitlines()
+    first = next((i for i, line in enumerate(lines) if line.startswith("# --- constants")), None)
+    last = next((i for i, line in enumerate(lines) if line.startswith("# --- end of constants")), None)
+    if first is None or last is None:
+        return []
+    block = "\n".join(lines[first + 1 : last]) + "\n"
+    comments = {
+        token.start[0]: token.string.lstrip("# ").rstrip()
+        for token in tokenize.generate_tokens(io.StringIO(block).readline)
+        if token.type == tokenize.COMMENT
+    }
+    rows = block.splitlines()
+    statements = {node.lineno: node for node in ast.parse(block).body if isinstance(node, ast.Assign | ast.AnnAssign)}
+    constants: list[Constant] = []
+    group = ""
+    for row in range(1, len(rows) + 1):
+        if row in comments and rows[row - 1].startswith("#") and (row == 1 or not rows[row - 2].strip()):
+            group = comments[row].split("(")[0].strip()
+        if row in statements:
+            constants.append(_constant(statements[row], _help_below(row, statements[row], rows, comments), group))
+    return constants
+
+
+def _help_below(row: int, node: ast.stmt, rows: list[str], comments: dict[int, str]) -> str:
+    """The comments inside and at the end of a statement, and the comment lines directly below it."""
+    end = node.end_lineno or row
+    words = [comments[i] for i in range(row, end + 1) if i in comments]
+    below = end + 1
+    while below in comments and rows[below - 1].startswith("#"):
+        words.append(comments[below])
+        below += 1
+    return " ".join(words)
+
+
+def _constant(node: ast.Assign | ast.AnnAssign, text: str, group: str) -> Constant:
+    target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+    assert isinstance(target, ast.Name) and node.value is not None
+    value = ast.literal_eval(node.value)
+    if isinstance(node, ast.AnnAssign):
+        kind = ast.unparse(node.annotation)
+    elif isinstance(value, list):
+        kind = f"list[{type(value[0]).__name__}]" if value else "list[str]"
+    else:
+        kind = type(value).__name__
+    return Constant(target.id, kind, value, text, group)
+
+
+def _parse_bool(text: str) -> bool:
+    if text.lower() in ("true", "1", "yes", "on"):
+        return True
+    if text.lower() in ("false", "0", "no", "off"):
+        return False
+    raise argparse.ArgumentTypeError(f"{text!r} is neither True nor False")
+
+
+def _parse_int(text: str) -> int:
+    try:
+        number = float(text.replace("_", ""))
+        if number.is_integer():  # 1e6 and 1_000_000 are whole numbers too
+            return int(number) if "e" in text.lower() else int(text)
+    except (ValueError, OverflowError):
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+
+
+def _parse_float(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if number != number or abs(number) == float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
+    return number
+
+
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    "bool": _parse_bool,
+    "int": _parse_int,
+    "float": _parse_float,
+    "str": str,
+}
+
+
+def _parser_for(kind: str) -> Callable[[str], Any]:
+    """The function that reads one command-line word as the constant's type; `None` is a word for optional ones."""
+    if kind.endswith("| None"):
+        inner = _parser_for(kind.removesuffix("| None").strip())
+
+        def optional(text: str) -> Any:
+            return None if text == "None" else inner(text)
+
+        optional.__name__ = inner.__name__
+        return optional
+    return _PARSERS[kind]
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with one-line errors."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: error: {message} (--help lists the settings)", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def parse_command_line(script: str, doc: str, constants: list[Constant], words: list[str]) -> dict[str, Any]:
+    """The constants that the command line sets, by name.
+
+    Exits with status 2 and one line on an unknown name (the nearest one is named) or a value of the wrong type.
+    """
+    parser = _Parser(
+        prog=script, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    groups: dict[str, Any] = {}
+    for c in constants:
+        group = groups.setdefault(c.group, parser.add_argument_group(c.group) if c.group else parser)
+        is_list = c.kind.startswith("list[")
+        kind = c.kind[5:-1] if is_list else c.kind
+        extra: dict[str, Any] = {"nargs": "*"} if is_list else {}
+        if kind == "bool":
+            extra = {"nargs": "?", "const": True}
+        shown = f"{c.help} (now: {c.default!r})".replace("%", "%%").strip()
+        metavar = "{" + ",".join(c.choices) + "}" if c.choices else kind.split(" ")[0].upper()
+        group.add_argument(
+            f"--{c.name}",
+            type=_parser_for(kind),
+            choices=c.choices,
+            default=argparse.SUPPRESS,
+            metavar=metavar,
+            help=shown,
+            **extra,
+        )
+    found, unknown = parser.parse_known_args(words)
+    if unknown:
+        name = unknown[0].split("=")[0].lstrip("-")
+        near = difflib.get_close_matches(name.upper(), [c.name for c in constants], n=1, cutoff=0.4)
+        hint = f"; the nearest setting is --{near[0]}" if near else ""
+        parser.error(f"{unknown[0]!r} is not a setting of this script{hint}")
+    return vars(found)
+
+
+def snapshot(namespace: dict[str, Any]) -> Snapshot:
+    """The present settings of the script whose `globals()` are given, without its `paths` and `running` groups."""
+    file = Path(namespace["__file__"])
+    constants = read_constants(file.read_text(encoding="utf-8"))
+    return Snapshot(file.name, {c.name: namespace[c.name] for c in constants if c.group not in GROUPS_WITHOUT_EFFECT})
+
+
+def run(main: Callable[[], None], namespace: dict[str, Any]) -> None:
+    """Run a script: set its constants from the command line, call `main`, and end the way a user expects.
+
+    `namespace` is the script's `globals()`. A UserError or an error of the operating system (disk full, no permission,
+    missing file) ends in one line on stderr and exit status 1, a wrong command line in status 2, Ctrl-C in 130.
+    """
+    script = Path(namespace["__file__"]).name
+    constants = read_constants(Path(namespace["__file__"]).read_text(encoding="utf-8"))
+    overrides = parse_command_line(script, namespace.get("__doc__") or "", constants, sys.argv[1:])
+    namespace.update(overrides)
+    stops.unwind_at(STOPS, KeyboardInterrupt())  # a stop request cleans up like Ctrl-C does
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a log shows what is done as it is done
+    try:
+        with only_run(under(namespace.get("DATA_DIR", "."), ""), script):
+            main()
+        stops.no_longer(STOPS)
+    except (Exception, KeyboardInterrupt) as problem:
+        if stops.requested():  # clearing up after it may have ended in another exception
+            _end(script, "stopped; what was finished is kept, run the same command to go on", 130)
+        if isinstance(problem, BrokenPipeError):  # `script | head` is no mistake
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(1) from None
+        reason = _reason(problem)
+        if reason is None:
+            raise
+        _end(script, f"error: {reason}", 1)
+
+
+def _end(script: str, message: str, status: int) -> NoReturn:
+    print(f"{script}: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(status) from None
+
+
+def _reason(problem: BaseException) -> str | None:
+    """What a user is told of an exception; None for one that is a mistake of the program's."""
+    if isinstance(problem, UserError):
+        return str(problem)
+    if isinstance(problem, MemoryError):
+        return "out of memory; close other programs or lower WORKERS, where the script has it"
+    return _explain(problem) if isinstance(problem, OSError) else places.refusal(problem)
+
+
+def _explain(problem: OSError) -> str:
+    where = f"{problem.filename}: " if problem.filename else ""
+    reason = problem.strerror or str(problem) or type(problem).__name__
+    advice = {
+        errno.ENOSPC: "; free some space and run the same command again",
+        errno.EDQUOT: "; free some space and run the same command again",
+        errno.EFBIG: "; the file system or a limit (ulimit -f) allows no larger file",
+        errno.EACCES: "; check who owns the folder",
+        errno.EPERM: "; check who owns the folder",
+        errno.EROFS: "; choose another DATA_DIR",
+        errno.ENOENT: "; check the path",
+        errno.ENOTDIR: "; a file stands where a folder is needed",
+        errno.EISDIR: "; a folder stands where a file is needed",
+    }.get(problem.errno or 0, "")
+    return f"{where}{reason}{advice}"

@@ -1,0 +1,99 @@
+"""Scores of a mask against a reference: counts, and the measures made of them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloudsom.bands import CLOUD, MASK_NODATA
+from cloudsom.images.references import REFERENCE_CODES
+from cloudsom.images.stripes import stripes
+
+#: The measures in the order of metrics.csv.
+MEASURES = ("accuracy", "precision", "recall", "f_score", "balanced_accuracy", "iou")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Pixels by what the reference and the mask call them; cloud is positive. `excluded` are in no other count."""
+
+    tp: int
+    fn: int
+    fp: int
+    tn: int
+    excluded: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+
+def count(
+    mask: NDArray[np.uint8], reference: NDArray[np.integer], cloud_codes: tuple[int, ...], left_out: tuple[int, ...]
+) -> Counts:
+    """Count the pixels of a mask (255, 0, nodata) against a reference class map of the same shape.
+
+    cloud_codes  reference codes that are cloud; every other one is clear
+    left_out     reference codes that are not scored; pixels without data in the mask are not scored either
+    """
+    parts = (_count(mask[rows], reference[rows], cloud_codes, left_out) for rows in stripes(len(mask)))
+    return sum(parts, Counts(0, 0, 0, 0))
+
+
+def _count(
+    mask: NDArray[np.uint8], reference: NDArray[np.integer], cloud_codes: tuple[int, ...], left_out: tuple[int, ...]
+) -> Counts:
+    scored = ~np.isin(reference, left_out) & (mask != MASK_NODATA)
+    truth, found = np.isin(reference, cloud_codes)[scored], (mask == CLOUD)[scored]
+    tp, fp = int((truth & found).sum()), int((~truth & found).sum())
+    fn = int(truth.sum()) - tp
+    return Counts(tp, fn, fp, int(scored.sum()) - tp - fn - fp, int(mask.size - scored.sum()))
+
+
+def measures(counts: Counts) -> dict[str, float]:
+    """The usual measures, by the names of `MEASURES`; NaN where a measure is not defined.
+
+    precision is the user's accuracy of the class cloud, TP / (TP + FP); recall its producer's accuracy, TP / (TP + FN).
+    A scene without cloud in the reference says nothing of how well clouds are found: all measures of the class cloud
+    are undefined there, its false alarms show in the accuracy. Precision is undefined without cloud in the mask,
+    balanced accuracy without clear pixels in the reference.
+    """
+    tp, fn, fp, tn = counts.tp, counts.fn, counts.fp, counts.tn
+    values = dict.fromkeys(MEASURES, float("nan"))
+    values["accuracy"] = _ratio(tp + tn, tp + fn + fp + tn)
+    if tp + fn:
+        values["precision"] = _ratio(tp, tp + fp)
+        values["recall"] = tp / (tp + fn)
+        values["f_score"] = 2 * tp / (2 * tp + fp + fn)
+        values["balanced_accuracy"] = (values["recall"] + _ratio(tn, tn + fp)) / 2
+        values["iou"] = tp / (tp + fp + fn)
+    return values
+
+
+def surfaces(
+    mask: NDArray[np.uint8], reference: NDArray[np.integer], bright: NDArray[np.bool_] | None
+) -> dict[str, tuple[int, int]]:
+    """Pixels with data of each surface the reference tells apart, and how many of them the mask calls cloud.
+
+    bright  pixels that are bright in the visible bands, same shape; with it the land (code 5) that is bright is a
+            surface of its own, as well as part of the land. On clear surfaces the second number is false alarms, on
+            low and high clouds it is what was found. Surfaces without a pixel are left out.
+    """
+    totals: dict[str, tuple[int, int]] = {}
+    for rows in stripes(len(mask)):
+        valid, cloud = mask[rows] != MASK_NODATA, mask[rows] == CLOUD
+        where = {name: reference[rows] == code for code, name in REFERENCE_CODES.items() if code not in (0, 1)}
+        if bright is not None:
+            where["bright land"] = where["land"] & bright[rows]
+        for name, here in where.items():
+            pixels, called = totals.get(name, (0, 0))
+            totals[name] = pixels + int((here & valid).sum()), called + int((here & cloud).sum())
+    return {name: pair for name, pair in totals.items() if pair[0]}
+
+
+def false_alarm_rate(counts: Counts) -> float:
+    """Share of the clear pixels that the mask calls cloud; NaN where there are none."""
+    return _ratio(counts.fp, counts.fp + counts.tn)
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else float("nan")

@@ -1,0 +1,140 @@
+"""Best matching units (BMUs): for each spectrum the neuron `MiniSom.winner` names, for all of them, fast.
+
+The search runs in float32 and settles in float64 what float32 cannot tell apart; `cloudsom.som.kernels.Plan` has the
+method and the proof. Memory is bounded: spectra are worked through in chunks.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cloudsom.processors import processors
+from cloudsom.som.kernels import UNSETTLED, Plan, bmu_distances, make_plan, make_scratch, search, search_two, settle
+
+CHUNK = 32_768  # spectra a thread puts in order and searches at a time
+SMALL = 512  # fewer are not worth putting in order
+
+
+@dataclass(frozen=True)
+class BMUs:
+    """The answer of a search over N spectra. Spectra with a value that is not finite have no BMU."""
+
+    index: NDArray[np.int32]  # (N,) neuron, counted row by row from 0; -1: no BMU
+    second: NDArray[np.int32] | None = None  # (N,) second nearest neuron; -1: none
+    distance: NDArray[np.float64] | None = None  # (N,) Euclidean distance to the BMU, in scaled units; NaN: no BMU
+
+
+class BMUSearch:
+    """A search prepared once for a map, then called on any number of spectra.
+
+    weights: (rows, columns, bands) or (neurons, bands), finite. Raises ValueError for other shapes and values.
+    """
+
+    def __init__(self, weights: ArrayLike) -> None:
+        array = np.asarray(weights, np.float64)
+        if array.ndim not in (2, 3) or not array.size:
+            raise ValueError(f"weights of shape {array.shape}; (rows, columns, bands) or (neurons, bands) is needed")
+        if not np.isfinite(array).all():
+            raise ValueError("the map's weights hold values that are not finite")
+        self.plan: Plan = make_plan(np.array(array.reshape(-1, array.shape[-1]), order="C"))
+
+    def __call__(
+        self, spectra: ArrayLike, *, second: bool = False, distance: bool = False, threads: int | None = None
+    ) -> BMUs:
+        """BMUs of spectra (N, bands), float32 or float64, by `threads` threads (None: one a processor).
+
+        A BMU is the first of the neurons at the least distance, both as `MiniSom.winner` computes them in float64;
+        the second BMU is the first of the nearest others.
+        """
+        x = np.asarray(spectra)
+        if x.dtype not in (np.float32, np.float64):
+            x = x.astype(np.float64)
+        n_bands = self.plan.exact.shape[1]
+        if x.ndim != 2 or x.shape[1] != n_bands:
+            raise ValueError(f"spectra of shape {x.shape}; (spectra, {n_bands}) is needed")
+        index = np.empty(len(x), np.int32)
+        bmus = BMUs(index, np.empty_like(index) if second else None, np.empty(len(x)) if distance else None)
+        starts = iter(range(0, len(x), CHUNK))
+        n_threads = min(threads or processors(), -(-len(x) // CHUNK))
+        if n_threads <= 1:
+            self._work(starts, x, bmus)
+        else:
+            self._work_in_threads(n_threads, starts, x, bmus)
+        return bmus
+
+    def _work_in_threads(self, n_threads: int, starts: Iterator[int], x: NDArray[Any], bmus: BMUs) -> None:
+        with ThreadPoolExecutor(n_threads) as pool:
+            try:
+                for done in [pool.submit(self._work, starts, x, bmus) for _ in range(n_threads)]:
+                    done.result()
+            finally:
+                deque(starts, maxlen=0)  # after an exception: leaves the other threads nothing to do
+
+    def _work(self, starts: Iterator[int], x: NDArray[Any], bmus: BMUs) -> None:
+        """One thread: take chunk after chunk."""
+        n = min(CHUNK, len(x))
+        scratch, rounded = make_scratch(self.plan, n), np.empty((n, x.shape[1]), np.float32)
+        is_plain = x.flags.c_contiguous and x.flags.writeable and x.flags.aligned
+        for start in starts:
+            part = slice(start, start + CHUNK)
+            chunk = x[part] if is_plain else np.array(x[part], order="C")
+            if chunk.dtype == np.float32:
+                in_float32 = chunk
+            else:
+                in_float32 = rounded[: len(chunk)]
+                with np.errstate(over="ignore"):
+                    np.copyto(in_float32, chunk, casting="same_kind")
+            if bmus.second is not None:
+                search_two(self.plan, scratch, in_float32, chunk, bmus.index[part], bmus.second[part])
+            else:
+                if len(chunk) >= SMALL:
+                    search(self.plan, scratch, in_float32, bmus.index[part])
+                else:
+                    bmus.index[part] = UNSETTLED
+                settle(self.plan, scratch, in_float32, chunk, bmus.index[part])
+            if bmus.distance is not None:
+                bmu_distances(self.plan, chunk, bmus.index[part], bmus.distance[part])
+
+
+def find_bmus(
+    spectra: ArrayLike,
+    weights: ArrayLike,
+    *,
+    second: bool = False,
+    distance: bool = False,
+    threads: int | None = None,
+) -> BMUs:
+    """`BMUSearch(weights)(spectra)` in one call."""
+    return BMUSearch(weights)(spectra, second=second, distance=distance, threads=threads)
+
+
+def quantization_error(bmus: BMUs) -> float:
+    """Mean distance of the spectra from their BMUs (`MiniSom.quantization_error`), of those that have one.
+
+    Needs a search with distance=True; NaN where no spectrum has a BMU.
+    """
+    if bmus.distance is None:
+        raise ValueError("the quantization error needs distances; search with distance=True")
+    found = bmus.distance[bmus.index >= 0]
+    return float(found.mean()) if found.size else float("nan")
+
+
+def topographic_error(bmus: BMUs, n_columns: int) -> float:
+    """Share of the spectra whose two nearest neurons do not touch on the map, diagonals included.
+
+    As `MiniSom.topographic_error` on a rectangular map; needs a search with second=True; NaN where there is none.
+    """
+    if bmus.second is None:
+        raise ValueError("the topographic error needs second BMUs; search with second=True")
+    found = bmus.second >= 0
+    row, column = np.divmod(bmus.index[found], n_columns)
+    second_row, second_column = np.divmod(bmus.second[found], n_columns)
+    touch = (np.abs(row - second_row) <= 1) & (np.abs(column - second_column) <= 1)
+    return float(1 - touch.mean()) if touch.size else float("nan")

@@ -1,0 +1,223 @@
+"""Training of the self-organizing map: MiniSom's weights to the bit, at the speed of compiled code.
+
+The law is the paper's (section 2.3): one spectrum a step, drawn at random with replacement, moves its best
+matching unit and the neighbourhood towards it, while learning rate and radius shrink.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import minisom
+import numpy as np
+from minisom import MiniSom
+from numpy.typing import NDArray
+
+from cloudsom.errors import UserError
+from cloudsom.som.kernels import aligned, train_steps
+
+Progress = Callable[[int], Any]
+
+TRAINERS = ("compiled", "minisom")
+STEPS_A_BATCH = 8192  # steps between two reports of progress: about 10 ms, and 2 MB of spectra and tables
+MOST_BANDS = 128  # above, numpy adds a distance's terms in another order, which the compiled trainer does not follow
+FAR = 1e300  # weight of the neurons that fill up the last block of eight: never the nearest
+
+
+@dataclass(frozen=True)
+class TrainingLaw:
+    """The published law: at step t of n, learning rate start * (end / start)**(t/n), radius start + (end - start) t/n.
+
+    Start weights are uniform in [0, 1). Weights, then rows, are drawn from one numpy RandomState in the order the
+    paper's library (susi) draws them, so that a seed gives the map it gives there, up to rounding.
+    """
+
+    n_rows: int = 20
+    n_columns: int = 15
+    n_iter: int = 1_000_000
+    learning_rate_start: float = 0.5
+    learning_rate_end: float = 0.05
+    radius_start: float = 10.0
+    radius_end: float = 1.0
+    seed: int | None = 1
+
+    def __post_init__(self) -> None:
+        for name in ("n_rows", "n_columns", "n_iter"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name.upper()} is {getattr(self, name)}; give a whole number above 0")
+        for name in ("learning_rate_start", "learning_rate_end", "radius_start", "radius_end"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name.upper()} is {getattr(self, name)}; give a number above 0")
+
+    def decays(self, som: MiniSom) -> tuple[Callable[..., float], Callable[..., float]]:
+        """Decay functions (start, step, steps in all) of learning rate and radius, as MiniSom calls them."""
+        share, end = self.learning_rate_end / self.learning_rate_start, self.radius_end
+
+        def geometric(start: float, t: int, n: int) -> float:
+            return start * share ** (t / n)
+
+        def linear(start: float, t: int, n: int) -> float:
+            return start + t * (end - start) / n
+
+        return geometric, som._linear_decay_to_one if end == 1 else linear
+
+
+def train_som(
+    spectra: NDArray[np.floating[Any]],
+    law: TrainingLaw,
+    *,
+    trainer: str = "compiled",
+    progress: Progress | None = None,
+) -> MiniSom:
+    """Train a map on scaled spectra (rows, bands) by the published law.
+
+    Both trainers return the same bits: "compiled", and "minisom", which is MiniSom's own winner and update, step
+    by step. `progress` is called with the number of steps done since its last call. The map holds nothing but
+    numpy and minisom, so its pickle loads wherever minisom is installed.
+    """
+    if trainer not in TRAINERS:
+        raise UserError(f"TRAINER is {trainer!r}; choose one of {', '.join(TRAINERS)}")
+    if spectra.ndim != 2 or not spectra.size:
+        raise UserError(f"training spectra of shape {spectra.shape}; a table of (rows, bands) is needed")
+    som = MiniSom(law.n_rows, law.n_columns, spectra.shape[1], law.radius_start, law.learning_rate_start)
+    draw = som._random_generator = np.random.RandomState(law.seed)
+    som._weights = draw.rand(law.n_rows, law.n_columns, spectra.shape[1])
+    decays = som._learning_rate_decay_function, som._sigma_decay_function
+    som._learning_rate_decay_function, som._sigma_decay_function = law.decays(som)
+    run = _train_compiled if trainer == "compiled" else _train_step_by_step
+    try:
+        run(som, _drawn_rows(spectra, draw, law.n_iter), law.n_iter, progress)
+    finally:
+        som._learning_rate_decay_function, som._sigma_decay_function = decays
+    return som
+
+
+def fit(
+    som: MiniSom,
+    data: Any,
+    num_iteration: int,
+    *,
+    random_order: bool = False,
+    use_epochs: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """`MiniSom.train`, compiled: the same weights to the bit, and the same random state afterwards.
+
+    Compiled are rectangular maps with gaussian neighbourhood and Euclidean distance, whatever the decay functions,
+    on float32 or float64 arrays of up to 128 bands; anything else is passed on to `MiniSom.train`.
+    """
+    if not _is_compiled(som, data):
+        som.train(data, num_iteration, random_order=random_order, use_epochs=use_epochs)
+        if progress:
+            progress(num_iteration * len(data) if use_epochs else num_iteration)
+        return
+    som._check_iteration_number(num_iteration)
+    som._check_input_len(data)
+    generator = som._random_generator if random_order else None
+    rows = minisom._build_iteration_indexes(len(data), num_iteration, False, generator, use_epochs)
+    batches = _batches_in_order(data, rows, len(data) if use_epochs else 1)
+    _train_compiled(som, batches, num_iteration, progress)
+
+
+Batch = tuple[NDArray[np.int64], NDArray[np.floating[Any]]]  # decay steps (n,), spectra (n, bands)
+
+
+def _drawn_rows(spectra: NDArray[Any], draw: np.random.RandomState, n_iter: int) -> Iterator[Batch]:
+    """Spectra drawn with replacement, in batches; a batch draws what as many single draws would."""
+    for start in range(0, n_iter, STEPS_A_BATCH):
+        steps = np.arange(start, min(start + STEPS_A_BATCH, n_iter))
+        batch = spectra[draw.randint(0, len(spectra), len(steps))]
+        if not np.isfinite(batch).all():
+            raise UserError("the training spectra hold values that are not finite; remove these rows")
+        yield steps, batch
+
+
+def _batches_in_order(data: NDArray[Any], rows: NDArray[np.int64], steps_a_decay: int) -> Iterator[Batch]:
+    """The spectra `MiniSom.train` visits, in batches; learning rate and radius stand still for an epoch."""
+    for start in range(0, len(rows), STEPS_A_BATCH):
+        batch = rows[start : start + STEPS_A_BATCH]
+        yield np.arange(start, start + len(batch)) // steps_a_decay, data[batch]
+
+
+def _train_step_by_step(som: MiniSom, batches: Iterator[Batch], n_iter: int, progress: Progress | None) -> None:
+    """What `MiniSom.train` does for each row."""
+    for steps, spectra in batches:
+        for t, x in zip(steps.tolist(), spectra, strict=True):
+            som.update(x, som.winner(x), t, n_iter)
+        if progress:
+            progress(len(steps))
+
+
+def _train_compiled(som: MiniSom, batches: Iterator[Batch], n_iter: int, progress: Progress | None) -> None:
+    """The same in compiled code; stopped by an exception, the map keeps the steps done so far."""
+    n_rows, n_columns, n_bands = som._weights.shape
+    n_neurons = n_rows * n_columns
+    n_blocks = -(-n_neurons // 8)
+    flat = np.full((8 * n_blocks, n_bands), FAR)
+    flat[:n_neurons] = som._weights.reshape(n_neurons, n_bands) + 0.0  # -0.0, which MiniSom's first step makes 0.0
+    weights = aligned((n_blocks, n_bands, 8), np.float64)
+    weights[:] = flat.reshape(n_blocks, 8, n_bands).transpose(0, 2, 1)
+    squares = aligned((8 * n_blocks,), np.float64)
+    prepared = _prepared(som, batches, n_iter)
+    try:
+        with ThreadPoolExecutor(1) as ahead:  # makes the next batch's tables while this one is trained on
+            following = ahead.submit(next, prepared, None)
+            while (tables := following.result()) is not None:
+                following = ahead.submit(next, prepared, None)
+                train_steps(weights, *tables, squares, n_rows, n_columns)
+                if progress:
+                    progress(len(tables[0]))
+    finally:
+        flat[:] = weights.transpose(0, 2, 1).reshape(flat.shape)
+        som._weights[:] = flat[:n_neurons].reshape(som._weights.shape)
+        som._activation_map = np.sqrt(squares[:n_neurons]).reshape(n_rows, n_columns)
+
+
+def _prepared(som: MiniSom, batches: Iterator[Batch], n_iter: int) -> Iterator[tuple[NDArray[np.float64], ...]]:
+    """What the kernel needs for each batch: spectra, neighbourhoods by distance, learning rates."""
+    for steps, spectra in batches:
+        rates = _decayed(som, som._learning_rate_decay_function, som._learning_rate, steps, n_iter)
+        radii = _decayed(som, som._sigma_decay_function, som._sigma, steps, n_iter)
+        yield np.ascontiguousarray(spectra, np.float64), _bells(radii, max(som._weights.shape[:2])), rates
+
+
+def _decayed(
+    som: MiniSom, decay: Callable[..., Any], start: float, steps: NDArray[np.int64], n_iter: int
+) -> NDArray[np.float64]:
+    """The decay function at each step. MiniSom's own take all steps at once, in the same float64 operations."""
+    to_zero = som._linear_decay_to_zero, som._inverse_decay_to_zero
+    to_one = som._linear_decay_to_one, som._inverse_decay_to_one
+    if decay in (som._asymptotic_decay, *to_zero, *to_one):
+        return np.asarray(decay(start, steps, n_iter), np.float64)
+    return np.array([float(decay(start, t, n_iter)) for t in steps.tolist()])
+
+
+def _bells(radii: NDArray[np.float64], span: int) -> NDArray[np.float64]:
+    """The gaussian exp(-d**2 / (2 radius**2)) along one axis of the map, (steps, distances 0..span-1).
+
+    By numpy's exp, as in MiniSom: it may differ by a rounding from the C library's.
+    """
+    distance = np.arange(span, dtype=np.float64)
+    return np.exp(-np.power(distance, 2) / (2 * radii * radii)[:, np.newaxis])
+
+
+def _is_compiled(som: MiniSom, data: Any) -> bool:
+    """Whether the compiled trainer does what `som.train(data, ...)` would."""
+    return (
+        type(som) is MiniSom
+        and som.topology == "rectangular"
+        and som.neighborhood == som._gaussian
+        and som._activation_distance == som._euclidean_distance
+        and isinstance(som._sigma, int | float)
+        and isinstance(som._learning_rate, int | float)
+        and som._weights.dtype == np.float64
+        and som._weights.flags.c_contiguous
+        and som._weights.shape[2] <= MOST_BANDS
+        and type(data) is np.ndarray
+        and data.ndim == 2
+        and len(data) > 0
+        and data.dtype in (np.float32, np.float64)
+    )

@@ -1,0 +1,563 @@
+"""The big tables on disk: spectra, pixels and BMUs as CSV, streamed in bounded memory.
+
+A file is one header line of column names and rows of comma-separated numbers.
+
+    spectra   B1,...,B8,B8a,B9,...,B12,label     reflectance in the fewest decimals that read back
+                                                 to the same bits, then the class (10..60)
+    pixels    #  #B1,  #B2, ... #B12             reflectance of a whole image, row-major, '%10.4f':
+                                                 the original's layout, byte for byte; nodata: nan
+    BMUs      position1,position2                0-based row and column of each spectrum's neuron
+
+Reading accepts more: the original's headers (`#` and blanks around names), B8a or B8A, B1 or B01,
+blanks around numbers, exponents, Windows line ends, a byte-order mark, blank lines, no final
+newline. It accepts no other column order: a table whose columns stand differently is refused.
+
+Writers and readers work through pieces of the file on a few threads and hold a few pieces at a
+time: about 50 MB beside the caller's own blocks, whatever the length of the table.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from io import BufferedReader
+from itertools import islice, pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, NamedTuple, Self, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from cloudsom.bands import BANDS, CLASSES, N_BANDS, NO_CLASS, SAFE_BANDS
+from cloudsom.errors import UserError
+from cloudsom.files.places import local
+from cloudsom.processors import processors
+from cloudsom.tables import decimals
+
+#: The header the original's np.savetxt wrote above the pixels (its own blanks, uneven as they are).
+PIXEL_HEADER = "#  #B1,  #B2,  #B3,  #B4, #B5, #B6, #B7, #B8, #B8a, #B9, #B10, #B11, #B12"
+SPECTRA_HEADER = ",".join([*BANDS, "label"])
+BMU_COLUMNS = ("position1", "position2")
+BMU_HEADER = ",".join(BMU_COLUMNS)
+
+CHUNK_ROWS = 262_144  # rows in a block handed to the caller: 14 MB of float32 spectra
+PIECE_ROWS = 8192  # rows one thread formats at a time: 1.2 MB of text
+PIECE_BYTES = 2 << 20  # text one thread parses at a time
+LONGEST_LINE = 1 << 16  # bytes; a row of 14 numbers has about 150
+
+Floats = NDArray[Any]  # float32 or float64
+Labels = NDArray[np.int32]
+NonFinite = Literal["refuse", "keep"]
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+# --- writing ------------------------------------------------------------------------------------
+
+
+class TableWriter:
+    """A table being written to `path`, a context manager; subclasses say what a block is.
+
+    A block may have any number of rows and may be reused by the caller once `write` returns: it
+    is on disk by then.
+    """
+
+    header: str
+    rows = 0  # written so far
+
+    def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
+        self._path = Path(path)
+        self._threads = _default_threads(threads)
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._file = stack.enter_context(self._path.open("wb"))
+            self._pool = stack.enter_context(ThreadPoolExecutor(self._threads))
+            self._file.write(self.header.encode() + b"\n")
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def _write(self, n_rows: int, encode: Callable[[slice], memoryview]) -> None:
+        pieces = (slice(start, start + PIECE_ROWS) for start in range(0, n_rows, PIECE_ROWS))
+        for text in _in_order(self._pool, self._threads, encode, pieces):
+            self._file.write(text)
+        self.rows += n_rows
+
+
+class SpectraWriter(TableWriter):
+    """Spectra and labels, nothing lost: what is read back has the same bits."""
+
+    header = SPECTRA_HEADER
+
+    def write(self, spectra: ArrayLike, labels: ArrayLike) -> None:
+        """Append reflectance (n, 13), float32 or float64, and labels (n,), integers 0..255."""
+        values = _checked_spectra(spectra)
+        codes = _checked_integers(labels, (len(values),), 255)
+
+        def encode(piece: slice) -> memoryview:
+            return decimals.shortest_text(_native(values[piece]), codes[piece])
+
+        self._write(len(values), encode)
+
+
+class PixelWriter(TableWriter):
+    """Reflectance of pixels with 4 decimals, the bytes of np.savetxt(fmt="%10.4f", delimiter=",").
+
+    `rounded` counts the finite values written so far that 4 decimals cannot hold: 0 for reflectance
+    (DN + offset) / 10000, which reads back as it was.
+    """
+
+    header = PIXEL_HEADER
+    rounded = 0
+
+    def write(self, reflectance: ArrayLike) -> None:
+        """Append reflectance (n, 13), float32 or float64, in any memory order; NaN for nodata."""
+        values = _checked_spectra(reflectance)
+        rounded = []
+
+        def encode(piece: slice) -> memoryview:
+            text, lost = decimals.fixed_text(_native(values[piece]))
+            rounded.append(lost)
+            return text
+
+        self._write(len(values), encode)
+        self.rounded += sum(rounded)
+
+
+class BMUWriter(TableWriter):
+    """0-based row and column of each spectrum's BMU."""
+
+    header = BMU_HEADER
+
+    def write(self, positions: ArrayLike) -> None:
+        """Append positions (n, 2): row and column, integers 0..65535."""
+        values = _checked_integers(positions, (np.shape(positions)[0], 2), 65_535)
+        self._write(len(values), lambda piece: decimals.integer_text(values[piece]))
+
+
+class PixelCount(NamedTuple):
+    """What `write_pixels` wrote."""
+
+    rows: int
+    rounded: int  # finite values that 4 decimals cannot hold
+
+
+def write_spectra(
+    path: str | Path, blocks: Iterable[tuple[ArrayLike, ArrayLike]], *, threads: int | None = None
+) -> int:
+    """Write blocks of (spectra, labels) as a spectra table; return the rows. See `SpectraWriter`."""
+    with SpectraWriter(path, threads=threads) as table:
+        for spectra, labels in blocks:
+            table.write(spectra, labels)
+    return table.rows
+
+
+def write_pixels(
+    path: str | Path, blocks: Iterable[ArrayLike], *, threads: int | None = None
+) -> PixelCount:
+    """Write blocks of reflectance as a pixel table; return rows and rounded. See `PixelWriter`."""
+    with PixelWriter(path, threads=threads) as table:
+        for reflectance in blocks:
+            table.write(reflectance)
+    return PixelCount(table.rows, table.rounded)
+
+
+def write_bmus(path: str | Path, blocks: Iterable[ArrayLike], *, threads: int | None = None) -> int:
+    """Write blocks of positions (n, 2) as a BMU table; return the rows. See `BMUWriter`."""
+    with BMUWriter(path, threads=threads) as table:
+        for positions in blocks:
+            table.write(positions)
+    return table.rows
+
+
+def _checked_spectra(spectra: ArrayLike) -> Floats:
+    values = np.asarray(spectra)
+    if values.ndim != 2 or values.shape[1] != N_BANDS:
+        raise ValueError(f"spectra have shape {values.shape}, expected (rows, {N_BANDS})")
+    return values
+
+
+def _checked_integers(integers: ArrayLike, shape: tuple[int, ...], top: int) -> NDArray[np.int32]:
+    values = np.asarray(integers)
+    if values.shape != shape:
+        raise ValueError(f"integers have shape {values.shape}, expected {shape}")
+    if values.dtype.kind not in "iu" or (
+        values.size and not 0 <= values.min() <= values.max() <= top
+    ):
+        raise ValueError(f"expected integers from 0 to {top}")
+    return values.astype(np.int32)
+
+
+def _native(values: Floats) -> Floats:
+    """`values` as the kernels take them: C order, float32 if they are, else float64."""
+    single = values.dtype.kind == "f" and values.dtype.itemsize <= 4
+    return np.ascontiguousarray(values, np.float32 if single else np.float64)
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+def read_spectra(
+    path: Path,
+    *,
+    chunk_rows: int | None = CHUNK_ROWS,
+    dtype: DTypeLike = np.float32,
+    classes: Collection[int] = tuple(CLASSES),
+    label_required: bool = True,
+    non_finite: NonFinite = "refuse",
+    part: tuple[int, int] | None = None,
+    threads: int | None = None,
+) -> Iterator[tuple[Floats, Labels]]:
+    """Blocks of a spectra table: reflectance (n, 13) of dtype and labels (n,).
+
+    Every block has `chunk_rows` rows but the last; None: as they are parsed, some 10,000. Values
+    are float(text), for float32 rounded once more. A label outside `classes` is refused. With
+    label_required=False a table may have no label column: its labels are all 0 (NO_CLASS). NaN and
+    infinite reflectance is refused, or kept for the caller to count. With a `part`, one of `parts`,
+    its rows alone are read. Raises `UserError` naming file and line for anything that is not such
+    a table.
+    """
+    known = np.array(sorted(classes))
+
+    def split(table: Floats, names: Sequence[str], source: _Piece) -> tuple[Floats, Labels]:
+        spectra = np.ascontiguousarray(table[:, :N_BANDS])
+        if non_finite == "refuse":
+            _refuse(source, ~np.isfinite(spectra), spectra, names, "use finite reflectance only")
+        if len(names) == N_BANDS:
+            return spectra, np.full(len(table), NO_CLASS, np.int32)
+        label = table[:, N_BANDS:]
+        what = f"labels are {', '.join(map(str, known))}"
+        _refuse(source, ~np.isin(label, known), label, names[N_BANDS:], what)
+        return spectra, label[:, 0].astype(np.int32)
+
+    layouts = [(*BANDS, "label")] + ([] if label_required else [BANDS])
+    pieces = _read(path, layouts, dtype, split, threads, part)
+    return ((spectra, labels) for spectra, labels in _reblock(pieces, chunk_rows))
+
+
+def read_all_spectra(
+    path: Path,
+    *,
+    dtype: DTypeLike = np.float32,
+    classes: Collection[int] = tuple(CLASSES),
+    label_required: bool = True,
+    non_finite: NonFinite = "refuse",
+    threads: int | None = None,
+) -> tuple[Floats, Labels]:
+    """A whole spectra table: reflectance (N, 13) and labels (N,), as `read_spectra` reads it.
+
+    Peak memory is the result (56 bytes a row in float32, 487 MB for 8.7 million rows) and about
+    50 MB.
+    """
+    rows = count_rows(path, threads=threads)
+    spectra, labels = np.empty((rows, N_BANDS), dtype), np.empty(rows, np.int32)
+    start = 0
+    for block in read_spectra(
+        path,
+        chunk_rows=None,
+        dtype=dtype,
+        classes=classes,
+        label_required=label_required,
+        non_finite=non_finite,
+        threads=threads,
+    ):
+        stop = start + len(block[0])
+        spectra[start:stop], labels[start:stop] = block
+        start = stop
+    return spectra, labels
+
+
+def read_pixels(
+    path: Path,
+    *,
+    chunk_rows: int | None = CHUNK_ROWS,
+    dtype: DTypeLike = np.float32,
+    threads: int | None = None,
+) -> Iterator[Floats]:
+    """Blocks of a pixel table: reflectance (n, 13) of dtype, NaN in the rows of nodata pixels.
+
+    Every block has `chunk_rows` rows but the last; None: as they are parsed, some 10,000. Values
+    are float(text), for float32 rounded once more. Raises `UserError` naming file and line for
+    anything that is not such a table.
+    """
+    pieces = _read(path, [BANDS], dtype, lambda table, names, source: (table,), threads)
+    return (block for (block,) in _reblock(pieces, chunk_rows))
+
+
+def read_all_pixels(
+    path: Path, *, dtype: DTypeLike = np.float32, threads: int | None = None
+) -> Floats:
+    """A whole pixel table, reflectance (N, 13), as `read_pixels` reads it.
+
+    Peak memory is the result (52 bytes a row in float32, 174 MB a tile) and about 50 MB.
+    """
+    pixels = np.empty((count_rows(path, threads=threads), N_BANDS), dtype)
+    start = 0
+    for block in read_pixels(path, chunk_rows=None, dtype=dtype, threads=threads):
+        pixels[start : start + len(block)] = block
+        start += len(block)
+    return pixels
+
+
+def read_bmus(path: Path, *, threads: int | None = None) -> NDArray[np.int32]:
+    """A whole BMU table, ours or the authors': 0-based row and column (N, 2) of each spectrum.
+
+    Raises `UserError` naming file and line for anything else, a negative or broken number included.
+    """
+
+    def whole(table: Floats, names: Sequence[str], source: _Piece) -> tuple[NDArray[np.int32]]:
+        wrong = ~((table >= 0) & (table < 2**31) & (table == np.rint(table)))
+        _refuse(source, wrong, table, names, "positions are whole numbers from 0")
+        return (table.astype(np.int32),)
+
+    pieces = _read(path, [BMU_COLUMNS], np.float64, whole, threads)
+    return np.concatenate([positions for (positions,) in pieces])
+
+
+def parts(path: Path, size: int) -> list[tuple[int, int]]:
+    """A table's rows in parts of some `size` bytes: first byte and byte after the last of each.
+
+    Nothing is parsed, and of a part only the line at its end is read.
+    """
+    with _open(path) as file:
+        file.readline(LONGEST_LINE)
+        bounds, end = [file.tell()], os.fstat(file.fileno()).st_size
+        while bounds[-1] + size < end:
+            file.seek(bounds[-1] + size)
+            file.readline(LONGEST_LINE)
+            bounds.append(file.tell())
+    return [(first, last) for first, last in pairwise([*bounds, end]) if first < last]
+
+
+def count_rows(path: Path, *, threads: int | None = None) -> int:
+    """Rows of a table: the lines after the header that are not blank. Nothing is parsed."""
+    threads = _default_threads(threads)
+    with _open(path) as file, ThreadPoolExecutor(threads) as pool:
+        file.readline(LONGEST_LINE)
+        count = decimals.count_lines
+        return sum(_in_order(pool, threads, lambda p: count(p.text), _pieces(file, path)))
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Whole lines of a file."""
+
+    path: Path
+    start: int  # byte of the file
+    text: bytes
+
+    def error(self, line: int, what: str) -> UserError:
+        """The error to raise about a line of this piece, counted from 0."""
+        with local(self.path).open("rb") as file:  # lines are counted only now, when someone asks
+            before = sum(part.count(b"\n") for part in _parts(file, self.start))
+        return UserError(f"{self.path}: line {before + line + 1}: {what}")
+
+    def line_at(self, offset: int) -> int:
+        """The line that byte `offset` of this piece is on, counted from 0."""
+        return self.text.count(b"\n", 0, offset)
+
+    def line_of_row(self, row: int) -> int:
+        """The line that a row of this piece is on, both counted from 0."""
+        lines = enumerate(self.text.split(b"\n"))
+        filled = (number for number, line in lines if line.strip(b" \t\r"))
+        return next(islice(filled, row, None))
+
+
+def _parts(file: BufferedReader, size: int) -> Iterator[bytes]:
+    """The next `size` bytes of a file, a piece at a time."""
+    while size and (part := file.read(min(size, PIECE_BYTES))):
+        size -= len(part)
+        yield part
+
+
+Split = Callable[[Floats, Sequence[str], _Piece], tuple[NDArray[Any], ...]]
+
+
+def _read(
+    path: Path,
+    layouts: Sequence[Sequence[str]],
+    dtype: DTypeLike,
+    split: Split,
+    threads: int | None,
+    part: tuple[int, int] | None = None,
+) -> Iterator[tuple[NDArray[Any], ...]]:
+    """Parse a table whose columns are one of `layouts`, piece by piece, and let `split` check it."""
+    threads = _default_threads(threads)
+    with _open(path) as file, ThreadPoolExecutor(threads) as pool:
+        names = _read_header(file, path, layouts)
+
+        def parse(piece: _Piece) -> tuple[NDArray[Any], ...]:
+            return split(_parse(piece, names, dtype), names, piece)
+
+        rows = 0
+        if part:
+            file.seek(part[0])
+        pieces = _pieces(file, path, part[1] if part else sys.maxsize)
+        for arrays in _in_order(pool, threads, parse, pieces):
+            rows += len(arrays[0])
+            yield arrays
+    if not rows and not part:
+        raise UserError(f"{path}: has a header but no rows; run the step that writes it again")
+
+
+def _open(path: Path) -> BufferedReader:
+    try:
+        return local(path).open("rb")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run the step that writes it first") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+
+
+def _pieces(file: BufferedReader, path: Path, stop: int = sys.maxsize) -> Iterator[_Piece]:
+    """The rest of the file, after its header and before byte `stop`, as pieces of whole lines."""
+    start = file.tell()
+    while text := file.read(min(PIECE_BYTES, stop - start)):
+        if start + len(text) < stop:
+            text += file.readline(LONGEST_LINE)
+        piece = _Piece(path, start, text)
+        start += len(text)
+        if not text.endswith(b"\n") and file.peek(1):
+            what = f"longer than {LONGEST_LINE:,} bytes; this is not a table of numbers"
+            raise piece.error(piece.line_at(len(text)), what)
+        yield piece
+
+
+def _parse(piece: _Piece, names: Sequence[str], dtype: DTypeLike) -> Floats:
+    try:
+        return decimals.parse_table(piece.text, len(names), dtype)
+    except decimals.CellError as error:
+        found = f"{_short(error.cell)!r}, not a number" if error.cell else "empty"
+        what = f"{names[error.column]} is {found}; mend or remove the line"
+        raise piece.error(piece.line_at(error.offset), what) from None
+    except decimals.RowError as error:
+        number = piece.line_at(error.offset)
+        cells = piece.text.split(b"\n", number + 1)[number].count(b",") + 1
+        what = f"{cells} cells, expected {len(names)}; mend the line, or write the file again if it is cut off"
+        raise piece.error(number, what) from None
+
+
+def _refuse(
+    piece: _Piece, wrong: NDArray[np.bool_], values: Floats, names: Sequence[str], advice: str
+) -> None:
+    """Raise a UserError about the first value (n, columns) that is `wrong`, if any is."""
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        what = f"{names[column]} is {values[row, column]:g}; {advice}"
+        raise piece.error(piece.line_of_row(row), what)
+
+
+def _reblock(
+    pieces: Iterable[tuple[NDArray[Any], ...]], rows: int | None
+) -> Iterator[tuple[NDArray[Any], ...]]:
+    """The same rows in blocks of `rows` rows (the last may have fewer), or as they are for None."""
+    if rows is None:
+        yield from pieces
+        return
+    held: list[tuple[NDArray[Any], ...]] = []
+    n_held = 0
+    for piece in pieces:
+        held.append(piece)
+        n_held += len(piece[0])
+        if n_held >= rows:
+            whole = [np.concatenate(arrays) for arrays in zip(*held, strict=True)]
+            stop = n_held - n_held % rows
+            for start in range(0, stop, rows):
+                yield tuple(array[start : start + rows] for array in whole)
+            held, n_held = [tuple(array[stop:] for array in whole)], n_held - stop
+    if n_held:
+        yield tuple(np.concatenate(arrays) for arrays in zip(*held, strict=True))
+
+
+# --- headers ------------------------------------------------------------------------------------
+
+_SPELLINGS = {name.upper(): name for name in (*BANDS, "label", *BMU_COLUMNS)}
+_SPELLINGS |= {safe.upper(): name for safe, name in zip(SAFE_BANDS, BANDS, strict=True)}
+
+
+def _read_header(
+    file: BufferedReader, path: Path, layouts: Sequence[Sequence[str]]
+) -> Sequence[str]:
+    """Read the header line; return the layout that it names."""
+    line = file.readline(LONGEST_LINE)
+    if not line:
+        raise UserError(f"{path}: is empty; run the step that writes it again")
+    try:
+        text = line.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = "\0"
+    text = text.replace("\t", " ").strip()
+    if not text.isprintable():
+        raise UserError(f"{path}: does not start with a line of column names in plain UTF-8 text")
+    cells = [cell.strip(" #\"'") for cell in text.split(",")]
+    names = tuple(_SPELLINGS.get(cell.upper(), cell) for cell in cells)
+    for layout in layouts:
+        if names == tuple(layout):
+            return layout
+    raise UserError(f"{path}: {_header_fault(names, layouts[0])}; expected {','.join(layouts[0])}")
+
+
+def _header_fault(names: Sequence[str], expected: Sequence[str]) -> str:
+    """What is wrong with a header, in words."""
+    if all(_is_number(name) for name in names):
+        return "has no header line"
+    missing = [name for name in expected if name not in names]
+    unknown = [_short(name) or "(empty)" for name in names if name not in expected]
+    doubled = sorted({name for name in names if names.count(name) > 1 and name in expected})
+    if len(missing) == len(expected):
+        return f"has other columns ({_short(', '.join(names))})"
+    faults = [
+        f"{what} {', '.join(columns[:5])}{' ...' if len(columns) > 5 else ''}"
+        for what, columns in (("missing", missing), ("unknown", unknown), ("repeated", doubled))
+        if columns
+    ]
+    if not faults:
+        place = next(i for i, name in enumerate(names) if name != expected[i])
+        faults = [f"column {place + 1} is {names[place]} where {expected[place]} belongs"]
+    return "has the wrong columns: " + "; ".join(faults)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _short(text: str, length: int = 60) -> str:
+    return text if len(text) <= length else text[:length] + "..."
+
+
+# --- threads ------------------------------------------------------------------------------------
+
+
+def _default_threads(threads: int | None) -> int:
+    return threads or min(4, processors())
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, threads: int, work: Callable[[T], R], items: Iterable[T]
+) -> Iterator[R]:
+    """work(item) of every item, in order, with one item waiting beside those at work."""
+    pending: deque[Future[R]] = deque()
+    for item in items:
+        pending.append(pool.submit(work, item))
+        if len(pending) > threads:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()

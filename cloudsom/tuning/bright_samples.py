@@ -1,0 +1,162 @@
+"""Bright samples: spectra of bright ground without cloud, from the places where users know of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cloudsom.bands import BANDS, CLOUD, MASK_NODATA
+from cloudsom.brightness import is_bright
+from cloudsom.errors import UserError
+from cloudsom.images.filters import dilate
+from cloudsom.images.pixels import spectra_at, spectra_blocks
+from cloudsom.images.rasters import read_mask
+from cloudsom.images.references import read_reference
+from cloudsom.images.stripes import stripes
+from cloudsom.images.vectors import Feature, pixels_marked
+from cloudsom.som.model import read_table, whole_numbers
+
+#: Columns of bright_samples.csv: row and column counted from 0, reflectance, and which source the sample comes from.
+COLUMNS = ("product", "row", "column", *BANDS, "source")
+
+#: Where samples come from, in the order in which a pixel named twice keeps its first source.
+SOURCES = ("reference", "polygons", "csv")
+
+
+@dataclass(frozen=True)
+class ReferenceRules:
+    """Which false alarms of a mask are taken for bright ground; `fine_tuning.py` gives the numbers' reasons."""
+
+    cloud_codes: tuple[int, ...]
+    left_out_codes: tuple[int, ...]
+    cloud_margin: int
+    least_brightness: float
+    most_cirrus: float
+
+
+def false_alarms(mask: NDArray[np.uint8], reference: NDArray[np.integer], rules: ReferenceRules) -> NDArray[np.bool_]:
+    """Which pixels a mask calls cloud and its reference clear, away from the reference's clouds."""
+    clouds, found = np.zeros_like(mask), np.empty(mask.shape, np.bool_)
+    for rows in stripes(len(mask)):
+        clouds[rows][np.isin(reference[rows], rules.cloud_codes)] = CLOUD
+        found[rows] = (mask[rows] == CLOUD) & ~np.isin(reference[rows], (*rules.cloud_codes, *rules.left_out_codes))
+    return found & (dilate(clouds, rules.cloud_margin, "square") != CLOUD)
+
+
+def read_positions(path: Path) -> pd.DataFrame:
+    """A hand-written CSV of product, row, column (counted from 0); UserError with the line for anything else."""
+    table = read_table(path, ("product", "row", "column"))
+    if list(table.columns) != ["product", "row", "column"]:
+        raise UserError(f"{path}: has the columns {', '.join(map(str, table.columns))}; needed: product, row, column")
+    if table.empty:
+        raise UserError(f"{path}: names no pixels; write one a line: product, row, column")
+    table[["row", "column"]] = whole_numbers(path, table, ("row", "column"))
+    unnamed = np.flatnonzero(table["product"].isna())
+    if len(unnamed):
+        raise UserError(f"{path}: line {unnamed[0] + 2}: names no product; write product, row, column")
+    table["product"] = table["product"].astype(str).str.strip().str.removesuffix(".SAFE")
+    return table
+
+
+def check_positions(path: Path, table: pd.DataFrame, shape: tuple[int, int], mask: NDArray[np.uint8]) -> None:
+    """UserError for the first of one product's positions that is outside its image or has no data."""
+    for line, row, column in zip(table.index + 2, table["row"], table["column"], strict=True):
+        if row >= shape[0] or column >= shape[1]:
+            raise UserError(
+                f"{path}: line {line}: row {row}, column {column} is outside the image, which has {shape[0]} rows and "
+                f"{shape[1]} columns (counted from 0); correct it"
+            )
+        if mask[row, column] == MASK_NODATA:
+            raise UserError(f"{path}: line {line}: row {row}, column {column} has no data; name another pixel")
+
+
+def sample_table(
+    product: str, width: int, pixels: NDArray[np.int64], spectra: NDArray[np.float64], source: Sequence[str]
+) -> pd.DataFrame:
+    """One product's samples in the columns of bright_samples.csv, from flat positions and spectra (n, 13)."""
+    row, column = np.divmod(pixels, width)
+    where = {"product": product, "row": row, "column": column}
+    return pd.DataFrame(where | dict(zip(BANDS, spectra.T, strict=True)) | {"source": list(source)})
+
+
+def read_samples(path: Path) -> pd.DataFrame:
+    """bright_samples.csv; UserError for anything else."""
+    table = read_table(path, COLUMNS)
+    try:
+        spectra = table[list(BANDS)].to_numpy(np.float64)
+    except (ValueError, TypeError):
+        raise UserError(f"{path}: its reflectances are not all numbers; run fine_tuning.py again") from None
+    if not np.isfinite(spectra).all():
+        raise UserError(f"{path}: holds reflectances that are not finite; run fine_tuning.py again")
+    return table
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The files of one product: where its spectra come from, its image, its SOM1 mask, and its reference if used."""
+
+    name: str
+    source: Path
+    tiff: Path
+    mask: Path
+    reference: Path | None = None
+
+
+def sample_scene(
+    scene: Scene,
+    rules: ReferenceRules,
+    features: Sequence[Feature],
+    positions: Sequence[tuple[Path, pd.DataFrame]],
+    most_samples: int,
+    seed: int,
+) -> pd.DataFrame:
+    """The bright samples of one product from its reference, from polygons and from positions in CSVs.
+
+    What a person has marked is taken as it is; false alarms of the reference are taken where they are bright. More than
+    `most_samples` are thinned out at random.
+    """
+    mask, grid = read_mask(scene.mask)
+    marked = np.zeros(mask.size, np.uint8)  # 0, or the place in SOURCES that a pixel comes from, counted from 1
+    for path, table in positions:
+        rows = table[table["product"] == scene.name]
+        check_positions(path, rows, mask.shape, mask)
+        marked[(rows["row"] * grid.width + rows["column"]).to_numpy(np.int64)] = _code("csv")
+    own = [f for f in features if f.product in ("", scene.name)]
+    if own:
+        inside = pixels_marked(own, grid, scene.tiff)
+        marked[inside[mask.ravel()[inside] != MASK_NODATA]] = _code("polygons")
+    if scene.reference:
+        reference = read_reference(scene.reference, scene.mask, grid)
+        marked[false_alarms(mask, reference, rules).ravel()] = _code("reference")
+    _drop_unfit(marked, scene, rules)
+    pixels = np.flatnonzero(marked)
+    if len(pixels) > most_samples:
+        pixels = np.sort(np.random.default_rng(seed).choice(pixels, most_samples, replace=False))
+    source = [SOURCES[code - 1] for code in marked[pixels]]
+    return sample_table(scene.name, grid.width, pixels, spectra_at(scene.source, scene.tiff, pixels), source)
+
+
+def _code(source: str) -> int:
+    return SOURCES.index(source) + 1
+
+
+def _drop_unfit(marked: NDArray[np.uint8], scene: Scene, rules: ReferenceRules) -> None:
+    """Take the mark from pixels without data, and from those of the reference that are not bright.
+
+    Their spectra are dropped, and those of the few that are chosen in the end read again: a false alarm may have
+    millions of pixels. UserError where the spectra are of another number of pixels.
+    """
+    start = 0
+    for block in spectra_blocks(scene.source, scene.tiff):
+        part = marked[start : start + len(block)]
+        here = np.flatnonzero(part)
+        spectra = block[here]
+        bright = is_bright(spectra, rules.least_brightness, rules.most_cirrus)
+        fit = np.isfinite(spectra).all(axis=1) & ((part[here] != _code("reference")) | bright)
+        part[here[~fit]] = 0
+        start += len(block)
+    if start != len(marked):
+        raise UserError(f"{scene.source}: holds {start:,} pixels, the image {len(marked):,}; run step 8 again")

@@ -1,0 +1,324 @@
+"""Stage 3 of the paper on a labelled map: from bright samples to corrected labels, by flips or by sub-maps."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cloudsom.bands import CLOUD, CLOUD_CLASSES, N_BANDS
+from cloudsom.brightness import is_bright, is_dry
+from cloudsom.errors import UserError
+from cloudsom.som import model
+from cloudsom.som.bmu import BMUSearch
+from cloudsom.som.submaps import FineTunedMap, SubMap, SubMapRules, bands_for, train_submap
+from cloudsom.tables import csv_tables
+from cloudsom.tuning.relabelling import (
+    FLIPPED,
+    KEPT,
+    LAND,
+    REFUSED,
+    SPLIT,
+    Change,
+    Decision,
+    Evidence,
+    brightened,
+    dark_ground,
+    decide,
+    flip_of,
+    relabel,
+    touched,
+)
+
+Floats = NDArray[np.float64]
+
+#: Spectra (n, 13) in reflectance and their labels (n,).
+Labelled = tuple[Floats, NDArray[np.integer]]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """When a neuron is changed, and how; `fine_tuning.py` gives each number's reason. `submaps` None: flip only."""
+
+    min_samples: int
+    min_share: float
+    max_loss: float
+    by_hand: tuple[int, ...] = ()
+    submaps: SubMapRules | None = None
+    copy_factors: tuple[float, ...] = ()
+    min_cloud: int = 1
+    min_cloud_for_copies: int = 1
+    min_land_votes: int = 0
+    left_out: tuple[str, ...] = ()
+    left_out_if_opaque: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Training:
+    """What sub-maps need of the training table.
+
+    on           training spectra and labels on each of some neurons
+    bright_land  (n, 13) spectra of bright land, whose copies stand beside those of the samples
+    """
+
+    on: Callable[[Sequence[int]], Mapping[int, Labelled]]
+    bright_land: Floats
+
+
+@dataclass(frozen=True)
+class LabelledSom:
+    """A trained map with its scaler, labels and votes; weights (rows, columns, 13)."""
+
+    weights: Floats
+    scaler: Any
+    labels: model.LabelledMap
+    votes: NDArray[np.int64]
+
+    @property
+    def flat(self) -> Floats:
+        return self.weights.reshape(-1, N_BANDS)
+
+    @property
+    def dark(self) -> Floats:
+        """Reflectance (13,) of the darkest ground the map knows."""
+        return dark_ground((self.flat - self.scaler.min_) / self.scaler.scale_, self.votes)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Bright samples and copies of other brightness, scaled, with their BMUs; the first `n` are the samples."""
+
+    scaled: Floats
+    bmus: NDArray[np.int32]
+    n: int
+
+    def on(self, neuron: int) -> Floats:
+        """Samples and copies that fall on a neuron, the samples first."""
+        return self.scaled[self.bmus == neuron]
+
+    def counts(self, n_neurons: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Samples on each neuron, and samples and copies."""
+        return np.bincount(self.bmus[: self.n], minlength=n_neurons), np.bincount(self.bmus, minlength=n_neurons)
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What fine-tuning did: the evidence, the decisions with both prices, the corrected map, and the samples left."""
+
+    evidence: Evidence
+    decisions: list[Decision]
+    splits: dict[int, Change]
+    tuned: FineTunedMap
+    samples_left: int
+
+    @property
+    def lost(self) -> int:
+        """Training cloud spectra that no longer come out as cloud."""
+        return sum(d.change.lost for d in self.decisions if d.action in (FLIPPED, SPLIT))
+
+
+def place_samples(som: LabelledSom, reflectance: Floats, land: Floats, factors: Sequence[float]) -> Samples:
+    """BMUs of bright samples (n, 13), and of the copies of samples and of training `land` (m, 13) in other light."""
+    everything = [reflectance, brightened(np.concatenate([reflectance, land]), som.dark, factors)]
+    scaled = model.scale(np.concatenate(everything), som.scaler)
+    return Samples(scaled, BMUSearch(som.weights)(scaled).index, len(reflectance))
+
+
+def correct(som: LabelledSom, reflectance: Floats, rules: Rules, training: Training | None = None) -> Correction:
+    """Correct the labels of a map by bright samples (n, 13) in reflectance.
+
+    training  needed for sub-maps only
+    """
+    land = training.bright_land if training else np.empty((0, N_BANDS))
+    samples = place_samples(som, reflectance, land, rules.copy_factors if rules.submaps else ())
+    n_samples, n_copies = samples.counts(len(som.votes))
+    evidence = Evidence(som.labels.cloud, som.votes, n_samples, n_copies)
+    flips = touched(evidence, rules.min_samples, rules.min_share)
+    changes = {neuron: flip_of(evidence, neuron, by_hand=True) for neuron in rules.by_hand}
+    splits: dict[int, Change] = {}
+    submaps: dict[int, SubMap] = {}
+    if rules.submaps and training:
+        wanted = [neuron for neuron in contested(evidence, flips, rules) if neuron not in changes]
+        submaps, splits = train_submaps(som, samples, training.on(wanted), rules)
+        few = flips & (evidence.cloud_votes < rules.min_cloud)
+        changes = {int(neuron): flip_of(evidence, int(neuron)) for neuron in np.flatnonzero(few)} | splits | changes
+    else:
+        changes = {int(neuron): flip_of(evidence, int(neuron)) for neuron in np.flatnonzero(flips)} | changes
+    decisions = decide(list(changes.values()), evidence, rules.max_loss)
+    tuned = apply(som, decisions, submaps)
+    left = int((tuned.cloud(samples.scaled[: samples.n], samples.bmus[: samples.n]) == CLOUD).sum())
+    return Correction(evidence, decisions, splits, tuned, left)
+
+
+def contested(evidence: Evidence, flips: NDArray[np.bool_], rules: Rules) -> list[int]:
+    """Neurons to split, where there are clouds enough to learn from.
+
+    Those that samples touch, those that only copies reach, and those that training spectra of land share with clouds.
+    """
+    clouds, is_cloud = evidence.cloud_votes, evidence.cloud == CLOUD
+    by_copies = is_cloud & (evidence.copies >= rules.min_samples) & (clouds >= rules.min_cloud_for_copies)
+    mixed = is_cloud & (evidence.land_votes >= rules.min_land_votes) & (rules.min_land_votes > 0)
+    return np.flatnonzero(((flips | mixed) & (clouds >= rules.min_cloud)) | by_copies).tolist()
+
+
+def train_submaps(
+    som: LabelledSom, samples: Samples, training: Mapping[int, Labelled], rules: Rules
+) -> tuple[dict[int, SubMap], dict[int, Change]]:
+    """A sub-map for each neuron there are training spectra of, and what splitting the neuron by it would do."""
+    assert rules.submaps is not None
+    submaps, changes = {}, {}
+    for neuron, (spectra, labels) in training.items():
+        clouds = np.isin(labels, CLOUD_CLASSES)
+        scaled = model.scale(spectra.copy(), som.scaler)
+        bright = samples.on(neuron)
+        bands = bands_for(int(som.labels.classes[neuron]), rules.left_out, rules.left_out_if_opaque)
+        clear = np.concatenate([scaled[~clouds], bright])
+        submap = train_submap(scaled[clouds], clear, bands, rules.submaps, neuron)
+        cleared = ~submap.is_cloud(clear)
+        first = len(clear) - len(bright)  # the samples follow the training spectra, their copies come last
+        own = cleared[first : first + int((samples.bmus[: samples.n] == neuron).sum())]
+        lost = int((~submap.is_cloud(scaled[clouds])).sum())
+        submaps[neuron] = submap
+        changes[neuron] = Change(neuron, SPLIT, lost, int(own.sum()), int(cleared.sum()))
+    return submaps, changes
+
+
+def training_spectra_on(
+    training_csv: Path, bmus_csv: Path, shape: tuple[int, ...], neurons: Sequence[int]
+) -> dict[int, Labelled]:
+    """Training spectra (n, 13) in reflectance and labels (n,) on each of some neurons; the table is streamed."""
+    index = model.read_bmus(bmus_csv, shape[0], shape[1])
+    wanted = np.zeros(shape[0] * shape[1], bool)
+    wanted[list(neurons)] = True
+    found: list[tuple[Floats, NDArray[np.integer], NDArray[np.int32]]] = []
+    start = 0
+    for spectra, labels in csv_tables.read_spectra(training_csv, dtype=np.float64):
+        bmus = index[start : start + len(labels)]
+        if len(bmus) < len(labels):
+            break
+        here = wanted[bmus]
+        found.append((spectra[here], labels[here], bmus[here]))
+        start += len(labels)
+    if start != len(index):
+        raise UserError(f"{bmus_csv}: does not have one BMU a spectrum of {training_csv}; run step 4 again")
+    spectra, labels, bmus = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return {neuron: (spectra[bmus == neuron], labels[bmus == neuron]) for neuron in neurons}
+
+
+def bright_land_of(
+    blocks: Iterable[Labelled], least_brightness: float, most_cirrus: float, most: int, seed: int
+) -> Floats:
+    """At most `most` spectra (n, 13) of bright dry land without cirrus, drawn at random from all of the training table.
+
+    blocks  the table's spectra and labels, piece by piece
+    """
+    found = [np.empty((0, N_BANDS))]
+    for spectra, labels in blocks:
+        land = spectra[labels == LAND]
+        found.append(land[is_bright(land, least_brightness, most_cirrus) & is_dry(land)])
+    land = np.concatenate(found)
+    if len(land) <= most:
+        return land
+    return land[np.sort(np.random.default_rng(seed).choice(len(land), most, replace=False))]
+
+
+def apply(som: LabelledSom, decisions: Sequence[Decision], submaps: dict[int, SubMap]) -> FineTunedMap:
+    """The map with the decisions carried out."""
+    flipped = [d.change.neuron for d in decisions if d.action == FLIPPED]
+    kept = {d.change.neuron: submaps[d.change.neuron] for d in decisions if d.action == SPLIT}
+    labels = relabel(som.labels, som.votes, flipped)
+    return FineTunedMap(som.weights, np.asarray(som.scaler.scale_), np.asarray(som.scaler.min_), labels, kept)
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def labels_table(som: LabelledSom, done: Correction) -> pd.DataFrame:
+    """neuron_labels_finetuned.csv: step 5's columns after fine-tuning, then the labels before, and the reason."""
+    after, before = done.tuned.labels, som.labels
+    decided = {d.change.neuron: d for d in done.decisions}
+    row, column = np.divmod(np.arange(len(before.cloud)), before.columns)
+    actions = [decided[i].action if i in decided else KEPT for i in range(len(before.cloud))]
+    reasons = [decided[i].reason if i in decided else "" for i in range(len(before.cloud))]
+    return pd.DataFrame(
+        {
+            "row": row,
+            "column": column,
+            "class": after.classes,
+            "cloud": after.cloud,
+            "share": after.share,
+            "class_before": before.classes,
+            "cloud_before": before.cloud,
+            "samples": done.evidence.samples,
+            "action": actions,
+            "reason": reasons,
+        }
+    )
+
+
+def price_table(som: LabelledSom, done: Correction, min_samples: int) -> pd.DataFrame:
+    """What changing each neuron costs and gains: one row for each cloud neuron that samples or copies touch,
+    and for each that something was decided on.
+
+    Votes by class, samples (and with copies); for the flip and, where there is one, for the sub-map: training cloud
+    spectra lost, the same as a share of all (recall), samples cleared; what was done, and why.
+    """
+    evidence = done.evidence
+    decided = {d.change.neuron: d for d in done.decisions}
+    rows = []
+    reached = set(np.flatnonzero((evidence.cloud == CLOUD) & (evidence.copies > 0)).tolist())
+    for neuron in sorted(reached | set(decided)):
+        flip, split, decision = flip_of(evidence, neuron), done.splits.get(neuron), decided.get(neuron)
+        row: dict[str, Any] = dict(zip(("row", "column"), divmod(neuron, som.labels.columns), strict=True))
+        row |= dict(zip(model.HIT_COLUMNS, evidence.votes[neuron].tolist(), strict=True))
+        row |= {"samples": int(evidence.samples[neuron]), "samples_and_copies": int(evidence.copies[neuron])}
+        for kind, change in (("flip", flip), ("split", split)):
+            row |= _price(kind, change, evidence)
+        row["action"] = decision.action if decision else KEPT
+        row["reason"] = decision.reason if decision else f"fewer than {min_samples} samples, or too few clouds to split"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def shown(prices: pd.DataFrame) -> str:
+    """The rows of `price_table` where something was decided, in columns narrow enough for a terminal."""
+    decided = prices[prices["action"] != KEPT]
+    clouds = decided[["cirrus", "opaque_cloud"]].sum(axis=1)
+    votes = decided[list(model.HIT_COLUMNS)].sum(axis=1)
+    narrow = pd.DataFrame(
+        {
+            "neuron": [f"{row},{column}" for row, column in zip(decided["row"], decided["column"], strict=True)],
+            "clear votes": votes - clouds,
+            "cloud votes": clouds,
+            "samples": decided["samples"],
+            "and copies": decided["samples_and_copies"],
+            "flip loses": decided["flip_cloud_lost"],
+            "split loses": decided["split_cloud_lost"],
+            "flip clears": decided["flip_samples_cleared"],
+            "split clears": decided["split_samples_cleared"],
+            "action": decided["action"],
+        }
+    ).astype(object)
+    return narrow.where(narrow.notna(), "-").to_string(index=False) if len(narrow) else "no neuron to change"
+
+
+def _price(kind: str, change: Change | None, evidence: Evidence) -> dict[str, Any]:
+    lost = change.lost if change else pd.NA
+    recall = change.lost / max(int(evidence.cloud_votes.sum()), 1) if change else pd.NA
+    cleared = change.cleared if change else pd.NA
+    return {f"{kind}_cloud_lost": lost, f"{kind}_recall_lost": recall, f"{kind}_samples_cleared": cleared}
+
+
+def summary(done: Correction) -> str:
+    """One line: what was done to how many neurons, and recall and false alarms before and after."""
+    count = {action: sum(d.action == action for d in done.decisions) for action in (FLIPPED, SPLIT, REFUSED)}
+    total = max(int(done.evidence.cloud_votes.sum()), 1)
+    before, samples = done.evidence.recall, int(done.evidence.samples[done.evidence.cloud == CLOUD].sum())
+    return (
+        f"{count[FLIPPED]} neurons flipped, {count[SPLIT]} split by sub-maps, {count[REFUSED]} refused; "
+        f"training clouds found {before:.4f} before, {before - done.lost / total:.4f} after; "
+        f"bright samples called cloud {samples:,} before, {done.samples_left:,} after"
+    )

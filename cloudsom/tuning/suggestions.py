@@ -1,0 +1,110 @@
+"""Which cloud neurons are likely to be bright land, for a person to judge; nothing here changes a label.
+
+Five things speak for it, each ranked among the cloud neurons: training votes that are not cloud; neighbours on the map
+that are clear; pixels of cloud-free scenes that fall on it; weights that rise from the visible to the short-wave
+infrared as dry ground does and clouds do not; no signal in the cirrus band.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from cloudsom.bands import CLEAR, CLOUD, WAVELENGTHS_NM
+from cloudsom.brightness import CIRRUS, SHORT_WAVE, brightness
+from cloudsom.drawing.figures import PAGE, add_colour_bar, draw_cells, outline, styled
+from cloudsom.som.labels import CLASS_CODES
+from cloudsom.tuning.relabelling import Evidence
+
+#: The columns that are ranked, and whether more of it speaks for bright land (1) or against (-1).
+SIGNS = {"clear_votes": 1, "clear_neighbours": 1, "scene_share": 1, "short_wave_rise": 1, "cirrus": -1}
+
+
+def clear_neighbours(cloud: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.float64]:
+    """Share of each neuron's up to eight neighbours on the map that are clear; (rows * columns,)."""
+    clear = np.pad((cloud == CLEAR).astype(np.float64).reshape(rows, columns), 1)
+    there = np.pad(np.ones((rows, columns)), 1)
+    moves = [(i, j) for i in range(3) for j in range(3) if (i, j) != (1, 1)]
+
+    def total(layer: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.sum([layer[i : i + rows, j : j + columns] for i, j in moves], axis=0)
+
+    return np.asarray(total(clear) / np.maximum(total(there), 1)).ravel()
+
+
+def rank_neurons(
+    evidence: Evidence, weights: NDArray[np.float64], rows: int, columns: int, scene_pixels: NDArray[np.int64] | None
+) -> pd.DataFrame:
+    """The cloud neurons, most likely bright land first.
+
+    weights       (neurons, 13) in reflectance
+    scene_pixels  (neurons,) pixels of cloud-free scenes on each neuron; None where there are no such scenes
+
+    The score is the mean of the ranks (0 to 1) by each of the columns in `SIGNS` that is known. A neuron no training
+    spectrum fell on has no votes to rank.
+    """
+    total, clouds = evidence.votes.sum(axis=1), evidence.cloud_votes
+    row, column = np.divmod(np.arange(len(total)), columns)
+    table = pd.DataFrame(
+        {
+            "row": row,
+            "column": column,
+            "votes": total,
+            "clear_votes": (total - clouds) / np.where(total, total, np.nan),
+            "clear_neighbours": clear_neighbours(evidence.cloud, rows, columns),
+            "scene_pixels": 0 if scene_pixels is None else scene_pixels,
+            "scene_share": np.nan if scene_pixels is None else scene_pixels / max(int(scene_pixels.sum()), 1),
+            "short_wave_rise": weights[:, SHORT_WAVE].mean(axis=1) / brightness(weights),
+            "cirrus": weights[:, CIRRUS],
+        }
+    )[evidence.cloud == CLOUD]
+    ranks = pd.DataFrame({name: (sign * table[name]).rank(pct=True) for name, sign in SIGNS.items()})
+    table.insert(0, "score", ranks.mean(axis=1))
+    table = table.sort_values(["score", "row", "column"], ascending=[False, True, True])
+    table.insert(0, "rank", np.arange(1, len(table) + 1))
+    return table.reset_index(drop=True)
+
+
+@styled
+def suggestion_figure(
+    table: pd.DataFrame, weights: NDArray[np.float64], votes: NDArray[np.int64], rows: int, columns: int, n_best: int
+) -> Figure:
+    """Scores of the cloud neurons on the map, the `n_best` numbered and outlined, and their spectra beside it."""
+    figure = Figure(figsize=(PAGE, PAGE * 0.52), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.3))
+    scores = np.full(rows * columns, np.nan)
+    flat = table["row"].to_numpy() * columns + table["column"].to_numpy()
+    scores[flat] = table["score"]
+    mesh = draw_cells(left, scores.reshape(rows, columns))
+    add_colour_bar(left, mesh, "score: likely bright land")
+    best = flat[:n_best]
+    chosen = np.isin(np.arange(rows * columns), best).reshape(rows, columns)
+    outline(left, chosen)
+    for i, neuron in enumerate(best):
+        y, x = divmod(int(neuron), columns)
+        colour = "black" if scores[neuron] > scores[flat].mean() else "white"  # on yellow and on dark cells
+        left.text(x + 1, y + 1, str(i + 1), ha="center", va="center", color=colour, fontsize=6)
+    left.set_title(f"cloud neurons; the {len(best)} likeliest outlined")
+    _draw_spectra(right, weights, votes, best)
+    return figure
+
+
+def _draw_spectra(axes: Axes, weights: NDArray[np.float64], votes: NDArray[np.int64], best: Sequence[int]) -> None:
+    """Weights of the likeliest neurons against wavelength, over the mean of the neurons that are opaque cloud."""
+    opaque = votes.argmax(axis=1) == CLASS_CODES.index(50)
+    order = np.argsort(WAVELENGTHS_NM)
+    microns = np.asarray(WAVELENGTHS_NM)[order] / 1000
+    for i, neuron in enumerate(best):
+        shade = 0.15 + 0.6 * i / max(len(best) - 1, 1)
+        axes.plot(microns, weights[neuron][order], color=(0.88, shade, shade), linewidth=0.9, label=str(i + 1))
+    if (opaque & (votes.sum(axis=1) > 0)).any():
+        mean = weights[opaque & (votes.sum(axis=1) > 0)].mean(axis=0)[order]
+        axes.plot(microns, mean, color="#006666", linewidth=1.4, label="opaque cloud (mean)")
+    axes.set_xlabel("wavelength (µm)")
+    axes.set_ylabel("reflectance")
+    axes.set_ylim(bottom=0)
+    axes.legend(ncols=6, loc="upper center", bbox_to_anchor=(0.5, -0.16), handlelength=1.2, columnspacing=1.2)
+    axes.set_title("their weights")

@@ -1,0 +1,61 @@
+"""Counts and measures against hand-made masks, and against scikit-learn."""
+
+import math
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics
+
+from cloudsom.bands import MASK_NODATA
+from cloudsom.scoring.scores import MEASURES, Counts, count, measures
+
+
+def test_counts_by_hand() -> None:
+    mask = np.array([[255, 255, 0, 0], [255, 0, MASK_NODATA, 255]], np.uint8)
+    reference = np.array([[2, 5, 3, 6], [3, 7, 2, 0]], np.uint8)
+    #                     TP FP FN TN   TP TN  -  -
+    assert count(mask, reference, (2, 3), (0, 1)) == Counts(tp=2, fn=1, fp=1, tn=2, excluded=2)
+
+
+def test_measures_by_hand() -> None:
+    found = measures(Counts(tp=6, fn=2, fp=1, tn=11))
+    expected = {
+        "accuracy": 17 / 20,
+        "precision": 6 / 7,
+        "recall": 6 / 8,
+        "f_score": 12 / 15,
+        "balanced_accuracy": (6 / 8 + 11 / 12) / 2,
+        "iou": 6 / 9,
+    }
+    assert tuple(found) == MEASURES
+    assert all(math.isclose(found[name], expected[name]) for name in MEASURES)
+
+
+def test_a_scene_without_cloud_has_an_accuracy_and_nothing_else() -> None:
+    found = measures(Counts(tp=0, fn=0, fp=1, tn=3))
+    assert found["accuracy"] == 0.75
+    assert all(math.isnan(found[name]) for name in MEASURES if name != "accuracy")
+
+
+def test_undefined_values_are_nan() -> None:
+    assert all(math.isnan(value) for value in measures(Counts(0, 0, 0, 0)).values())
+    overcast = measures(Counts(tp=0, fn=4, fp=0, tn=0))
+    assert overcast["recall"] == 0 and math.isnan(overcast["precision"]) and math.isnan(overcast["balanced_accuracy"])
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1))
+def test_measures_equal_scikit_learn(pixels: list[tuple[bool, bool]]) -> None:
+    truth, found = [t for t, _ in pixels], [f for _, f in pixels]
+    mask = np.where(found, 255, 0).astype(np.uint8)
+    got = measures(count(mask, np.where(truth, 2, 5), (2, 3), (0, 1)))
+    assert math.isclose(got["accuracy"], metrics.accuracy_score(truth, found))
+    if any(truth):
+        assert math.isclose(got["recall"], metrics.recall_score(truth, found))
+        assert math.isclose(got["f_score"], metrics.f1_score(truth, found))
+        assert math.isclose(got["iou"], metrics.jaccard_score(truth, found))
+        if any(found):
+            assert math.isclose(got["precision"], metrics.precision_score(truth, found))
+        if not all(truth):
+            assert math.isclose(got["balanced_accuracy"], metrics.balanced_accuracy_score(truth, found))
