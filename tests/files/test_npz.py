@@ -122,7 +122,7 @@ def test_bombs_do_not_take_memory(tmp_path: Path) -> None:
     code = """
 import resource, sys
 from pathlib import Path
-from cloudsom import submaps
+from cloudsom.som import submaps
 from cloudsom.errors import UserError
 now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (now + 150_000_000, now + 150_000_000))

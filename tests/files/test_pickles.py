@@ -161,7 +161,8 @@ def test_reading_imports_nothing_that_is_named(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from cloudsom import model, pickles
+from cloudsom.files import pickles
+from cloudsom.som import model
 folder = Path(sys.argv[1])
 assert model.load_susi_weights(folder / "susi.p").shape == (4, 3, 13)
 assert model.load_scaler(folder / "scaler.p").scale_.shape == (13,)
@@ -453,7 +454,7 @@ def test_small_files_cannot_ask_for_much(tmp_path: Path) -> None:
     code = """
 import resource, sys
 from pathlib import Path
-from cloudsom import model
+from cloudsom.som import model
 from cloudsom.errors import UserError
 folder = Path(sys.argv[1])
 now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
