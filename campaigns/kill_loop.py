@@ -58,7 +58,8 @@ LARGE_PACKAGES: tuple[str, ...] = (
     "sklearn.preprocessing",
     "osgeo.gdal",
 )
-LARGE_PACKAGES += ("osgeo.gdal_array", "matplotlib.figure", "matplotlib.backends.backend_agg", "cloudsom.tables.csv_tables")
+LARGE_PACKAGES += ("osgeo.gdal_array", "matplotlib.figure", "matplotlib.backends.backend_agg")
+LARGE_PACKAGES += ("cloudsom.tables.csv_tables",)
 
 SIGNALS = {"KILL": signal.SIGKILL, "TERM": signal.SIGTERM, "INT": signal.SIGINT}
 ARCHIVE = "masks.tgz"
