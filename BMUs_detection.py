@@ -53,9 +53,8 @@ def main() -> None:
     }
     bmus_csv = under(DATA_DIR, BMUS_CSV)
     made_by = stores.recipe(snapshot(globals()), inputs)
-    record = stores.finished(bmus_csv, made_by, OVERWRITE)
-    if record:
-        print(f"{bmus_csv}: is up to date; {record['results']['summary']}")
+    if done := stores.up_to_date([bmus_csv], made_by, OVERWRITE):
+        print(done)
         return
     model.load_scaler(inputs["SCALER_FILE"])  # a mistake in it is told once, not once a part
     rows, columns, _ = model.load_som(inputs["SOM_FILE"]).get_weights().shape

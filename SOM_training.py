@@ -71,9 +71,8 @@ def main() -> None:
     som_file = under(DATA_DIR, SOM_FILE)
     law = training_law()
     made_by = stores.recipe(snapshot(globals()), {"TRAINING_CSV": training_csv, "SCALER_FILE": scaler_file})
-    record = stores.finished(som_file, made_by, OVERWRITE)
-    if record:
-        print(f"{som_file}: is up to date; {record['results']['summary']}")
+    if done := stores.up_to_date([som_file], made_by, OVERWRITE):
+        print(done)
         return
     scaler = model.load_scaler(scaler_file)
     spectra, _ = csv_tables.read_all_spectra(training_csv, dtype=np.float64)  # 0.9 GB at 8.7 million rows
@@ -91,9 +90,8 @@ def import_susi(source: Path) -> None:
     """Write the weights of a susi map as SOM_FILE; its settings file names the source and no training constants."""
     som_file = under(DATA_DIR, SOM_FILE)
     made_by = stores.recipe(Snapshot(Path(__file__).name, {}), {"IMPORT_SUSI": source})
-    record = stores.finished(som_file, made_by, OVERWRITE)
-    if record:
-        print(f"{som_file}: is up to date; {record['results']['summary']}")
+    if done := stores.up_to_date([som_file], made_by, OVERWRITE):
+        print(done)
         return
     weights = model.load_susi_weights(source)
     with stores.product(som_file, made_by) as product:

@@ -56,9 +56,8 @@ def main() -> None:
 def convert(settings: Snapshot, tiff: Path, csv_file: Path, overwrite: bool) -> str:
     """Write one image's pixel table; returns a line of summary."""
     made_by = stores.recipe(settings, {tiff.name: tiff})
-    record = stores.finished(csv_file, made_by, overwrite)
-    if record:
-        return f"{csv_file}: is up to date; {record['results']['summary']}"
+    if done := stores.up_to_date([csv_file], made_by, overwrite):
+        return done
     counts = {"pixels": 0, "nodata": 0}
     with open_scene(tiff) as scene, stores.product(csv_file, made_by) as product:
         written = csv_tables.write_pixels(product.partial, counted(spectra_of(scene), counts))

@@ -80,9 +80,8 @@ def main() -> None:
     # Roles in capitals: later steps then notice a table and a scaler of different spectra.
     inputs = {f"SPECTRA_CSV_{i}": csv_file for i, csv_file in enumerate(csv_files, 1)}
     made_by = stores.recipe(snapshot(globals()), inputs)
-    records = [stores.finished(product, made_by, OVERWRITE) for product in (training_csv, scaler_file)]
-    if all(records):
-        print(f"{training_csv}: is up to date; {records[0]['results']['summary']}")  # type: ignore[index]
+    if done := stores.up_to_date([training_csv, scaler_file], made_by, OVERWRITE):
+        print(done)
         return
     survey = survey_rows(csv_files)
     rows, repeated, ambiguous = choose_rows(survey)

@@ -81,9 +81,8 @@ def score_masks(pairs: dict[str, tuple[Path, Path]]) -> list[Outcome]:
     results_dir = under(DATA_DIR, RESULTS_DIR)
     files = [results_dir / "confusion_matrix.csv", results_dir / "metrics.csv"]
     made_by = recipe_of(pairs)
-    records = [stores.finished(product, made_by, OVERWRITE) for product in files]
-    if all(records):
-        print(f"{files[1]}: is up to date; {records[1]['results']['summary']}")  # type: ignore[index]
+    if done := stores.up_to_date(files[::-1], made_by, OVERWRITE):
+        print(done)
         return []
     jobs = [Job(name, (*pair, CLOUD_CODES, LEFT_OUT_CODES)) for name, pair in pairs.items()]
     outcomes = run_jobs(score, jobs, Engine(WORKERS, DASK_SCHEDULER, DATA_DIR), "scoring")
@@ -109,9 +108,8 @@ def compare_masks(pairs: dict[str, tuple[Path, Path]]) -> list[Outcome]:
         return []
     files = [results_dir / "surfaces.csv"]
     files += [results_dir / "comparison.csv"] * any(scene.finals for scene in scenes)
-    records = [stores.finished(product, made_by, OVERWRITE) for product in files]
-    if all(records):
-        print(f"{files[-1]}: is up to date; {records[-1]['results']['summary']}")  # type: ignore[index]
+    if done := stores.up_to_date(files[::-1], made_by, OVERWRITE):
+        print(done)
         return []
     rules = (tuple(CLOUD_CODES), tuple(LEFT_OUT_CODES), LEAST_BRIGHTNESS)
     jobs = [Job(scene.name, (scene, *rules)) for scene in scenes]

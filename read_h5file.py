@@ -63,9 +63,8 @@ def main() -> None:
 def convert(h5_file: Path, csv_file: Path) -> None:
     """Write one database file's spectra and labels as a table, and say what is in it."""
     made_by = stores.recipe(snapshot(globals()), {h5_file.name: h5_file})
-    record = stores.finished(csv_file, made_by, OVERWRITE)
-    if record:
-        print(f"{csv_file}: is up to date; {record['results']['summary']}")
+    if done := stores.up_to_date([csv_file], made_by, OVERWRITE):
+        print(done)
         return
     with (
         open_spectra(h5_file, REFLECTANCE_MIN, REFLECTANCE_MAX, NON_FINITE == "drop") as spectra_file,

@@ -15,7 +15,7 @@ import pickle
 import platform
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -255,6 +255,18 @@ def finished(path: Path, made_by: Recipe, overwrite: bool = False) -> dict[str, 
         raise UserError(f"{path}: was changed after it was made; move it away, or use --OVERWRITE to make it again")
     wanted = made_by.as_json()
     return record if {key: record.get(key) for key in wanted} == wanted else None
+
+
+def up_to_date(files: Sequence[Path], made_by: Recipe, overwrite: bool = False) -> str | None:
+    """A line that says so where all of a script's products are finished; None if they are to be made.
+
+    The line names the first of `files` and its summary. Every file is looked at: raises UserError as `finished`.
+    """
+    records = [finished(file, made_by, overwrite) for file in files]
+    if records[0] is None or None in records:
+        return None
+    summary = records[0]["results"]["summary"]
+    return f"{files[0]}: is up to date{summary and f'; {summary}'}"
 
 
 def _finish_interrupted(path: Path) -> None:

@@ -126,9 +126,8 @@ def convert(
 ) -> str:
     """Write one granule's GeoTIFF; returns a line of summary."""
     made_by = stores.recipe(settings, granule.input_files())
-    record = stores.finished(tiff, made_by, overwrite)
-    if record:
-        return f"{tiff}: is up to date; {record['results']['summary']}"
+    if done := stores.up_to_date([tiff], made_by, overwrite):
+        return done
     threads = min(MAX_THREADS, processors())
     with stores.product(tiff, made_by) as product:
         product.results |= convert_granule(granule, product.partial, pixel_size, resampling, threads)
