@@ -20,25 +20,27 @@ The tag METHOD of a mask says whether it comes from the three files (SOM1) or fr
 fine-tuned map decide on cloud or clear; class and confidence stay those of the neuron.
 """
 
-from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudsom.bands import CLASS_COLOURS, CLASSES, CLOUD, MASK_NODATA, NO_CLASS
-from cloudsom.errors import UserError
+from cloudsom.bands import CLASS_COLOURS, CLASSES, NO_CLASS
 from cloudsom.files import stores
 from cloudsom.files.places import existing, under
 from cloudsom.files.stores import Snapshot
-from cloudsom.images.pixels import find_sources, grid_of_scene, spectra_blocks
+from cloudsom.images.pixels import find_sources, grid_of_scene
 from cloudsom.images.rasters import Grid, RasterWriter, write_layer, write_mask
+from cloudsom.masking.labelling import label_pixels, shares
 from cloudsom.running.job import Job
 from cloudsom.running.pool import Engine, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.running.settings import run, snapshot
-from cloudsom.som import model, submaps
-from cloudsom.som.bmu import BMUs, BMUSearch
+from cloudsom.som import labelled_map
+from cloudsom.som.bmu import BMUs
+from cloudsom.som.labelled_map import LabelledMap
+from cloudsom.som.labels import NeuronLabels
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
@@ -69,16 +71,35 @@ OVERWRITE = False  # make again what is finished
 Model = dict[str, Path]  # files of a trained and labelled map by role: three of them, or MODEL_NPZ
 
 
+@dataclass(frozen=True)
+class MaskJob:
+    """All that masking one product takes; fit to send to a worker."""
+
+    settings: Snapshot
+    source: Path
+    tiff: Path
+    trained: Model
+    mask_dir: Path
+    class_map: bool
+    confidence: bool
+    overwrite: bool
+
+    def file(self, kind: str) -> Path:
+        """The product's layer of a kind: mask, classes or confidence."""
+        return self.mask_dir / f"{self.tiff.stem}_{kind}.tif"
+
+
 def main() -> None:
     trained = model_files()
     settings = snapshot(globals())
     stores.recipe(settings, trained)  # a mistake in the model is told once, not once a product
     load_model(trained)
     tiff_dir, mask_dir = under(DATA_DIR, TIFF_DIR), under(DATA_DIR, MASK_DIR)
-    jobs = [
-        Job(name, (settings, source, tiff_dir / f"{name}.tif", trained, mask_dir, CLASS_MAPS, CONFIDENCE, OVERWRITE))
-        for name, source in find_sources(PIXELS, under(DATA_DIR, CSV_DIR), tiff_dir, PRODUCTS).items()
-    ]
+    jobs = []
+    for name, source in find_sources(PIXELS, under(DATA_DIR, CSV_DIR), tiff_dir, PRODUCTS).items():
+        tiff = tiff_dir / f"{name}.tif"
+        job = MaskJob(settings, source, tiff, trained, mask_dir, CLASS_MAPS, CONFIDENCE, OVERWRITE)
+        jobs.append(Job(name, (job,)))
     outcomes = run_jobs(create_masks, jobs, Engine(WORKERS, DASK_SCHEDULER, DATA_DIR), "masking")
     for summary in results_or_errors(outcomes):
         print(summary)
@@ -96,88 +117,52 @@ def model_files() -> Model:
     }
 
 
-def load_model(trained: Model) -> submaps.FineTunedMap:
-    """Scaler, weights and neuron labels, checked to belong together."""
+def load_model(trained: Model) -> LabelledMap:
+    """The labelled map in these files."""
     if "MODEL_NPZ" in trained:
-        return submaps.load(trained["MODEL_NPZ"])
-    scaler = model.load_scaler(trained["SCALER_FILE"])
-    weights = model.load_som(trained["SOM_FILE"]).get_weights()
-    labels = model.read_neuron_labels(trained["NEURON_LABELS_CSV"])
-    model.check_same_map(trained["SOM_FILE"], weights.shape, trained["NEURON_LABELS_CSV"], labels.rows, labels.columns)
-    return submaps.step_5_map(weights, scaler, labels)
+        return labelled_map.load(trained["MODEL_NPZ"])
+    return labelled_map.from_steps(trained["SCALER_FILE"], trained["SOM_FILE"], trained["NEURON_LABELS_CSV"])
 
 
-def method(trained: Model, som: submaps.FineTunedMap) -> str:
+def method(trained: Model, som: LabelledMap) -> str:
     """What a mask's tags say of where it comes from."""
     if "MODEL_NPZ" not in trained:
         return "SOM1"
     return f"map of {trained['MODEL_NPZ'].name} ({len(som.submaps)} sub-maps), unfiltered"
 
 
-def create_masks(
-    settings: Snapshot,
-    source: Path,
-    tiff: Path,
-    trained: Model,
-    mask_dir: Path,
-    class_maps: bool,
-    confidence: bool,
-    overwrite: bool,
-) -> str:
+def create_masks(job: MaskJob) -> str:
     """Write one product's mask and optional layers; returns a line of summary."""
-    grid = grid_of_scene(source, tiff)
-    made_by = stores.recipe(settings, {source.name: source, tiff.name: tiff} | trained)
-    name = tiff.stem
-    mask_file = mask_dir / f"{name}_mask.tif"
-    extra = [mask_dir / f"{name}_classes.tif"] * class_maps + [mask_dir / f"{name}_confidence.tif"] * confidence
-    records = [stores.finished(product, made_by, overwrite) for product in (mask_file, *extra)]
-    if all(records):
-        return f"{mask_file}: is up to date; {records[0]['results']['summary']}"  # type: ignore[index]
-    som = load_model(trained)
-    tags = {"PRODUCT": name, "METHOD": method(trained, som)}
+    grid = grid_of_scene(job.source, job.tiff)
+    made_by = stores.recipe(job.settings, {job.source.name: job.source, job.tiff.name: job.tiff} | job.trained)
+    kinds = ["mask"] + ["classes"] * job.class_map + ["confidence"] * job.confidence
+    if done := stores.up_to_date([job.file(kind) for kind in kinds], made_by, job.overwrite):
+        return done
+    som = load_model(job.trained)
+    tags = {"PRODUCT": job.tiff.stem, "METHOD": method(job.trained, som)}
     mask = np.empty(grid.width * grid.height, np.uint8)
-    classes = np.empty_like(mask) if class_maps else None
+    classes = np.empty_like(mask) if job.class_map else None
     with ExitStack() as stack:
-        if confidence:
-            product = stack.enter_context(stores.product(mask_dir / f"{name}_confidence.tif", made_by))
+        if job.confidence:
+            product = stack.enter_context(stores.product(job.file("confidence"), made_by))
             layer = stack.enter_context(confidence_writer(product.partial, grid, tags))
-        for part, bmus, cloud in label_pixels(source, tiff, grid, som, confidence):
-            without = bmus.index < 0
-            mask[part] = np.where(without, np.uint8(MASK_NODATA), cloud)
+        for part, bmus, labels in label_pixels(job.source, job.tiff, som, job.confidence):
+            mask[part] = labels
             if classes is not None:
-                classes[part] = np.where(without, np.uint8(NO_CLASS), som.labels.classes[bmus.index])
-            if confidence:
+                classes[part] = np.where(bmus.index < 0, np.uint8(NO_CLASS), som.labels.classes[bmus.index])
+            if job.confidence:
                 layer.append(confidences(bmus, som.labels))
     if classes is not None:
-        with stores.product(mask_dir / f"{name}_classes.tif", made_by) as product:
+        with stores.product(job.file("classes"), made_by) as product:
             write_class_map(product.partial, classes.reshape(grid.height, grid.width), grid, tags)
-    with stores.product(mask_file, made_by) as product:
+    with stores.product(job.file("mask"), made_by) as product:
         write_mask(product.partial, mask.reshape(grid.height, grid.width), grid, tags=tags)
         product.results |= shares(mask)
         product.results["summary"] = (
             f"{mask.size:,} pixels; cloud {product.results['cloud_share']:.2%} of those with data, "
             f"{product.results['nodata_share']:.2%} without data"
         )
-    return f"{mask_file}: {product.results['summary']}"
-
-
-def label_pixels(
-    source: Path, tiff: Path, grid: Grid, som: submaps.FineTunedMap, with_distance: bool
-) -> Iterator[tuple[slice, BMUs, NDArray[np.uint8]]]:
-    """BMUs of an image's pixels and whether they are cloud, a block at a time; and where in row-major order it stands.
-
-    Raises UserError where a table has another number of pixels than the image.
-    """
-    search, start, size = BMUSearch(som.weights), 0, grid.width * grid.height
-    for spectra in spectra_blocks(source, tiff):
-        part = slice(start, start + len(spectra))
-        if part.stop <= size:
-            scaled = som.scaled(spectra)
-            bmus = search(scaled, distance=with_distance)
-            yield part, bmus, som.cloud(scaled, bmus.index)
-        start = part.stop
-    if start != size:
-        raise UserError(f"{source}: holds {start:,} pixels, {tiff} has {grid.width} x {grid.height}; run step 8 again")
+    return f"{job.file('mask')}: {product.results['summary']}"
 
 
 def write_class_map(place: Path, classes: NDArray[np.uint8], grid: Grid, tags: dict[str, str]) -> None:
@@ -193,21 +178,13 @@ def confidence_writer(place: Path, grid: Grid, tags: dict[str, str]) -> RasterWr
     return RasterWriter(place, grid, np.float32, 2, nodata=np.nan, descriptions=names, tags=tags)
 
 
-def confidences(bmus: BMUs, labels: model.LabelledMap) -> NDArray[np.float32]:
+def confidences(bmus: BMUs, labels: NeuronLabels) -> NDArray[np.float32]:
     """The two values (n, 2) of each pixel; NaN without data."""
     values = np.full((len(bmus.index), 2), np.nan, dtype=np.float32)
     valid = bmus.index >= 0
     values[valid, 0] = labels.share[bmus.index[valid]]
     values[:, 1] = bmus.distance
     return values
-
-
-def shares(mask: NDArray[np.uint8]) -> dict[str, float]:
-    """Share of cloud among the pixels with data, and of pixels without."""
-    nodata = int((mask == MASK_NODATA).sum())
-    valid = mask.size - nodata
-    cloud = int((mask == CLOUD).sum())
-    return {"cloud_share": cloud / valid if valid else 0.0, "nodata_share": nodata / mask.size}
 
 
 def hex_to_rgb(colour: str) -> tuple[int, int, int]:

@@ -23,7 +23,6 @@ writes  RESULTS_DIR/confusion_matrix.csv  one row a product: TP, FN, FP, TN, exc
 """
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -89,7 +88,7 @@ def score_masks(pairs: dict[str, tuple[Path, Path]]) -> list[Outcome]:
     scored = dict(zip([o.name for o in outcomes if not o.error], results_or_errors(outcomes), strict=True))
     if scored:
         roles = [role for name in scored for role in (f"mask {name}", f"reference {name}")]
-        write_tables(files, replace(made_by, inputs={role: made_by.inputs[role] for role in roles}), scored)
+        write_tables(files, made_by.only(roles), scored)
     return outcomes
 
 
@@ -119,7 +118,7 @@ def compare_masks(pairs: dict[str, tuple[Path, Path]]) -> list[Outcome]:
         return outcomes
     good = {outcome.name for outcome in outcomes if not outcome.error}
     roles = [role for scene in scenes if scene.name in good for role in scene.inputs()]
-    made_by = replace(made_by, inputs={role: made_by.inputs[role] for role in roles})
+    made_by = made_by.only(roles)
     for file, table in zip(files, (comparison.surfaces_table(rows), comparison.measures_table(rows)), strict=False):
         with stores.product(file, made_by) as product:
             table.to_csv(product.partial, index=False, float_format="%.6f")

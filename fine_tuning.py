@@ -28,34 +28,31 @@ writes  BRIGHT_SAMPLES_CSV                   product, row, column (counted from 
         with SUGGEST, only: SUGGESTIONS_CSV and FIGURES_DIR/suggested_neurons.png
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from cloudsom.bands import BANDS, CLOUD, MASK_NODATA
+from cloudsom.bands import BANDS
 from cloudsom.errors import UserError
 from cloudsom.files import stores
 from cloudsom.files.places import existing, input_path, under
-from cloudsom.files.stores import Snapshot
 from cloudsom.images import vectors
-from cloudsom.images.filters import final_mask
-from cloudsom.images.pixels import find_sources, grid_of_scene, spectra_blocks
-from cloudsom.images.rasters import read_layer, write_mask
+from cloudsom.images.pixels import find_sources
 from cloudsom.images.references import find_references
 from cloudsom.running.job import Job, Outcome
 from cloudsom.running.pool import Engine, choose_products, one_each, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.running.settings import run, snapshot
-from cloudsom.som import model, submaps
-from cloudsom.som.bmu import BMUSearch
+from cloudsom.som import labelled_map
+from cloudsom.som.labelled_map import LabelledMap
+from cloudsom.som.submaps import SubMapRules
 from cloudsom.tables import csv_tables
 from cloudsom.tuning import bright_samples, correction
-from cloudsom.tuning.bright_samples import ReferenceRules, Scene
-from cloudsom.tuning.relabelling import Evidence
+from cloudsom.tuning.bright_samples import ReferenceRules
+from cloudsom.tuning.final_masks import FinalMaskJob, create_final_mask
+from cloudsom.tuning.scenes import Scenes, Split, check_names, choose_split, is_cloud_free, scenes_to_tune
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
@@ -91,6 +88,32 @@ FROM_REFERENCE = True  # (a) take clear pixels of the reference that SOM1 calls 
 POLYGONS: list[str] = []  # (b) vector files (GeoJSON, GPKG, Shapefile...) of bright cloud-free ground: polygons, points
 # a feature with an attribute "product" holds for that product only, else for every product it lies in
 SAMPLE_CSVS: list[str] = []  # (c) hand-written tables: product, row, column, both counted from 0
+
+# correction
+METHOD = "submaps"  # one of: flip, submaps
+# flip: whole neurons become clear, as in the paper. submaps: a small map inside each contested neuron decides there
+MAX_CLOUD_LOSS = 0.005  # share of the training cloud spectra that all changes together may lose
+# half a point of recall; what does not fit is refused, the dearest first. 1.0: no limit, as in the paper
+FLIP_NEURONS: list[str] = []  # neurons to flip whatever they cost, each as row,column counted from 0
+
+# filters
+MEDIAN_SIZE = 3  # pixels (180 m at 60 m), odd; 0: no filter
+# removes single pixels and pairs, which are more often roofs than clouds; 5 takes small cumulus with them: a point of
+# recall on the sample scene
+DILATION_RADIUS = 1  # pixels (60 m); 0: none
+# covers the mixed pixel at a cloud's edge: two points of recall for 0.4 % of the clear pixels of a scene full of small
+# clouds; 2 pixels give half a point more for 1.1 %
+DILATION_SHAPE = "disk"  # one of: disk, square
+
+# running
+SUGGEST = False  # rank the cloud neurons by how likely they are bright land, and end
+N_SUGGESTIONS = 15  # neurons that are printed and outlined in the picture
+WORKERS = 0  # processes; 0: one a processor. A worker needs about 0.5 GB for a full tile at 60 m, 1 GB at 10 m
+DASK_SCHEDULER: str | None = None  # address of a running Dask scheduler (tcp://host:8786)
+# the jobs run on its workers instead, which reach DATA_DIR under the same path or URL
+OVERWRITE = False  # make again what is finished
+
+# samples, for experts
 LEAST_BRIGHTNESS = 0.15  # reflectance, mean of B2, B3, B4; for (a) only
 # vegetation, soil and water stay below at the top of the atmosphere (99 % of the clear sample spectra), sand, salt and
 # roofs above. Lower: more false alarms are corrected, but those of dark ground under haze or cloud edges too
@@ -100,16 +123,9 @@ CLOUD_CODES = [2, 3]  # reference codes that are cloud, as in step 10
 LEFT_OUT_CODES = [0, 1]  # reference codes that say nothing: no data, not used
 SAMPLES_A_PRODUCT = 50_000  # at most; more are thinned out at random
 
-# correction
-METHOD = "submaps"  # one of: flip, submaps
-# flip: whole neurons become clear, as in the paper. submaps: a small map inside each contested neuron decides there
+# correction, for experts
 MIN_SAMPLES = 5  # samples on a neuron; fewer are strays: a ship, a boat's wake, an error of the reference
 MIN_SAMPLE_SHARE = 0.0  # share of all samples that must fall on a neuron before it is changed
-MAX_CLOUD_LOSS = 0.005  # share of the training cloud spectra that all changes together may lose
-# half a point of recall; what does not fit is refused, the dearest first. 1.0: no limit, as in the paper
-FLIP_NEURONS: list[str] = []  # neurons to flip whatever they cost, each as row,column counted from 0
-
-# sub-maps
 SUBMAP_SIZE = 8  # sub-neurons a side; from 6 to 12 the results differ by no more than from seed to seed
 SUBMAP_STEPS = 20_000  # training steps, half of them on either side; 300 a sub-neuron
 COPY_FACTORS = [1.25, 1.5]  # copies of each sample as the same ground looks in stronger light or of higher albedo
@@ -130,60 +146,21 @@ BANDS_LEFT_OUT = ["B9"]  # water vapour: tells of the sample's weather, not of i
 BANDS_LEFT_OUT_IF_OPAQUE = ["B10"]  # cirrus band, left out too unless the neuron's class is cirrus
 # sand and low clouds are equally dark in B10, so on opaque neurons it only tells high clouds of the training from sand
 SEED = 0  # of the sub-maps and of thinning out
-
-# filters
-MEDIAN_SIZE = 3  # pixels (180 m at 60 m), odd; 0: no filter
-# removes single pixels and pairs, which are more often roofs than clouds; 5 takes small cumulus with them: a point of
-# recall on the sample scene
-DILATION_RADIUS = 1  # pixels (60 m); 0: none
-# covers the mixed pixel at a cloud's edge: two points of recall for 0.4 % of the clear pixels of a scene full of small
-# clouds; 2 pixels give half a point more for 1.1 %
-DILATION_SHAPE = "disk"  # one of: disk, square
-
-# running
-SUGGEST = False  # rank the cloud neurons by how likely they are bright land, and end
-N_SUGGESTIONS = 15  # neurons that are printed and outlined in the picture
-WORKERS = 0  # processes; 0: one a processor. A worker needs about 0.5 GB for a full tile at 60 m, 1 GB at 10 m
-DASK_SCHEDULER: str | None = None  # address of a running Dask scheduler (tcp://host:8786)
-# the jobs run on its workers instead, which reach DATA_DIR under the same path or URL
-OVERWRITE = False  # make again what is finished
 # --- end of constants -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Split:
-    """Which products are tuned on, and which are scored; `failed` gave no samples because a file of theirs is bad."""
-
-    tune: list[str]
-    test: list[str]
-    failed: tuple[Outcome, ...] = ()
-
-    @property
-    def held_out(self) -> bool:
-        return bool(self.test) and not set(self.tune) & set(self.test)
-
-    def __str__(self) -> str:
-        tuned = f"fine-tuned on {len(self.tune)} products ({', '.join(self.tune)})"
-        if not self.test:
-            return f"{tuned}; none is left to score on"
-        both = sorted(set(self.tune) & set(self.test))
-        if both:
-            return f"{tuned}; scored on what was tuned on, as in the paper: {', '.join(both)}"
-        return f"{tuned}; held out for scoring: {len(self.test)} ({', '.join(self.test)})"
 
 
 def main() -> None:
     check_constants()
-    sources = find_sources(PIXELS, under(DATA_DIR, CSV_DIR), under(DATA_DIR, TIFF_DIR), [])
-    references = find_references(under(DATA_DIR, REFERENCE_DIR))
+    scenes = scenes_there()
     if SUGGEST:
-        suggest(sources, references)
+        suggest(scenes)
         return
-    split = choose_split(sources, references)
+    tables = {file: bright_samples.read_positions(file) for file in map(sample_csv, SAMPLE_CSVS)}
+    split = choose_split(scenes, FINE_TUNE_PRODUCTS, TEST_PRODUCTS, tables, reference_rules())
     print(split)
-    samples_csv, split = sample(split, sources, references)
+    samples_csv, split = sample(scenes, split, tables)
     tuned_npz = correct(samples_csv, split)
-    masked = mask_again(tuned_npz, split, choose_products(sources, PRODUCTS, under(DATA_DIR, CSV_DIR), "run step 8"))
+    masked = mask_again(scenes, split, tuned_npz)
     raise_if_any_failed(one_each(split.failed, masked))
 
 
@@ -209,119 +186,18 @@ def check_constants() -> None:
         raise UserError("no source of samples: set FROM_REFERENCE, POLYGONS or SAMPLE_CSVS")
 
 
-# --- which scenes -----------------------------------------------------------------------------------------------------
+def scenes_there() -> Scenes:
+    """What there is of all products."""
+    csv_dir, tiff_dir = under(DATA_DIR, CSV_DIR), under(DATA_DIR, TIFF_DIR)
+    sources, reference_dir = find_sources(PIXELS, csv_dir, tiff_dir, []), under(DATA_DIR, REFERENCE_DIR)
+    references = find_references(reference_dir) if FROM_REFERENCE or SUGGEST else None
+    source_dir = csv_dir if PIXELS == "csv" else tiff_dir
+    return Scenes(source_dir, sources, tiff_dir, under(DATA_DIR, MASK_DIR), reference_dir, references)
 
 
-def choose_split(sources: dict[str, Path], references: dict[str, Path]) -> Split:
-    """The products to tune on and to score; held out from each other unless both are named."""
-    there = f"{under(DATA_DIR, CSV_DIR if PIXELS == 'csv' else TIFF_DIR)}"
-    for name, wanted in (("FINE_TUNE_PRODUCTS", FINE_TUNE_PRODUCTS), ("TEST_PRODUCTS", TEST_PRODUCTS)):
-        choose_products(sources, wanted, Path(there), f"correct {name}")
-    tune, failed = sorted(FINE_TUNE_PRODUCTS), list[Outcome]()
-    if not tune:
-        tune, failed = products_with_samples(sources, references)
-    return Split(tune, sorted(TEST_PRODUCTS) or [name for name in sorted(sources) if name not in tune], tuple(failed))
-
-
-def products_with_samples(sources: dict[str, Path], references: dict[str, Path]) -> tuple[list[str], list[Outcome]]:
-    """The products to tune on where none is named: those the CSVs name, and the default split of those with references.
-
-    Polygons alone may lie anywhere, so without other sources they are looked for in all products. Beside them, an
-    outcome for each product whose reference cannot be read.
-    """
-    chosen = {name for table in positions().values() for name in table["product"]}
-    failed: list[Outcome] = []
-    if FROM_REFERENCE:
-        known = [name for name in sorted(sources) if name in references]
-        jobs = [Job(name, (references[name],)) for name in known]
-        outcomes = run_jobs(is_cloud_free, jobs, Engine(here=True), "reading references")
-        failed = [outcome for outcome in outcomes if outcome.error]
-        scored = [outcome.name for outcome in outcomes if not outcome.error]
-        free = [name for name, is_free in zip(scored, results_or_errors(outcomes), strict=True) if is_free]
-        chosen |= set(free if 0 < len(free) < len(scored) else scored[::2])
-        if not chosen:
-            raise_if_any_failed(failed)
-            raise UserError(
-                f"{under(DATA_DIR, REFERENCE_DIR)}: has no reference of any product; run step 6, or give POLYGONS or "
-                "SAMPLE_CSVS and set FROM_REFERENCE to False"
-            )
-    return sorted(chosen or sources), failed
-
-
-def is_cloud_free(reference_file: Path) -> bool:
-    """Whether a reference says something of some pixels, and of none that it is cloud."""
-    reference, _ = read_layer(reference_file)
-    codes = set(np.unique(reference).tolist())
-    return not codes & set(CLOUD_CODES) and not codes <= set(LEFT_OUT_CODES)
-
-
-def positions() -> dict[Path, pd.DataFrame]:
-    """The tables in SAMPLE_CSVS by file."""
-    files = [existing(DATA_DIR, name, "correct SAMPLE_CSVS") for name in SAMPLE_CSVS]
-    return {file: bright_samples.read_positions(file) for file in files}
-
-
-# --- samples ----------------------------------------------------------------------------------------------------------
-
-
-def sample(split: Split, sources: dict[str, Path], references: dict[str, Path]) -> tuple[Path, Split]:
-    """Write the bright samples of the products to tune on; the table's path, and the split without what failed."""
-    tables, scenes = positions(), find_scenes(split.tune, sources, references)
-    check_names(tables, split.tune, sources)
-    files = [input_path(DATA_DIR, name) for name in POLYGONS]
-    features = [feature for file in files for feature in vectors.read_features(file)]
-    marks = {str(place.name): place for file in (*files, *tables) for place in vectors.sidecars(file)}
-    samples_csv = under(DATA_DIR, BRIGHT_SAMPLES_CSV)
-    made_by = stores.recipe(snapshot(globals()), inputs_of(scenes) | marks)
-    record = stores.finished(samples_csv, made_by, OVERWRITE)
-    if record:
-        print(f"{samples_csv}: is up to date; {record['results']['summary']}")
-        return samples_csv, split
-    arguments = (reference_rules(), features, list(tables.items()), SAMPLES_A_PRODUCT, SEED)
-    jobs = [Job(scene.name, (scene, *arguments)) for scene in scenes]
-    outcomes = run_jobs(bright_samples.sample_scene, jobs, Engine(WORKERS, DASK_SCHEDULER, DATA_DIR), "sampling")
-    found = results_or_errors(outcomes)
-    if not found:
-        raise_if_any_failed(outcomes)
-    good = [outcome.name for outcome in outcomes if not outcome.error]
-    kept = inputs_of([scene for scene in scenes if scene.name in good]) | marks
-    samples = pd.concat(found, ignore_index=True)
-    refuse_empty(samples, files)
-    with stores.product(samples_csv, replace(made_by, inputs={role: made_by.inputs[role] for role in kept})) as product:
-        samples.to_csv(product.partial, index=False)
-        counts = ", ".join(f"{source} {n:,}" for source, n in samples["source"].value_counts().items())
-        product.results["summary"] = f"{len(samples):,} bright samples ({counts})"
-    print(f"{samples_csv}: {product.results['summary']}")
-    failed = [outcome for outcome in outcomes if outcome.error]
-    return samples_csv, replace(split, tune=good, failed=(*split.failed, *failed))
-
-
-def inputs_of(scenes: Sequence[Scene]) -> dict[str, Path]:
-    """What sampling reads of some products, by role."""
-    inputs = {f"mask {scene.name}": scene.mask for scene in scenes}
-    inputs |= {scene.source.name: scene.source for scene in scenes}
-    return inputs | {f"reference {scene.name}": scene.reference for scene in scenes if scene.reference}
-
-
-def check_names(tables: dict[Path, pd.DataFrame], tune: Sequence[str], sources: dict[str, Path]) -> None:
-    """UserError for a hand-written table that names a product which is not tuned on."""
-    for file, table in tables.items():
-        for name in sorted(set(table["product"]) - set(tune)):
-            reason = "is not among FINE_TUNE_PRODUCTS; add it" if name in sources else "is not there; correct the name"
-            raise UserError(f"{file}: names the product {name}, which {reason}")
-
-
-def find_scenes(names: Sequence[str], sources: dict[str, Path], references: dict[str, Path]) -> list[Scene]:
-    """The files of the products to tune on; UserError for one without a SOM1 mask."""
-    mask_dir, tiff_dir = under(DATA_DIR, MASK_DIR), under(DATA_DIR, TIFF_DIR)
-    masks = {f.name.removesuffix("_mask.tif"): f for f in mask_dir.glob("*_mask.tif")}
-    masks = choose_products(masks, names, mask_dir, "run step 9 (create_cloudmasks.py)")
-    if FROM_REFERENCE and FINE_TUNE_PRODUCTS and not (POLYGONS or SAMPLE_CSVS):
-        choose_products(references, names, under(DATA_DIR, REFERENCE_DIR), "run step 6")
-    return [
-        Scene(name, sources[name], tiff_dir / f"{name}.tif", mask, references.get(name) if FROM_REFERENCE else None)
-        for name, mask in masks.items()
-    ]
+def sample_csv(name: str) -> Path:
+    """A hand-written table of positions."""
+    return existing(DATA_DIR, name, "correct SAMPLE_CSVS")
 
 
 def reference_rules() -> ReferenceRules:
@@ -329,96 +205,99 @@ def reference_rules() -> ReferenceRules:
     return ReferenceRules(tuple(CLOUD_CODES), tuple(LEFT_OUT_CODES), CLOUD_MARGIN, LEAST_BRIGHTNESS, MOST_CIRRUS)
 
 
-def refuse_empty(samples: pd.DataFrame, polygon_files: Sequence[Path]) -> None:
-    """UserError where there is no sample at all, or none in the polygons somebody drew."""
-    if polygon_files and not (samples["source"] == "polygons").any():
-        names = ", ".join(str(file) for file in polygon_files)
-        raise UserError(
-            f"{names}: mark no pixel with data of the products to tune on; check the place and the coordinate system"
-        )
-    if samples.empty:
-        raise UserError(
-            "no bright samples: the SOM1 masks call no bright clear pixel of the references cloud; nothing is to be "
-            "fine-tuned there: name other FINE_TUNE_PRODUCTS, lower LEAST_BRIGHTNESS, or give POLYGONS or SAMPLE_CSVS"
-        )
+def engine() -> Engine:
+    """Where jobs run."""
+    return Engine(WORKERS, DASK_SCHEDULER, DATA_DIR)
 
 
-# --- correction -------------------------------------------------------------------------------------------------------
+def sample(scenes: Scenes, split: Split, tables: dict[Path, pd.DataFrame]) -> tuple[Path, Split]:
+    """Write the bright samples of the products to tune on; the table's path, and the split without what failed."""
+    from_reference_alone = FROM_REFERENCE and bool(FINE_TUNE_PRODUCTS) and not (POLYGONS or SAMPLE_CSVS)
+    tuned = scenes_to_tune(scenes, split.tune, all_need_references=from_reference_alone)
+    check_names(tables, split.tune, scenes.sources)
+    polygons = [input_path(DATA_DIR, name) for name in POLYGONS]
+    features = [feature for file in polygons for feature in vectors.read_features(file)]
+    inputs = {role: file for scene in tuned for role, file in scene.inputs().items()}
+    marks = {str(file.name): file for marked in (*polygons, *tables) for file in vectors.sidecars(marked)}
+    samples_csv = under(DATA_DIR, BRIGHT_SAMPLES_CSV)
+    made_by = stores.recipe(snapshot(globals()), inputs | marks)
+    if done := stores.up_to_date([samples_csv], made_by, OVERWRITE):
+        print(done)
+        return samples_csv, split
+    arguments = (reference_rules(), features, list(tables.items()), SAMPLES_A_PRODUCT, SEED)
+    samples, failed = bright_samples.sample_scenes(tuned, arguments, engine())
+    bright_samples.refuse_empty(samples, polygons)
+    good = [scene for scene in tuned if scene.name not in {outcome.name for outcome in failed}]
+    made_by = made_by.only([role for scene in good for role in scene.inputs()] + list(marks))
+    with stores.product(samples_csv, made_by) as product:
+        samples.to_csv(product.partial, index=False)
+        counts = ", ".join(f"{source} {n:,}" for source, n in samples["source"].value_counts().items())
+        product.results["summary"] = f"{len(samples):,} bright samples ({counts})"
+    print(f"{samples_csv}: {product.results['summary']}")
+    return samples_csv, replace(split, tune=[scene.name for scene in good], failed=(*split.failed, *failed))
 
 
-def trained_files() -> dict[str, Path]:
+def map_files() -> dict[str, Path]:
     """The files of the labelled map by role."""
-    files = {
+    return {
         "SCALER_FILE": existing(DATA_DIR, SCALER_FILE, "run step 2 (data_preprocessing.py)"),
         "SOM_FILE": existing(DATA_DIR, SOM_FILE, "run step 3 (SOM_training.py)"),
         "NEURON_LABELS_CSV": existing(DATA_DIR, NEURON_LABELS_CSV, "run step 5 (labeling.py)"),
         "HIT_MAPS_CSV": existing(DATA_DIR, HIT_MAPS_CSV, "run step 5 (labeling.py)"),
     }
-    if METHOD == "submaps" and not SUGGEST:
-        advice = "run the steps before 5, or use --METHOD flip, which does without"
-        files["TRAINING_CSV"] = existing(DATA_DIR, TRAINING_CSV, advice)
-        files["BMUS_CSV"] = existing(DATA_DIR, BMUS_CSV, advice)
-    return files
-
-
-def load_som(files: dict[str, Path]) -> correction.LabelledSom:
-    """Map, scaler, labels and votes, checked to belong together."""
-    weights = model.load_som(files["SOM_FILE"]).get_weights()
-    labels = model.read_neuron_labels(files["NEURON_LABELS_CSV"])
-    votes, rows, columns = model.read_hit_maps(files["HIT_MAPS_CSV"])
-    model.check_same_map(files["SOM_FILE"], weights.shape, files["NEURON_LABELS_CSV"], labels.rows, labels.columns)
-    model.check_same_map(files["SOM_FILE"], weights.shape, files["HIT_MAPS_CSV"], rows, columns)
-    return correction.LabelledSom(weights, model.load_scaler(files["SCALER_FILE"]), labels, votes)
 
 
 def correct(samples_csv: Path, split: Split) -> Path:
     """Write the corrected labels, the corrected map and the table of prices; the map's path."""
-    inputs = trained_files() | {"BRIGHT_SAMPLES_CSV": samples_csv}
-    made_by = stores.recipe(snapshot(globals()), inputs)
+    trained, training_files = map_files(), {}
+    if METHOD == "submaps":
+        advice = "run the steps before 5, or use --METHOD flip, which does without"
+        files = {"TRAINING_CSV": TRAINING_CSV, "BMUS_CSV": BMUS_CSV}
+        training_files = {role: existing(DATA_DIR, name, advice) for role, name in files.items()}
+    made_by = stores.recipe(snapshot(globals()), trained | training_files | {"BRIGHT_SAMPLES_CSV": samples_csv})
     # Corrected labels may stand in for step 5's everywhere, so they do not count as made from other labels than those.
     made_by = replace(made_by, lineage={k: v for k, v in made_by.lineage.items() if k != "NEURON_LABELS_CSV"})
-    names = (NEURON_LABELS_FINETUNED_CSV, FINETUNED_MAP_NPZ, FLIP_TABLE_CSV)
-    files = [under(DATA_DIR, name) for name in names]
-    records = [stores.finished(file, made_by, OVERWRITE) for file in files]
-    if all(records):
-        print(f"{files[0]}: is up to date; {records[0]['results']['summary']}")  # type: ignore[index]
-        return files[1]
-    som = load_som(inputs)
-    samples = bright_samples.read_samples(samples_csv)
-    training = training_of(inputs, som) if METHOD == "submaps" else None
-    done = correction.correct(som, samples[list(BANDS)].to_numpy(np.float64), rules(som.labels), training)
-    prices = correction.price_table(som, done, MIN_SAMPLES)
-    with stores.product(files[2], made_by) as flips:
+    products = [under(DATA_DIR, name) for name in (NEURON_LABELS_FINETUNED_CSV, FINETUNED_MAP_NPZ, FLIP_TABLE_CSV)]
+    labels_csv, tuned_npz, flip_table_csv = products
+    if done := stores.up_to_date(products, made_by, OVERWRITE):
+        print(done)
+        return tuned_npz
+    som = labelled_map.from_steps(*trained.values())
+    samples = bright_samples.read_samples(samples_csv)[list(BANDS)].to_numpy(np.float64)
+    training = training_of(som, *training_files.values()) if training_files else None
+    done_to = correction.correct(som, samples, rules(som), training)
+    prices = correction.price_table(som, done_to, MIN_SAMPLES)
+    with stores.product(flip_table_csv, made_by) as flips:
         prices.to_csv(flips.partial, index=False)
-    with stores.product(files[1], made_by) as tuned:
-        submaps.save(tuned.partial, done.tuned)
-    with stores.product(files[0], made_by) as table:
-        correction.labels_table(som, done).to_csv(table.partial, index=False)
+    with stores.product(tuned_npz, made_by) as tuned:
+        labelled_map.save(tuned.partial, done_to.tuned)
+    with stores.product(labels_csv, made_by) as table:
+        correction.labels_table(som, done_to).to_csv(table.partial, index=False)
         table.results |= {"fine_tune_products": split.tune, "test_products": split.test, "held_out": split.held_out}
-        table.results["summary"] = correction.summary(done)
+        table.results["summary"] = correction.summary(done_to)
     print(correction.shown(prices))
-    print(f"{files[0]}: {table.results['summary']}")
-    if not any(d.action in (correction.FLIPPED, correction.SPLIT) for d in done.decisions):
+    print(f"{labels_csv}: {table.results['summary']}")
+    if not any(d.action in (correction.FLIPPED, correction.SPLIT) for d in done_to.decisions):
         print("no label changed: too few samples on any cloud neuron, or all changes refused (see the table)")
-    return files[1]
+    return tuned_npz
 
 
-def training_of(files: dict[str, Path], som: correction.LabelledSom) -> correction.Training:
+def training_of(som: LabelledMap, training_csv: Path, bmus_csv: Path) -> correction.Training:
     """What sub-maps need of the training table; it is read twice, a piece in memory at a time."""
-    on = partial(correction.training_spectra_on, files["TRAINING_CSV"], files["BMUS_CSV"], som.weights.shape)
-    blocks = csv_tables.read_spectra(files["TRAINING_CSV"], dtype=np.float64) if COPY_FACTORS and TRAINING_LAND else ()
+    on = partial(correction.training_spectra_on, training_csv, bmus_csv, som.weights.shape)
+    blocks = csv_tables.read_spectra(training_csv, dtype=np.float64) if COPY_FACTORS and TRAINING_LAND else ()
     limits = LEAST_BRIGHTNESS, MOST_CIRRUS, TRAINING_LAND, SEED
     return correction.Training(on, correction.bright_land_of(blocks, *limits))
 
 
-def rules(labels: model.LabelledMap) -> correction.Rules:
+def rules(som: LabelledMap) -> correction.Rules:
     """The constants that say when a neuron is changed, and how."""
-    inner = submaps.SubMapRules(SUBMAP_SIZE, SUBMAP_STEPS, CLEAR_SHARE, SHRINKAGE, SEPARATION, SEED)
+    inner = SubMapRules(SUBMAP_SIZE, SUBMAP_STEPS, CLEAR_SHARE, SHRINKAGE, SEPARATION, SEED)
     return correction.Rules(
         min_samples=MIN_SAMPLES,
         min_share=MIN_SAMPLE_SHARE,
         max_loss=MAX_CLOUD_LOSS,
-        by_hand=neurons_by_hand(labels),
+        by_hand=correction.neurons_by_hand(FLIP_NEURONS, som.labels),
         submaps=inner if METHOD == "submaps" else None,
         copy_factors=tuple(COPY_FACTORS),
         min_cloud=MIN_CLOUD,
@@ -429,31 +308,11 @@ def rules(labels: model.LabelledMap) -> correction.Rules:
     )
 
 
-def neurons_by_hand(labels: model.LabelledMap) -> tuple[int, ...]:
-    """FLIP_NEURONS as flat positions; UserError for one that is not on the map, or not cloud."""
-    found = []
-    for text in FLIP_NEURONS:
-        try:
-            row, column = (int(word) for word in text.split(","))
-        except ValueError:
-            raise UserError(f"FLIP_NEURONS: {text!r} is not row,column; write for example 6,2") from None
-        if not (0 <= row < labels.rows and 0 <= column < labels.columns):
-            raise UserError(f"FLIP_NEURONS: {text} is not on the map of {labels.rows} x {labels.columns} (from 0)")
-        neuron = row * labels.columns + column
-        if labels.cloud[neuron] != CLOUD:
-            raise UserError(f"FLIP_NEURONS: {text} is clear already; name a cloud neuron")
-        found.append(neuron)
-    return tuple(dict.fromkeys(found))
-
-
-# --- final masks ------------------------------------------------------------------------------------------------------
-
-
-def mask_again(tuned_npz: Path, split: Split, sources: dict[str, Path]) -> list[Outcome]:
+def mask_again(scenes: Scenes, split: Split, tuned_npz: Path) -> list[Outcome]:
     """Final masks of all products, each with tags that say what it was to fine-tuning; what became of each."""
-    settings, tiff_dir, mask_dir = snapshot(globals()), under(DATA_DIR, TIFF_DIR), under(DATA_DIR, MASK_FINETUNED_DIR)
-    jobs = []
-    for name, source in sources.items():
+    filters, settings = (MEDIAN_SIZE, DILATION_RADIUS, DILATION_SHAPE), snapshot(globals())
+    mask_dir, jobs = under(DATA_DIR, MASK_FINETUNED_DIR), []
+    for name, source in choose_products(scenes.sources, PRODUCTS, under(DATA_DIR, CSV_DIR), "run step 8").items():
         tags = {
             "PRODUCT": name,
             "METHOD": f"SOM2 ({METHOD})",
@@ -461,118 +320,41 @@ def mask_again(tuned_npz: Path, split: Split, sources: dict[str, Path]) -> list[
             "TUNED_ON": "yes" if name in split.tune else "no",
             "TEST": "yes" if name in split.test else "no",
         }
-        filters = (MEDIAN_SIZE, DILATION_RADIUS, DILATION_SHAPE)
-        arguments = (settings, source, tiff_dir / f"{name}.tif", tuned_npz, mask_dir, tags, filters, OVERWRITE)
-        jobs.append(Job(name, arguments))
-    outcomes = run_jobs(create_final_masks, jobs, Engine(WORKERS, DASK_SCHEDULER, DATA_DIR), "masking")
+        job = FinalMaskJob(settings, source, scenes.tiff(name), tuned_npz, mask_dir, tags, filters, OVERWRITE)
+        jobs.append(Job(name, (job,)))
+    outcomes = run_jobs(create_final_mask, jobs, engine(), "masking")
     for summary in results_or_errors(outcomes):
         print(summary)
     return outcomes
 
 
-def create_final_masks(
-    settings: Snapshot,
-    source: Path,
-    tiff: Path,
-    tuned_npz: Path,
-    mask_dir: Path,
-    tags: dict[str, str],
-    filters: tuple[int, int, str],
-    overwrite: bool,
-) -> str:
-    """Write one product's final mask, and the mask before the filters; returns a line of summary."""
-    grid = grid_of_scene(source, tiff)
-    of_this = replace(settings, constants=settings.constants | tags)
-    made_by = stores.recipe(of_this, {source.name: source, tiff.name: tiff, "FINETUNED_MAP_NPZ": tuned_npz})
-    mask_file, unfiltered_file = (mask_dir / f"{tiff.stem}_{kind}.tif" for kind in ("mask", "unfiltered"))
-    records = [stores.finished(file, made_by, overwrite) for file in (mask_file, unfiltered_file)]
-    if all(records):
-        return f"{mask_file}: is up to date; {records[0]['results']['summary']}"  # type: ignore[index]
-    unfiltered = label_pixels(source, tiff, submaps.load(tuned_npz))
-    if unfiltered.size != grid.width * grid.height:
-        raise UserError(f"{source}: holds {unfiltered.size:,} pixels, {tiff} has another number; run step 8 again")
-    unfiltered = unfiltered.reshape(grid.height, grid.width)
-    mask = final_mask(unfiltered, *filters)
-    with stores.product(unfiltered_file, made_by) as product:
-        write_mask(product.partial, unfiltered, grid, tags=tags | {"FILTERS": "none"})
-    with stores.product(mask_file, made_by) as product:
-        write_mask(product.partial, mask, grid, tags=tags)
-        valid = max(int((mask != MASK_NODATA).sum()), 1)
-        shares = [int((layer == CLOUD).sum()) / valid for layer in (mask, unfiltered)]
-        product.results |= {"cloud_share": shares[0], "cloud_share_unfiltered": shares[1]}
-        text = f"cloud {shares[0]:.2%} of the pixels with data ({shares[1]:.2%} before the filters)"
-        product.results["summary"] = text
-    return f"{mask_file}: {product.results['summary']}"
-
-
-def label_pixels(source: Path, tiff: Path, tuned: submaps.FineTunedMap) -> NDArray[np.uint8]:
-    """The corrected label of every pixel, row-major; a block of spectra in memory at a time."""
-    search, found = BMUSearch(tuned.weights), []
-    for spectra in spectra_blocks(source, tiff):
-        scaled = tuned.scaled(spectra)
-        bmus = search(scaled).index
-        found.append(np.where(bmus < 0, np.uint8(MASK_NODATA), tuned.cloud(scaled, bmus)))
-    return np.concatenate(found)
-
-
-# --- suggestions ------------------------------------------------------------------------------------------------------
-
-
-def suggest(sources: dict[str, Path], references: dict[str, Path]) -> None:
+def suggest(scenes: Scenes) -> None:
     """Rank the cloud neurons by how likely they are bright land; write table and picture, change no label."""
     from cloudsom.tuning import suggestions  # the only part that draws: matplotlib takes a second to load
 
-    files = trained_files()
-    known = [name for name in sorted(sources) if name in references]
-    free = sorted(FINE_TUNE_PRODUCTS) or [name for name in known if is_cloud_free(references[name])]
-    sources = choose_products(sources, free, under(DATA_DIR, CSV_DIR), "correct FINE_TUNE_PRODUCTS") if free else {}
-    inputs = files | {source.name: source for source in sources.values()}
-    made_by = stores.recipe(snapshot(globals()), inputs)
-    table_csv = under(DATA_DIR, SUGGESTIONS_CSV)
-    picture = under(DATA_DIR, FIGURES_DIR) / "suggested_neurons.png"
+    trained, references = map_files(), scenes.references or {}
+    known = [name for name in sorted(scenes.sources) if name in references]
+    free = sorted(FINE_TUNE_PRODUCTS) or [n for n in known if is_cloud_free(references[n], reference_rules())]
+    advice = "correct FINE_TUNE_PRODUCTS"
+    sources = choose_products(scenes.sources, free, scenes.source_dir, advice) if free else {}
+    made_by = stores.recipe(snapshot(globals()), trained | {source.name: source for source in sources.values()})
+    table_csv, picture = under(DATA_DIR, SUGGESTIONS_CSV), under(DATA_DIR, FIGURES_DIR) / "suggested_neurons.png"
     for file in (table_csv, picture):
         stores.finished(file, made_by, OVERWRITE)  # refuses to write over somebody's own file
-    som = load_som(files)
-    outcomes = count_pixels(som, sources)
-    counts = results_or_errors(outcomes)
-    if sources and not counts:
-        raise_if_any_failed(outcomes)
-    pixels = sum(counts) if counts else None
-    good = {outcome.name: sources[outcome.name].name for outcome in outcomes if not outcome.error}
-    made_by = replace(made_by, inputs={role: made_by.inputs[role] for role in (*files, *good.values())})
-    none = np.zeros(len(som.votes), np.int64)
-    weights = (som.flat - som.scaler.min_) / som.scaler.scale_
-    rows, columns = som.weights.shape[:2]
-    table = suggestions.rank_neurons(Evidence(som.labels.cloud, som.votes, none, none), weights, rows, columns, pixels)
+    som = labelled_map.from_steps(*trained.values())
+    outcomes, pixels = suggestions.scene_pixels(som, sources, scenes.tiff_dir, engine())
+    good = [outcome.name for outcome in outcomes if not outcome.error]
+    made_by = made_by.only([*trained, *(sources[name].name for name in good)])
+    table = suggestions.rank_neurons(som, pixels)
     if table.empty:
-        raise UserError(f"{files['NEURON_LABELS_CSV']}: no neuron is cloud; there is nothing to suggest")
-    with stores.product(table_csv, made_by) as product:
-        table.to_csv(product.partial, index=False)
-    with stores.product(picture, made_by) as product:
-        figure = suggestions.suggestion_figure(table, weights, som.votes, rows, columns, N_SUGGESTIONS)
-        figure.savefig(product.partial, format="png", dpi=300, metadata={"Software": None})
+        raise UserError(f"{trained['NEURON_LABELS_CSV']}: no neuron is cloud; there is nothing to suggest")
+    suggestions.write(table_csv, picture, made_by, table, som, N_SUGGESTIONS)
     print(table.head(N_SUGGESTIONS).to_string(index=False, na_rep="", float_format=lambda value: f"{value:.4f}"))
-    scenes = f"with the cloud-free scenes {', '.join(good)}" if good else "without a cloud-free scene"
-    print(f"{table_csv}, {picture}: {len(table)} cloud neurons ranked {scenes}; nothing is changed")
+    of = f"with the cloud-free scenes {', '.join(good)}" if good else "without a cloud-free scene"
+    print(f"{table_csv}, {picture}: {len(table)} cloud neurons ranked {of}; nothing is changed")
     print("rows and columns count from 0 in the table and on the command line, from 1 in the picture (as in the paper)")
     print("look at the picture; to accept some, run again with --FLIP_NEURONS row,column ..., or sample such ground")
     raise_if_any_failed(outcomes)
-
-
-def count_pixels(som: correction.LabelledSom, sources: dict[str, Path]) -> list[Outcome]:
-    """How many pixels of each of some scenes fall on each neuron, or why that cannot be said."""
-    tiff_dir = under(DATA_DIR, TIFF_DIR)
-    jobs = [Job(name, (som, source, tiff_dir / f"{name}.tif")) for name, source in sources.items()]
-    return run_jobs(pixels_by_neuron, jobs, Engine(WORKERS, DASK_SCHEDULER, DATA_DIR), "counting") if jobs else []
-
-
-def pixels_by_neuron(som: correction.LabelledSom, source: Path, tiff: Path) -> NDArray[np.int64]:
-    """How many of one scene's pixels fall on each neuron."""
-    search, counts = BMUSearch(som.weights), np.zeros(len(som.votes), np.int64)
-    for spectra in spectra_blocks(source, tiff):
-        bmus = search(model.scale(spectra, som.scaler)).index
-        counts += np.bincount(bmus[bmus >= 0], minlength=len(counts))
-    return counts
 
 
 if __name__ == "__main__":

@@ -26,8 +26,9 @@ from cloudsom.errors import UserError
 from cloudsom.files import stores
 from cloudsom.files.places import existing, under
 from cloudsom.running.settings import run, snapshot
-from cloudsom.som import model, submaps
-from cloudsom.som.labels import CLASS_CODES, NeuronLabels, hit_maps, majority_vote
+from cloudsom.som import labelled_map, model
+from cloudsom.som.labelled_map import LabelledMap
+from cloudsom.som.labels import CLASS_CODES, NeuronLabels, hit_maps, majority_vote, tied_neurons, unhit_neurons
 from cloudsom.tables import csv_tables
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
@@ -62,24 +63,22 @@ def main() -> None:
         "SOM_FILE": existing(DATA_DIR, SOM_FILE, "run step 3 (SOM_training.py)"),
         "SCALER_FILE": existing(DATA_DIR, SCALER_FILE, "run step 2 (data_preprocessing.py)"),
     }
-    products = [under(DATA_DIR, name) for name in (HIT_MAPS_CSV, NEURON_LABELS_CSV, MODEL_NPZ)]
-    hit_maps_csv, neuron_labels_csv, model_npz = products
+    products = [under(DATA_DIR, name) for name in (NEURON_LABELS_CSV, HIT_MAPS_CSV, MODEL_NPZ)]
+    neuron_labels_csv, hit_maps_csv, model_npz = products
     made_by = stores.recipe(snapshot(globals()), inputs)
-    records = [stores.finished(product, made_by, OVERWRITE) for product in products]
-    if all(records):
-        print(f"{neuron_labels_csv}: is up to date; {records[1]['results']['summary']}")  # type: ignore[index]
+    if done := stores.up_to_date(products, made_by, OVERWRITE):
+        print(done)
         return
     scaler, weights = model.load_scaler(inputs["SCALER_FILE"]), model.load_som(inputs["SOM_FILE"]).get_weights()
-    rows, columns, n_bands = weights.shape
+    rows, columns, _ = weights.shape
     index = model.read_bmus(inputs["BMUS_CSV"], rows, columns)
     counts = count_hits(inputs["TRAINING_CSV"], inputs["BMUS_CSV"], index, rows * columns)
-    labels = majority_vote(counts, weights.reshape(-1, n_bands), tuple(TIE_ORDER), UNHIT_NEURONS)
+    labels = majority_vote(counts, weights, tuple(TIE_ORDER), UNHIT_NEURONS)
     with stores.product(model_npz, made_by) as whole:
-        labelled = model.LabelledMap(rows, columns, labels.classes, labels.cloud, labels.share)
-        submaps.save(whole.partial, submaps.step_5_map(weights, scaler, labelled))
+        labelled_map.save(whole.partial, LabelledMap(weights, scaler.scale_, scaler.min_, labels))
     with stores.product(hit_maps_csv, made_by) as maps, stores.product(neuron_labels_csv, made_by) as table:
         model.hit_maps_table(counts, rows, columns).to_csv(maps.partial, index=False)
-        model.neuron_labels_table(labels, rows, columns).to_csv(table.partial, index=False)
+        model.neuron_labels_table(labels).to_csv(table.partial, index=False)
         table.results["summary"] = summary(labels, counts)
     print(f"{neuron_labels_csv}: {table.results['summary']}")
 
@@ -102,7 +101,7 @@ def summary(labels: NeuronLabels, counts: NDArray[np.int64]) -> str:
     right = np.where(labels.cloud == CLOUD, voted_cloud, counts.sum(axis=1) - voted_cloud).sum()
     return (
         f"{len(labels.classes)} neurons ({neurons}); {(labels.cloud == CLOUD).sum()} are cloud; "
-        f"{labels.tied.sum()} ties, {labels.unhit.sum()} never hit; "
+        f"{tied_neurons(counts).sum()} ties, {unhit_neurons(counts).sum()} never hit; "
         f"{right / counts.sum():.4f} of the training spectra come out right as cloud or clear"
     )
 

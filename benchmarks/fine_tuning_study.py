@@ -19,7 +19,7 @@ spectrum above dark ground is multiplied: made up of real spectra, in place of b
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,9 +34,8 @@ from cloudsom.bands import CLOUD, CLOUD_CLASSES, N_BANDS
 from cloudsom.brightness import brightness, is_bright
 from cloudsom.images.filters import final_mask
 from cloudsom.som.bmu import BMUSearch
+from cloudsom.som.labelled_map import LabelledMap
 from cloudsom.som.labels import hit_maps, majority_vote
-from cloudsom.som.model import LabelledMap
-from cloudsom.som.submaps import FineTunedMap
 from cloudsom.som.training import TrainingLaw, train_som
 from cloudsom.tuning import correction, suggestions
 from cloudsom.tuning.relabelling import brightened
@@ -102,7 +101,7 @@ class Spectra:
 class Trained:
     """A labelled map with the spectra it was trained on and their BMUs."""
 
-    som: correction.LabelledSom
+    som: LabelledMap
     spectra: Spectra
     bmus: NDArray[np.int32]
 
@@ -116,10 +115,6 @@ class Trained:
         """Training spectra and labels on some neurons."""
         here = {neuron: np.flatnonzero(self.bmus == neuron) for neuron in neurons}
         return {neuron: (self.spectra.reflectance[i], self.spectra.labels[i]) for neuron, i in here.items()}
-
-    def untouched(self) -> FineTunedMap:
-        """The map as it is, in the form the corrected one has."""
-        return correction.apply(self.som, [], {})
 
 
 # --- input ------------------------------------------------------------------------------------------------------------
@@ -152,12 +147,11 @@ def train(spectra: Spectra, n_iter: int, seed: int) -> Trained:
     bmus = BMUSearch(weights)(scaled).index
     rows, columns, _ = weights.shape
     votes = hit_maps(bmus, spectra.labels, rows * columns)
-    vote = majority_vote(votes, weights.reshape(-1, N_BANDS), TIE_ORDER, "nearest")
-    labels = LabelledMap(rows, columns, vote.classes, vote.cloud, vote.share)
-    return Trained(correction.LabelledSom(weights, scaler, labels, votes), spectra, bmus)
+    labels = majority_vote(votes, weights, TIE_ORDER, "nearest")
+    return Trained(LabelledMap(weights, scaler.scale_, scaler.min_, labels, votes), spectra, bmus)
 
 
-def called_cloud(tuned: FineTunedMap, spectra: Floats) -> Flags:
+def called_cloud(tuned: LabelledMap, spectra: Floats) -> Flags:
     """Which spectra a map calls cloud."""
     scaled = spectra * tuned.scale + tuned.shift
     return tuned.cloud(scaled, BMUSearch(tuned.weights)(scaled).index) == CLOUD
@@ -165,13 +159,13 @@ def called_cloud(tuned: FineTunedMap, spectra: Floats) -> Flags:
 
 def samples_of(trained: Trained, scene: Scene) -> Floats:
     """The bright false alarms of a scene, as fine_tuning.py takes them from a reference."""
-    alarms = scene.spectra[scene.clear & called_cloud(trained.untouched(), scene.spectra)]
+    alarms = scene.spectra[scene.clear & called_cloud(trained.som, scene.spectra)]
     return alarms[is_bright(alarms, fine_tuning.LEAST_BRIGHTNESS, fine_tuning.MOST_CIRRUS)]
 
 
 def methods(trained: Trained) -> dict[str, correction.Rules]:
     """The corrections to compare, from fine_tuning.py's defaults."""
-    rules = fine_tuning.rules(trained.som.labels)
+    rules = fine_tuning.rules(trained.som)
     return {
         "flip, as in the paper": replace(rules, submaps=None, max_loss=1.0),
         f"flip, losing at most {rules.max_loss:.1%}": replace(rules, submaps=None),
@@ -187,21 +181,21 @@ def corrections(trained: Trained, scene: Scene) -> dict[str, correction.Correcti
     samples, training = samples_of(trained, scene), trained.training()
     without_land = replace(training, bright_land=training.bright_land[:0])
     done = {n: correction.correct(trained.som, samples, r, training) for n, r in methods(trained).items()}
-    alone = correction.correct(trained.som, samples, fine_tuning.rules(trained.som.labels), without_land)
+    alone = correction.correct(trained.som, samples, fine_tuning.rules(trained.som), without_land)
     return done | {"sub-maps, copies of the samples alone": alone}
 
 
-def all_maps(trained: Trained, scene: Scene) -> dict[str, FineTunedMap]:
+def all_maps(trained: Trained, scene: Scene) -> dict[str, LabelledMap]:
     """SOM1 and each of the corrected maps."""
-    return {"SOM1": trained.untouched()} | {name: c.tuned for name, c in corrections(trained, scene).items()}
+    return {"SOM1": trained.som} | {name: c.tuned for name, c in corrections(trained, scene).items()}
 
 
-def shares(tuned: FineTunedMap, grounds: Sequence[Ground]) -> dict[str, float]:
+def shares(tuned: LabelledMap, grounds: Sequence[Ground]) -> dict[str, float]:
     """Share of each ground that is called cloud."""
     return {ground.name: float(called_cloud(tuned, ground.spectra).mean()) for ground in grounds}
 
 
-def filtered_shares(tuned: FineTunedMap, scenes: Sequence[Scene]) -> dict[str, float]:
+def filtered_shares(tuned: LabelledMap, scenes: Sequence[Scene]) -> dict[str, float]:
     """Share of each scene's clear pixels and of its clouds that is called cloud after the filters."""
     found: dict[str, float] = {}
     for scene in scenes:
@@ -334,25 +328,20 @@ def table_3(spectra: Spectra, tune: Scene, seeds: Sequence[int], n_iter: int) ->
 def named_in_advance(trained: Trained, land: Floats, tune: Scene) -> dict[str, dict[str, float]]:
     """Share of the false alarms over `land` on neurons named in each of several ways, and of neurons named."""
     som, search = trained.som, BMUSearch(trained.som.weights)
-    scale: Callable[[Floats], Floats] = som.scaler.transform
-    alarms = search(scale(land)).index
+    alarms = search(som.scaled(land.copy())).index
     alarms = alarms[som.labels.cloud[alarms] == CLOUD]
     samples = samples_of(trained, tune)
     placed = correction.place_samples(som, samples, trained.training().bright_land, fine_tuning.COPY_FACTORS)
-    own, copies = placed.counts(len(som.votes))
-    none = np.zeros(len(som.votes), np.int64)
-    evidence = correction.Evidence(som.labels.cloud, som.votes, none, none)
-    weights = som.scaler.inverse_transform(som.flat)
-    pixels = np.bincount(search(scale(tune.spectra)).index, minlength=len(som.votes))
-    rows, columns = som.weights.shape[:2]
+    own, copies = placed.counts(len(som.labels.cloud))
+    pixels = np.bincount(search(som.scaled(tune.spectra.copy())).index, minlength=len(som.labels.cloud))
     cloud = som.labels.cloud == CLOUD
     named = {
         f"samples of {tune.name}": np.flatnonzero((own >= fine_tuning.MIN_SAMPLES) & cloud),
         "samples and copies": np.flatnonzero((copies >= fine_tuning.MIN_SAMPLES) & cloud),
     }
     for label, scene in (("without scenes", None), (f"with {tune.name}", pixels)):
-        table = suggestions.rank_neurons(evidence, weights, rows, columns, scene)
-        order = (table["row"] * columns + table["column"]).to_numpy()
+        table = suggestions.rank_neurons(som, scene)
+        order = (table["row"] * som.labels.columns + table["column"]).to_numpy()
         named |= {f"first {n} suggested {label}": order[:n] for n in (5, 10, 20)}
     return {
         name: {"false alarms named": float(np.isin(alarms, chosen).mean()) if len(alarms) else 0.0,

@@ -39,7 +39,8 @@ from cloudsom.running.job import Job, Outcome
 from cloudsom.running.pool import Engine, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.running.settings import run, snapshot
 from cloudsom.scoring.scores import MEASURES
-from cloudsom.som import model, submaps
+from cloudsom.som import labelled_map, model
+from cloudsom.som.labels import NeuronLabels
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
@@ -157,7 +158,7 @@ class Training:
     """Counts (neurons, 6) and labels of the map, what fine-tuning did to it, and its settings file."""
 
     counts: NDArray[np.int64] | None
-    labels: model.LabelledMap | None
+    labels: NeuronLabels | None
     corrections: Corrections | None
     record: dict[str, Any]
 
@@ -242,7 +243,7 @@ def find_run_files() -> dict[str, Path]:
 def has_sub_maps(run_files: dict[str, Path]) -> bool:
     """Whether fine-tuning has put sub-maps into neurons; else their figure is neither shown nor missing."""
     tuned = run_files.get("FINETUNED_MAP_NPZ")
-    return tuned is not None and bool(submaps.load(tuned).submaps)
+    return tuned is not None and bool(labelled_map.load(tuned).submaps)
 
 
 def find_figures(with_sub_maps: bool) -> tuple[dict[str, Path], list[str]]:

@@ -26,7 +26,8 @@ from cloudsom.errors import UserError
 from cloudsom.files import stores
 from cloudsom.files.places import existing, under
 from cloudsom.running.settings import run, snapshot
-from cloudsom.som import submaps
+from cloudsom.som import labelled_map, submaps
+from cloudsom.som.labelled_map import LabelledMap
 from cloudsom.som.model import read_table
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
@@ -62,7 +63,7 @@ def main() -> None:
     portfolio = Portfolio(under(DATA_DIR, FIGURES_DIR), made_by, FORMATS, OVERWRITE, SHOW)
     if portfolio.finished(["sub_maps"]):
         return
-    tuned = submaps.load(inputs["FINETUNED_MAP_NPZ"])
+    tuned = labelled_map.load(inputs["FINETUNED_MAP_NPZ"])
     if not tuned.submaps:
         none = f"{inputs['FINETUNED_MAP_NPZ']}: has no sub-maps"
         if WHERE_NONE == "skip":
@@ -88,7 +89,7 @@ def title_of(neuron: int, columns: int, table: pd.DataFrame) -> str:
 
 
 @styled
-def sub_maps_figure(tuned: submaps.FineTunedMap, titles: dict[int, str], print_width: str = "page") -> Figure:
+def sub_maps_figure(tuned: LabelledMap, titles: dict[int, str], print_width: str = "page") -> Figure:
     """One panel a sub-map, in the order of the neurons; `titles` by flat position of the neuron."""
     n = len(tuned.submaps)
     panel = inches(print_width) / PANELS_A_ROW[print_width]
@@ -133,7 +134,7 @@ def neighbour_distance(weights: NDArray[np.float64]) -> NDArray[np.float64]:
     return total / np.maximum(count, 1)
 
 
-def describe(tuned: submaps.FineTunedMap) -> str:
+def describe(tuned: LabelledMap) -> str:
     """The figure in words."""
     shares = {n: float((s.cloud == CLOUD).mean()) for n, s in sorted(tuned.submaps.items())}
     each = "; ".join(

@@ -28,7 +28,8 @@ from cloudsom.files import stores
 from cloudsom.files.places import input_path
 from cloudsom.images.rasters import Grid, open_scene, reflectance
 from cloudsom.running.pool import choose_products
-from cloudsom.som.model import LABEL_COLUMNS, LabelledMap, read_neuron_labels, read_table
+from cloudsom.som.labels import NeuronLabels
+from cloudsom.som.model import LABEL_COLUMNS, read_neuron_labels, read_table
 
 #: Widths of a journal's column and page in inches (85 and 180 mm); figures are drawn at the size they are printed.
 COLUMN, PAGE = 85 / 25.4, 180 / 25.4
@@ -299,7 +300,7 @@ def unscale(scaled: NDArray[np.float64], scaler: Any) -> NDArray[np.float64]:
     return (scaled - scaler.min_) / scaler.scale_
 
 
-def read_corrections(labels: LabelledMap, finetuned_csv: Path) -> Corrections:
+def read_corrections(labels: NeuronLabels, finetuned_csv: Path) -> Corrections:
     """What the fine-tuned labels change in `labels`; UserError if they are those of another map.
 
     A neuron is split where the table has a column `action` that says so.

@@ -15,10 +15,10 @@ import pickle
 import platform
 import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -162,6 +162,10 @@ class Recipe:
     inputs: dict[str, dict[str, str]]
     lineage: dict[str, str] = field(default_factory=dict)
     files: tuple["InputFile", ...] = field(default=(), compare=False)  # the inputs as they were when they were hashed
+
+    def only(self, roles: Collection[str]) -> "Recipe":
+        """The recipe of what is made of some of the inputs, where others turned out bad."""
+        return replace(self, inputs={role: entry for role, entry in self.inputs.items() if role in roles})
 
     def check_inputs(self) -> None:
         """UserError if an input is no longer the file that was hashed: what was read then may be half old, half new."""

@@ -13,20 +13,18 @@ CLASS_CODES = tuple(CLASSES)
 
 @dataclass(frozen=True)
 class NeuronLabels:
-    """What the vote says of each neuron; every array has one entry a neuron, in row-major order.
+    """What each neuron of a map of rows x columns is called; every array has one entry a neuron, in row-major order.
 
     classes  uint8, the winning class 10..60, or 0 for a neuron without a label
     cloud    uint8, 255 cloud or 0 clear
     share    float64, the winning class's share of the neuron's votes; NaN for a neuron never hit
-    tied     bool, the vote was a tie and the rule decided it
-    unhit    bool, no training spectrum fell on the neuron
     """
 
+    rows: int
+    columns: int
     classes: NDArray[np.uint8]
     cloud: NDArray[np.uint8]
     share: NDArray[np.float64]
-    tied: NDArray[np.bool_]
-    unhit: NDArray[np.bool_]
 
 
 def hit_maps(bmus: NDArray[np.int32], labels: NDArray[np.integer], n_neurons: int) -> NDArray[np.int64]:
@@ -55,25 +53,33 @@ def majority_vote(
     """The class of each neuron by majority of the training spectra that fall on it.
 
     counts      (neurons, 6) hit maps
-    weights     (neurons, bands) the map's weights, row-major
+    weights     (rows, columns, bands) the map's weights
     tie_order   class codes, the first of the tied ones wins
     unhit_rule  "nearest": a neuron never hit is cloud if the hit neuron with the nearest weights is;
                 "clear": it is clear. Its class is 0 either way.
 
     The paper names neither rule.
     """
-    total = counts.sum(axis=1)
-    best = counts.max(axis=1)
-    unhit = total == 0
-    tied = ((counts == best[:, None]).sum(axis=1) > 1) & ~unhit
+    rows, columns, bands = weights.shape
+    flat, unhit = weights.reshape(-1, bands), unhit_neurons(counts)
     order = [CLASS_CODES.index(code) for code in tie_order]
     classes = np.array(tie_order, dtype=np.uint8)[np.argmax(counts[:, order], axis=1)]
     classes[unhit] = NO_CLASS
     cloud = is_cloud(classes)
     if unhit_rule == "nearest" and not unhit.all():
-        cloud[unhit] = cloud[~unhit][_nearest(weights[unhit], weights[~unhit])]
-    share = best / np.where(unhit, np.nan, total)
-    return NeuronLabels(classes, cloud, share, tied, unhit)
+        cloud[unhit] = cloud[~unhit][_nearest(flat[unhit], flat[~unhit])]
+    share = counts.max(axis=1) / np.where(unhit, np.nan, counts.sum(axis=1))
+    return NeuronLabels(rows, columns, classes, cloud, share)
+
+
+def unhit_neurons(counts: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which neurons no training spectrum fell on, from their hit maps (neurons, 6)."""
+    return np.asarray(counts.sum(axis=1) == 0)
+
+
+def tied_neurons(counts: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which neurons' votes (neurons, 6) were a tie, so that the order of classes decided."""
+    return ((counts == counts.max(axis=1)[:, None]).sum(axis=1) > 1) & ~unhit_neurons(counts)
 
 
 def _nearest(points: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.intp]:

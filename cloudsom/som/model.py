@@ -123,17 +123,6 @@ def som_of(weights: NDArray[np.float64]) -> Any:
 # --- tables of neurons ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class LabelledMap:
-    """Neuron labels as read from disk, row-major; shapes (rows * columns,)."""
-
-    rows: int
-    columns: int
-    classes: NDArray[np.uint8]
-    cloud: NDArray[np.uint8]
-    share: NDArray[np.float64]
-
-
 def _positions(rows: int, columns: int) -> dict[str, NDArray[np.intp]]:
     row, column = np.divmod(np.arange(rows * columns), columns)
     return {"row": row, "column": column}
@@ -144,10 +133,10 @@ def hit_maps_table(counts: NDArray[np.int64], rows: int, columns: int) -> pd.Dat
     return pd.DataFrame(_positions(rows, columns) | dict(zip(HIT_COLUMNS, counts.T, strict=True)))
 
 
-def neuron_labels_table(labels: NeuronLabels, rows: int, columns: int) -> pd.DataFrame:
+def neuron_labels_table(labels: NeuronLabels) -> pd.DataFrame:
     """Neuron labels as a table: row, column (0-based), class, cloud, share of the winning class."""
     values = {"class": labels.classes, "cloud": labels.cloud, "share": labels.share}
-    return pd.DataFrame(_positions(rows, columns) | values)
+    return pd.DataFrame(_positions(labels.rows, labels.columns) | values)
 
 
 def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
@@ -194,7 +183,7 @@ def _grid_of(path: Path, table: pd.DataFrame) -> tuple[int, int]:
     return rows, columns
 
 
-def read_neuron_labels(path: Path) -> LabelledMap:
+def read_neuron_labels(path: Path) -> NeuronLabels:
     """Neuron labels of step 5 (or fine-tuned ones); UserError for anything that is not such a table."""
     table = read_table(path, LABEL_COLUMNS)
     rows, columns = _grid_of(path, table)
@@ -207,7 +196,7 @@ def read_neuron_labels(path: Path) -> LabelledMap:
         wrong = values[~np.isin(values, allowed)]
         if len(wrong):
             raise UserError(f"{path}: {name} {wrong[0]} is not one of {', '.join(map(str, allowed))}; correct it")
-    return LabelledMap(rows, columns, classes.astype(np.uint8), cloud.astype(np.uint8), share)
+    return NeuronLabels(rows, columns, classes.astype(np.uint8), cloud.astype(np.uint8), share)
 
 
 def read_hit_maps(path: Path) -> tuple[NDArray[np.int64], int, int]:

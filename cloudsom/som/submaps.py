@@ -5,20 +5,14 @@ on the neuron and the bright samples that do, in coordinates standardised within
 (sub-neurons) is cloud or clear by their vote. The large map is not trained again. This goes beyond the paper.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudsom.bands import BANDS, CLEAR, CLOUD, N_BANDS, NO_CLASS
-from cloudsom.errors import UserError
-from cloudsom.files import npz
+from cloudsom.bands import BANDS, CLEAR, CLOUD, N_BANDS
 from cloudsom.som.bmu import BMUSearch
-from cloudsom.som.labels import CLASS_CODES
-from cloudsom.som.model import LabelledMap, Scaler
 from cloudsom.som.training import TrainingLaw, train_som
 
 Floats = NDArray[np.float64]
@@ -129,138 +123,3 @@ def vote(clouds: Floats, clear: Floats, weights: Floats, clear_share: float) -> 
     label = np.where(shares[1] > clear_share * (shares[0] + shares[1]), CLEAR, CLOUD).astype(np.uint8)
     flat = weights.reshape(n, -1)
     return label[voted][BMUSearch(flat[voted])(flat).index]
-
-
-# --- the labelled map -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class FineTunedMap:
-    """All that masks need: step 5's map, which has no sub-maps, or the corrected one.
-
-    weights       (rows, columns, 13)
-    scale, shift  (13,), scaled = reflectance * scale + shift
-    labels        step 5's or corrected labels; neurons with a sub-map stay cloud there
-    submaps       sub-maps by flat position of their neuron
-    """
-
-    weights: Floats
-    scale: Floats
-    shift: Floats
-    labels: LabelledMap
-    submaps: Mapping[int, SubMap]
-
-    def scaled(self, reflectance: Floats) -> Floats:
-        """(n, 13) reflectances -> the map's inputs, in place, as `model.scale`."""
-        reflectance *= self.scale
-        reflectance += self.shift
-        return reflectance
-
-    def cloud(self, scaled: Floats, bmus: NDArray[np.int32]) -> NDArray[np.uint8]:
-        """CLOUD or CLEAR for scaled spectra (n, 13) with BMUs (n,); sub-maps decide on their neurons.
-
-        Spectra without a BMU (index below 0: no data) get an arbitrary label.
-        """
-        label = self.labels.cloud[bmus]
-        split = np.zeros(len(self.labels.cloud), bool)
-        split[list(self.submaps)] = True
-        contested = np.flatnonzero(split[bmus] & (bmus >= 0))
-        for neuron, submap in self.submaps.items():
-            here = contested[bmus[contested] == neuron]
-            label[here] = np.where(submap.is_cloud(scaled[here]), CLOUD, CLEAR)
-        return label
-
-
-def step_5_map(weights: Floats, scaler: Scaler, labels: LabelledMap) -> FineTunedMap:
-    """The map as step 5 labels it, before any fine-tuning."""
-    return FineTunedMap(weights, scaler.scale_, scaler.min_, labels, {})
-
-
-def save(path: Path, tuned: FineTunedMap) -> None:
-    """Write a labelled map as a plain .npz: numbers only, nothing that a reader would have to trust.
-
-    The same map gives the same bytes: numpy dates the arrays to 1980.
-    """
-    neurons = sorted(tuned.submaps)
-    submaps = [tuned.submaps[neuron] for neuron in neurons]
-    size = submaps[0].weights.shape[0] if submaps else 0
-    n, labels = len(submaps), tuned.labels
-    with open(path, "wb") as handle:
-        np.savez(
-            handle,
-            weights=tuned.weights,
-            scaler_scale=tuned.scale,
-            scaler_min=tuned.shift,
-            classes=labels.classes,
-            cloud=labels.cloud,
-            share=labels.share,
-            submap_neuron=np.array(neurons, np.int64),
-            submap_centre=np.array([s.centre for s in submaps]).reshape(n, N_BANDS),
-            submap_projection=np.array([s.projection for s in submaps]).reshape(n, N_BANDS, N_BANDS),
-            submap_weights=np.array([s.weights for s in submaps]).reshape(n, size, size, N_BANDS),
-            submap_cloud=np.array([s.cloud for s in submaps], np.uint8).reshape(n, size * size),
-        )
-
-
-#: The arrays of the file with their types; `_check` has their shapes.
-_DTYPES = {
-    "weights": "<f8",
-    "scaler_scale": "<f8",
-    "scaler_min": "<f8",
-    "classes": "|u1",
-    "cloud": "|u1",
-    "share": "<f8",
-    "submap_neuron": "<i8",
-    "submap_centre": "<f8",
-    "submap_projection": "<f8",
-    "submap_weights": "<f8",
-    "submap_cloud": "|u1",
-}
-
-
-def load(path: Path) -> FineTunedMap:
-    """A labelled map from its .npz, whoever made it; UserError for anything else."""
-    try:
-        arrays = npz.read(path, _DTYPES)
-    except npz.Damaged as problem:
-        raise _refused(path, str(problem)) from None
-    _check(path, arrays)
-    rows, columns, _ = arrays["weights"].shape
-    labels = LabelledMap(rows, columns, arrays["classes"], arrays["cloud"], arrays["share"])
-    submaps = {
-        int(neuron): SubMap(*(arrays[f"submap_{name}"][i] for name in ("centre", "projection", "weights", "cloud")))
-        for i, neuron in enumerate(arrays["submap_neuron"])
-    }
-    return FineTunedMap(arrays["weights"], arrays["scaler_scale"], arrays["scaler_min"], labels, submaps)
-
-
-def _refused(path: Path, reason: str) -> UserError:
-    return UserError(f"{path}: not a labelled map ({reason}); make it again (labeling.py, or fine_tuning.py)")
-
-
-def _check(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """UserError unless the arrays have the types, shapes and values of a labelled map."""
-    rows, columns = (arrays["weights"].shape + (0, 0))[:2]
-    n, k, size = rows * columns, arrays["submap_neuron"].size, (arrays["submap_weights"].shape + (0, 0))[1]
-    shapes: dict[str, tuple[int, ...]] = {
-        "weights": (rows, columns, N_BANDS),
-        "scaler_scale": (N_BANDS,),
-        "scaler_min": (N_BANDS,),
-        "submap_neuron": (k,),
-        "submap_centre": (k, N_BANDS),
-        "submap_projection": (k, N_BANDS, N_BANDS),
-        "submap_weights": (k, size, size, N_BANDS),
-        "submap_cloud": (k, size * size),
-    }
-    for name, array in arrays.items():
-        if array.dtype.str != _DTYPES[name] or array.shape != shapes.get(name, (n,)):
-            raise _refused(path, f"{name} is {array.dtype} of shape {array.shape}")
-        if name != "share" and not np.isfinite(array).all():
-            raise _refused(path, f"{name} is not finite")
-    neurons = arrays["submap_neuron"]
-    if n == 0 or (k and (neurons.min() < 0 or neurons.max() >= n or len(set(neurons.tolist())) < k or size == 0)):
-        raise _refused(path, f"{rows} x {columns} neurons, {k} sub-maps")
-    allowed = {"classes": (NO_CLASS, *CLASS_CODES), "cloud": (CLEAR, CLOUD), "submap_cloud": (CLEAR, CLOUD)}
-    for name, codes in allowed.items():
-        if not np.isin(arrays[name], codes).all():
-            raise _refused(path, f"{name} holds codes other than {', '.join(map(str, codes))}")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,8 @@ from cloudsom.images.rasters import read_mask
 from cloudsom.images.references import read_reference
 from cloudsom.images.stripes import stripes
 from cloudsom.images.vectors import Feature, pixels_marked
+from cloudsom.running.job import Job, Outcome
+from cloudsom.running.pool import Engine, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.som.model import read_table, whole_numbers
 
 #: Columns of bright_samples.csv: row and column counted from 0, reflectance, and which source the sample comes from.
@@ -95,8 +98,8 @@ def read_samples(path: Path) -> pd.DataFrame:
 
 
 @dataclass(frozen=True)
-class Scene:
-    """The files of one product: where its spectra come from, its image, its SOM1 mask, and its reference if used."""
+class TunedScene:
+    """The files of a product to tune on: spectra, image, SOM1 mask, and its reference where that is sampled."""
 
     name: str
     source: Path
@@ -104,9 +107,14 @@ class Scene:
     mask: Path
     reference: Path | None = None
 
+    def inputs(self) -> dict[str, Path]:
+        """What sampling reads of it, by role."""
+        files = {f"mask {self.name}": self.mask, self.source.name: self.source}
+        return files | ({f"reference {self.name}": self.reference} if self.reference else {})
+
 
 def sample_scene(
-    scene: Scene,
+    scene: TunedScene,
     rules: ReferenceRules,
     features: Sequence[Feature],
     positions: Sequence[tuple[Path, pd.DataFrame]],
@@ -143,7 +151,7 @@ def _code(source: str) -> int:
     return SOURCES.index(source) + 1
 
 
-def _drop_unfit(marked: NDArray[np.uint8], scene: Scene, rules: ReferenceRules) -> None:
+def _drop_unfit(marked: NDArray[np.uint8], scene: TunedScene, rules: ReferenceRules) -> None:
     """Take the mark from pixels without data, and from those of the reference that are not bright.
 
     Their spectra are dropped, and those of the few that are chosen in the end read again: a false alarm may have
@@ -160,3 +168,32 @@ def _drop_unfit(marked: NDArray[np.uint8], scene: Scene, rules: ReferenceRules) 
         start += len(block)
     if start != len(marked):
         raise UserError(f"{scene.source}: holds {start:,} pixels, the image {len(marked):,}; run step 8 again")
+
+
+def sample_scenes(
+    scenes: Sequence[TunedScene], arguments: tuple[Any, ...], engine: Engine
+) -> tuple[pd.DataFrame, list[Outcome]]:
+    """The bright samples of some products in one table (see `sample_scene`), and the products that failed.
+
+    Raises UserError where all of them do.
+    """
+    jobs = [Job(scene.name, (scene, *arguments)) for scene in scenes]
+    outcomes = run_jobs(sample_scene, jobs, engine, "sampling")
+    found = results_or_errors(outcomes)
+    if not found:
+        raise_if_any_failed(outcomes)
+    return pd.concat(found, ignore_index=True), [outcome for outcome in outcomes if outcome.error]
+
+
+def refuse_empty(samples: pd.DataFrame, polygon_files: Sequence[Path]) -> None:
+    """UserError where there is no sample at all, or none in the polygons somebody drew."""
+    if polygon_files and not (samples["source"] == "polygons").any():
+        names = ", ".join(str(file) for file in polygon_files)
+        raise UserError(
+            f"{names}: mark no pixel with data of the products to tune on; check the place and the coordinate system"
+        )
+    if samples.empty:
+        raise UserError(
+            "no bright samples: the SOM1 masks call no bright clear pixel of the references cloud; nothing is to be "
+            "fine-tuned there: name other FINE_TUNE_PRODUCTS, lower LEAST_BRIGHTNESS, or give POLYGONS or SAMPLE_CSVS"
+        )

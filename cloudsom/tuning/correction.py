@@ -1,7 +1,7 @@
 """Stage 3 of the paper on a labelled map: from bright samples to corrected labels, by flips or by sub-maps."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from cloudsom.brightness import is_bright, is_dry
 from cloudsom.errors import UserError
 from cloudsom.som import model
 from cloudsom.som.bmu import BMUSearch
-from cloudsom.som.submaps import FineTunedMap, SubMap, SubMapRules, bands_for, train_submap
+from cloudsom.som.labelled_map import LabelledMap
+from cloudsom.som.labels import NeuronLabels
+from cloudsom.som.submaps import SubMap, SubMapRules, bands_for, train_submap
 from cloudsom.tables import csv_tables
 from cloudsom.tuning.relabelling import (
     FLIPPED,
@@ -69,25 +71,6 @@ class Training:
 
 
 @dataclass(frozen=True)
-class LabelledSom:
-    """A trained map with its scaler, labels and votes; weights (rows, columns, 13)."""
-
-    weights: Floats
-    scaler: Any
-    labels: model.LabelledMap
-    votes: NDArray[np.int64]
-
-    @property
-    def flat(self) -> Floats:
-        return self.weights.reshape(-1, N_BANDS)
-
-    @property
-    def dark(self) -> Floats:
-        """Reflectance (13,) of the darkest ground the map knows."""
-        return dark_ground((self.flat - self.scaler.min_) / self.scaler.scale_, self.votes)
-
-
-@dataclass(frozen=True)
 class Samples:
     """Bright samples and copies of other brightness, scaled, with their BMUs; the first `n` are the samples."""
 
@@ -111,7 +94,7 @@ class Correction:
     evidence: Evidence
     decisions: list[Decision]
     splits: dict[int, Change]
-    tuned: FineTunedMap
+    tuned: LabelledMap
     samples_left: int
 
     @property
@@ -120,22 +103,24 @@ class Correction:
         return sum(d.change.lost for d in self.decisions if d.action in (FLIPPED, SPLIT))
 
 
-def place_samples(som: LabelledSom, reflectance: Floats, land: Floats, factors: Sequence[float]) -> Samples:
+def place_samples(som: LabelledMap, reflectance: Floats, land: Floats, factors: Sequence[float]) -> Samples:
     """BMUs of bright samples (n, 13), and of the copies of samples and of training `land` (m, 13) in other light."""
-    everything = [reflectance, brightened(np.concatenate([reflectance, land]), som.dark, factors)]
-    scaled = model.scale(np.concatenate(everything), som.scaler)
+    dark = dark_ground(som.reflectance, Evidence.before_samples(som).votes)
+    everything = [reflectance, brightened(np.concatenate([reflectance, land]), dark, factors)]
+    scaled = som.scaled(np.concatenate(everything))
     return Samples(scaled, BMUSearch(som.weights)(scaled).index, len(reflectance))
 
 
-def correct(som: LabelledSom, reflectance: Floats, rules: Rules, training: Training | None = None) -> Correction:
-    """Correct the labels of a map by bright samples (n, 13) in reflectance.
+def correct(som: LabelledMap, reflectance: Floats, rules: Rules, training: Training | None = None) -> Correction:
+    """Correct the labels of a map, whose votes must be known, by bright samples (n, 13) in reflectance.
 
     training  needed for sub-maps only
     """
     land = training.bright_land if training else np.empty((0, N_BANDS))
+    evidence = Evidence.before_samples(som)
     samples = place_samples(som, reflectance, land, rules.copy_factors if rules.submaps else ())
-    n_samples, n_copies = samples.counts(len(som.votes))
-    evidence = Evidence(som.labels.cloud, som.votes, n_samples, n_copies)
+    n_samples, n_copies = samples.counts(len(evidence.votes))
+    evidence = replace(evidence, samples=n_samples, copies=n_copies)
     flips = touched(evidence, rules.min_samples, rules.min_share)
     changes = {neuron: flip_of(evidence, neuron, by_hand=True) for neuron in rules.by_hand}
     splits: dict[int, Change] = {}
@@ -148,7 +133,7 @@ def correct(som: LabelledSom, reflectance: Floats, rules: Rules, training: Train
     else:
         changes = {int(neuron): flip_of(evidence, int(neuron)) for neuron in np.flatnonzero(flips)} | changes
     decisions = decide(list(changes.values()), evidence, rules.max_loss)
-    tuned = apply(som, decisions, submaps)
+    tuned = apply(som, evidence.votes, decisions, submaps)
     left = int((tuned.cloud(samples.scaled[: samples.n], samples.bmus[: samples.n]) == CLOUD).sum())
     return Correction(evidence, decisions, splits, tuned, left)
 
@@ -165,14 +150,14 @@ def contested(evidence: Evidence, flips: NDArray[np.bool_], rules: Rules) -> lis
 
 
 def train_submaps(
-    som: LabelledSom, samples: Samples, training: Mapping[int, Labelled], rules: Rules
+    som: LabelledMap, samples: Samples, training: Mapping[int, Labelled], rules: Rules
 ) -> tuple[dict[int, SubMap], dict[int, Change]]:
     """A sub-map for each neuron there are training spectra of, and what splitting the neuron by it would do."""
     assert rules.submaps is not None
     submaps, changes = {}, {}
     for neuron, (spectra, labels) in training.items():
         clouds = np.isin(labels, CLOUD_CLASSES)
-        scaled = model.scale(spectra.copy(), som.scaler)
+        scaled = som.scaled(spectra.copy())
         bright = samples.on(neuron)
         bands = bands_for(int(som.labels.classes[neuron]), rules.left_out, rules.left_out_if_opaque)
         clear = np.concatenate([scaled[~clouds], bright])
@@ -225,18 +210,37 @@ def bright_land_of(
     return land[np.sort(np.random.default_rng(seed).choice(len(land), most, replace=False))]
 
 
-def apply(som: LabelledSom, decisions: Sequence[Decision], submaps: dict[int, SubMap]) -> FineTunedMap:
+def apply(
+    som: LabelledMap, votes: NDArray[np.int64], decisions: Sequence[Decision], submaps: dict[int, SubMap]
+) -> LabelledMap:
     """The map with the decisions carried out."""
     flipped = [d.change.neuron for d in decisions if d.action == FLIPPED]
     kept = {d.change.neuron: submaps[d.change.neuron] for d in decisions if d.action == SPLIT}
-    labels = relabel(som.labels, som.votes, flipped)
-    return FineTunedMap(som.weights, np.asarray(som.scaler.scale_), np.asarray(som.scaler.min_), labels, kept)
+    labels = relabel(som.labels, votes, flipped)
+    return replace(som, labels=labels, submaps=kept)
+
+
+def neurons_by_hand(names: Sequence[str], labels: NeuronLabels) -> tuple[int, ...]:
+    """FLIP_NEURONS (each as row,column) as flat positions; UserError for one not on the map, or not cloud."""
+    found = []
+    for text in names:
+        try:
+            row, column = (int(word) for word in text.split(","))
+        except ValueError:
+            raise UserError(f"FLIP_NEURONS: {text!r} is not row,column; write for example 6,2") from None
+        if not (0 <= row < labels.rows and 0 <= column < labels.columns):
+            raise UserError(f"FLIP_NEURONS: {text} is not on the map of {labels.rows} x {labels.columns} (from 0)")
+        neuron = row * labels.columns + column
+        if labels.cloud[neuron] != CLOUD:
+            raise UserError(f"FLIP_NEURONS: {text} is clear already; name a cloud neuron")
+        found.append(neuron)
+    return tuple(dict.fromkeys(found))
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
-def labels_table(som: LabelledSom, done: Correction) -> pd.DataFrame:
+def labels_table(som: LabelledMap, done: Correction) -> pd.DataFrame:
     """neuron_labels_finetuned.csv: step 5's columns after fine-tuning, then the labels before, and the reason."""
     after, before = done.tuned.labels, som.labels
     decided = {d.change.neuron: d for d in done.decisions}
@@ -259,7 +263,7 @@ def labels_table(som: LabelledSom, done: Correction) -> pd.DataFrame:
     )
 
 
-def price_table(som: LabelledSom, done: Correction, min_samples: int) -> pd.DataFrame:
+def price_table(som: LabelledMap, done: Correction, min_samples: int) -> pd.DataFrame:
     """What changing each neuron costs and gains: one row for each cloud neuron that samples or copies touch,
     and for each that something was decided on.
 

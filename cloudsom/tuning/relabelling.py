@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloudsom.bands import CLEAR, CLOUD, CLOUD_CLASSES
-from cloudsom.som.labels import CLASS_CODES
-from cloudsom.som.model import LabelledMap
+from cloudsom.som.labelled_map import LabelledMap
+from cloudsom.som.labels import CLASS_CODES, NeuronLabels
 
 #: The class of a flipped neuron: bright land is land.
 LAND = 10
@@ -34,6 +34,13 @@ class Evidence:
     votes: NDArray[np.int64]
     samples: NDArray[np.int64]
     copies: NDArray[np.int64]
+
+    @classmethod
+    def before_samples(cls, som: LabelledMap) -> "Evidence":
+        """What the map itself says; its votes must be known."""
+        assert som.votes is not None, "a .npz holds no votes: load the map from the files of the steps"
+        none = np.zeros(len(som.votes), np.int64)
+        return cls(som.labels.cloud, som.votes, none, none)
 
     @property
     def cloud_votes(self) -> NDArray[np.int64]:
@@ -127,7 +134,7 @@ def decide(changes: Sequence[Change], evidence: Evidence, max_loss: float) -> li
     return sorted(decisions, key=lambda d: d.change.neuron)
 
 
-def relabel(labels: LabelledMap, votes: NDArray[np.int64], flipped: Sequence[int]) -> LabelledMap:
+def relabel(labels: NeuronLabels, votes: NDArray[np.int64], flipped: Sequence[int]) -> NeuronLabels:
     """The labels with some neurons turned to land and clear; `votes` (neurons, 6) give the land's share there."""
     classes, cloud, share = labels.classes.copy(), labels.cloud.copy(), labels.share.copy()
     for neuron in flipped:

@@ -6,6 +6,7 @@ infrared as dry ground does and clouds do not; no signal in the cirrus band.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,11 +17,34 @@ from numpy.typing import NDArray
 from cloudsom.bands import CLEAR, CLOUD, WAVELENGTHS_NM
 from cloudsom.brightness import CIRRUS, SHORT_WAVE, brightness
 from cloudsom.drawing.figures import PAGE, add_colour_bar, draw_cells, outline, styled
+from cloudsom.files import stores
+from cloudsom.files.stores import Recipe
+from cloudsom.masking.labelling import hits_of_scene
+from cloudsom.running.job import Job, Outcome
+from cloudsom.running.pool import Engine, raise_if_any_failed, results_or_errors, run_jobs
+from cloudsom.som.labelled_map import LabelledMap
 from cloudsom.som.labels import CLASS_CODES
 from cloudsom.tuning.relabelling import Evidence
 
 #: The columns that are ranked, and whether more of it speaks for bright land (1) or against (-1).
 SIGNS = {"clear_votes": 1, "clear_neighbours": 1, "scene_share": 1, "short_wave_rise": 1, "cirrus": -1}
+
+
+def scene_pixels(
+    som: LabelledMap, sources: dict[str, Path], tiff_dir: Path, engine: Engine
+) -> tuple[list[Outcome], NDArray[np.int64] | None]:
+    """How many pixels (neurons,) of some scenes fall on each neuron, None without scenes; and what became of each.
+
+    sources  the scenes' spectra by name. Raises UserError where none of them can be read.
+    """
+    if not sources:
+        return [], None
+    jobs = [Job(name, (source, tiff_dir / f"{name}.tif", som)) for name, source in sources.items()]
+    outcomes = run_jobs(hits_of_scene, jobs, engine, "counting")
+    counts = results_or_errors(outcomes)
+    if not counts:
+        raise_if_any_failed(outcomes)
+    return outcomes, sum(counts)
 
 
 def clear_neighbours(cloud: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.float64]:
@@ -35,18 +59,17 @@ def clear_neighbours(cloud: NDArray[np.uint8], rows: int, columns: int) -> NDArr
     return np.asarray(total(clear) / np.maximum(total(there), 1)).ravel()
 
 
-def rank_neurons(
-    evidence: Evidence, weights: NDArray[np.float64], rows: int, columns: int, scene_pixels: NDArray[np.int64] | None
-) -> pd.DataFrame:
-    """The cloud neurons, most likely bright land first.
+def rank_neurons(som: LabelledMap, pixels: NDArray[np.int64] | None) -> pd.DataFrame:
+    """The cloud neurons of a map whose votes are known, most likely bright land first.
 
-    weights       (neurons, 13) in reflectance
-    scene_pixels  (neurons,) pixels of cloud-free scenes on each neuron; None where there are no such scenes
+    pixels  (neurons,) pixels of cloud-free scenes on each neuron; None where there are no such scenes
 
     The score is the mean of the ranks (0 to 1) by each of the columns in `SIGNS` that is known. A neuron no training
     spectrum fell on has no votes to rank.
     """
+    evidence = Evidence.before_samples(som)
     total, clouds = evidence.votes.sum(axis=1), evidence.cloud_votes
+    rows, columns, weights = som.labels.rows, som.labels.columns, som.reflectance
     row, column = np.divmod(np.arange(len(total)), columns)
     table = pd.DataFrame(
         {
@@ -55,8 +78,8 @@ def rank_neurons(
             "votes": total,
             "clear_votes": (total - clouds) / np.where(total, total, np.nan),
             "clear_neighbours": clear_neighbours(evidence.cloud, rows, columns),
-            "scene_pixels": 0 if scene_pixels is None else scene_pixels,
-            "scene_share": np.nan if scene_pixels is None else scene_pixels / max(int(scene_pixels.sum()), 1),
+            "scene_pixels": 0 if pixels is None else pixels,
+            "scene_share": np.nan if pixels is None else pixels / max(int(pixels.sum()), 1),
             "short_wave_rise": weights[:, SHORT_WAVE].mean(axis=1) / brightness(weights),
             "cirrus": weights[:, CIRRUS],
         }
@@ -68,11 +91,19 @@ def rank_neurons(
     return table.reset_index(drop=True)
 
 
+def write(table_csv: Path, picture: Path, made_by: Recipe, table: pd.DataFrame, som: LabelledMap, n_best: int) -> None:
+    """Write the table of `rank_neurons` and its picture, in which the `n_best` are outlined."""
+    with stores.product(table_csv, made_by) as product:
+        table.to_csv(product.partial, index=False)
+    with stores.product(picture, made_by) as product:
+        figure = suggestion_figure(table, som, n_best)
+        figure.savefig(product.partial, format="png", dpi=300, metadata={"Software": None})
+
+
 @styled
-def suggestion_figure(
-    table: pd.DataFrame, weights: NDArray[np.float64], votes: NDArray[np.int64], rows: int, columns: int, n_best: int
-) -> Figure:
+def suggestion_figure(table: pd.DataFrame, som: LabelledMap, n_best: int) -> Figure:
     """Scores of the cloud neurons on the map, the `n_best` numbered and outlined, and their spectra beside it."""
+    rows, columns = som.labels.rows, som.labels.columns
     figure = Figure(figsize=(PAGE, PAGE * 0.52), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.3))
     scores = np.full(rows * columns, np.nan)
@@ -88,7 +119,7 @@ def suggestion_figure(
         colour = "black" if scores[neuron] > scores[flat].mean() else "white"  # on yellow and on dark cells
         left.text(x + 1, y + 1, str(i + 1), ha="center", va="center", color=colour, fontsize=6)
     left.set_title(f"cloud neurons; the {len(best)} likeliest outlined")
-    _draw_spectra(right, weights, votes, best)
+    _draw_spectra(right, som.reflectance, Evidence.before_samples(som).votes, best)
     return figure
 
 

@@ -13,12 +13,12 @@ from test_fine_tuning_parts import tuned_map
 
 from cloudsom.errors import UserError
 from cloudsom.files import npz
-from cloudsom.som import submaps
+from cloudsom.som import labelled_map
 
 
 def saved(file: Path) -> dict[str, bytes]:
     """The members of a written map, by name."""
-    submaps.save(file, tuned_map())
+    labelled_map.save(file, tuned_map())
     with zipfile.ZipFile(file) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 
@@ -31,7 +31,7 @@ def rewritten(file: Path, members: dict[str, bytes], packing: int = zipfile.ZIP_
 
 def refusal(file: Path) -> str:
     with pytest.raises(UserError) as problem:
-        submaps.load(file)
+        labelled_map.load(file)
     message = str(problem.value)
     assert message.startswith(f"{file}: not a labelled map (") and message.isprintable() and len(message) < 600
     return message
@@ -58,7 +58,7 @@ def test_numpy_reads_the_file_and_we_read_numpys(tmp_path: Path) -> None:
             assert array.dtype == arrays[name].dtype and np.array_equal(array, arrays[name]), name
     arrays["weights"] = np.asfortranarray(arrays["weights"])
     np.savez_compressed(file, **arrays)
-    assert np.array_equal(submaps.load(file).weights, arrays["weights"])
+    assert np.array_equal(labelled_map.load(file).weights, arrays["weights"])
 
 
 @pytest.mark.parametrize(
@@ -122,13 +122,13 @@ def test_bombs_do_not_take_memory(tmp_path: Path) -> None:
     code = """
 import resource, sys
 from pathlib import Path
-from cloudsom.som import submaps
+from cloudsom.som import labelled_map
 from cloudsom.errors import UserError
 now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (now + 150_000_000, now + 150_000_000))
 for name in ("declared", "hidden"):
     try:
-        submaps.load(Path(sys.argv[1]) / f"{name}.npz")
+        labelled_map.load(Path(sys.argv[1]) / f"{name}.npz")
     except UserError as problem:
         print(problem)
 """
@@ -148,7 +148,7 @@ def test_a_file_changed_or_cut_anywhere_is_a_map_or_a_users_error(tmp_path: Path
             changed[place] = draw.integers(0, 256)
         file.write_bytes(changed if i % 3 else content[: draw.integers(0, len(content))])
         try:
-            found = submaps.load(file)
+            found = labelled_map.load(file)
         except UserError:
             continue
         read += 1

@@ -21,7 +21,7 @@ from test_gdal_commands import step_7
 from BMUs_detection import PART_BYTES
 from cloudsom.files import stores
 from cloudsom.running import pool
-from cloudsom.som import submaps
+from cloudsom.som import labelled_map
 from cloudsom.tables import csv_tables
 
 pytest.importorskip("distributed", reason="requirements-cluster.txt is not installed")
@@ -125,7 +125,7 @@ def test_all_steps_give_the_same_bytes_on_a_cluster(cluster: Cluster, trained: P
         succeed(str(script), "--DATA_DIR", tmp_path / "one", "--WORKERS", 1, *words)
         succeed(str(script), "--DATA_DIR", "dask", "--DASK_SCHEDULER", cluster.address, *words, cwd=tmp_path)
     one = files_of(tmp_path / "one")
-    assert submaps.load(tmp_path / "one" / "neuron_labels_finetuned.npz").submaps
+    assert labelled_map.load(tmp_path / "one" / "neuron_labels_finetuned.npz").submaps
     assert {"BMUs.csv", "masks/SCENE_000_mask.tif", "masks_finetuned/SCENE_003_mask.tif"} <= one.keys()
     other = files_of(tmp_path / "dask")
     assert other.keys() == one.keys() and not [file for file in one if one[file] != other[file]]

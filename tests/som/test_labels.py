@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloudsom.bands import CLASSES
-from cloudsom.som.labels import CLASS_CODES, hit_maps, is_cloud, majority_vote
+from cloudsom.som.labels import CLASS_CODES, hit_maps, is_cloud, majority_vote, tied_neurons, unhit_neurons
 
 TIES = (50, 40, 10, 20, 30, 60)
 
@@ -27,23 +27,24 @@ def test_every_row_with_a_bmu_is_counted_once(rows: list[tuple[int, int]]) -> No
 
 
 def vote(counts: list[list[int]], unhit: str = "nearest") -> tuple[list[int], list[int], list[bool], list[bool]]:
-    weights = np.arange(len(counts), dtype=float)[:, None]  # neuron i lies at i
+    weights = np.arange(len(counts), dtype=float)[:, None, None]  # neuron i lies at i
     labels = majority_vote(np.array(counts), weights, TIES, unhit)
-    return labels.classes.tolist(), labels.cloud.tolist(), labels.tied.tolist(), labels.unhit.tolist()
+    ties, unhit_ones = tied_neurons(np.array(counts)), unhit_neurons(np.array(counts))
+    return labels.classes.tolist(), labels.cloud.tolist(), ties.tolist(), unhit_ones.tolist()
 
 
 def test_the_class_with_most_votes_wins() -> None:
     #           land water shadow cirrus cloud snow
     counts = [[5, 0, 0, 3, 1, 0], [0, 0, 1, 2, 0, 0], [0, 0, 0, 1, 9, 0], [0, 0, 0, 0, 0, 4]]
     assert vote(counts) == ([10, 40, 50, 60], [0, 255, 255, 0], [False] * 4, [False] * 4)
-    labels = majority_vote(np.array(counts), np.zeros((4, 1)), TIES, "clear")
+    labels = majority_vote(np.array(counts), np.zeros((4, 1, 1)), TIES, "clear")
     np.testing.assert_allclose(labels.share, [5 / 9, 2 / 3, 0.9, 1])
 
 
 def test_ties_follow_the_order() -> None:
     classes, cloud, tied, _ = vote([[2, 0, 0, 2, 0, 0], [3, 3, 0, 0, 0, 0], [0, 0, 0, 1, 1, 0]])
     assert (classes, cloud, tied) == ([40, 10, 50], [255, 0, 255], [True] * 3)
-    land_first = majority_vote(np.array([[2, 0, 0, 2, 0, 0]]), np.zeros((1, 1)), (10, 20, 30, 40, 50, 60), "clear")
+    land_first = majority_vote(np.array([[2, 0, 0, 2, 0, 0]]), np.zeros((1, 1, 1)), (10, 20, 30, 40, 50, 60), "clear")
     assert land_first.classes.tolist() == [10]
 
 

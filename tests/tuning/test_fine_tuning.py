@@ -17,7 +17,7 @@ from cloudsom.bands import BANDS, CLEAR, CLOUD, MASK_NODATA
 from cloudsom.errors import UserError
 from cloudsom.files import stores
 from cloudsom.images.rasters import open_raster, read_mask
-from cloudsom.som import model, submaps
+from cloudsom.som import labelled_map, model
 
 Ok = Callable[..., str]
 COAST, CLOUDY = "COAST", "CLOUDY"
@@ -161,7 +161,7 @@ def test_som1_stays_and_everything_is_written_down(tuned: tuple[Path, str], mask
     assert np.array_equal(table["cloud_before"], first.cloud) and np.array_equal(table["class_before"], first.classes)
     changed = table[table["action"] != "kept"]
     assert len(changed) and changed["reason"].str.contains("bright samples fall on it").all()
-    npz = submaps.load(folder / "neuron_labels_finetuned.npz")
+    npz = labelled_map.load(folder / "neuron_labels_finetuned.npz")
     assert sorted(npz.submaps) == np.flatnonzero(table["action"] == "split").tolist()
     assert np.array_equal(npz.labels.cloud, labels.cloud)
     record = json.loads((folder / "neuron_labels_finetuned.csv.json").read_text())

@@ -20,9 +20,9 @@ from cloudsom.images import filters, stripes, vectors
 from cloudsom.images.rasters import Grid
 from cloudsom.scoring import comparison
 from cloudsom.scoring.scores import Counts, surfaces
-from cloudsom.som import submaps
-from cloudsom.som.labels import CLASS_CODES, is_cloud
-from cloudsom.som.model import LabelledMap
+from cloudsom.som import labelled_map, submaps
+from cloudsom.som.labelled_map import LabelledMap
+from cloudsom.som.labels import CLASS_CODES, NeuronLabels, is_cloud
 from cloudsom.tuning import bright_samples, correction, suggestions
 from cloudsom.tuning.relabelling import (
     FLIPPED,
@@ -123,10 +123,10 @@ OLLLLLLLLCCWSWW CLLLLLLLSLSSWWW CLLLLLLLLLSSWWW CLLLLLLLLSSSWWW LLLLLLLLSSSSSWW 
 AUTHORS_FLIPS = "7,3 8,2 8,3 9,2 10,1 10,4 11,1 11,5 12,6 12,11 12,12 13,6 13,11 13,12 14,7 14,9 15,1 15,10"
 
 
-def authors_labels() -> LabelledMap:
+def authors_labels() -> NeuronLabels:
     code = dict(zip("LWSCON", CLASS_CODES, strict=True))
     classes = np.array([code[letter] for line in AUTHORS_MAP.split() for letter in line], np.uint8)
-    return LabelledMap(20, 15, classes, is_cloud(classes), np.full(300, 0.9))
+    return NeuronLabels(20, 15, classes, is_cloud(classes), np.full(300, 0.9))
 
 
 def test_the_authors_flips_take_125_cloud_neurons_to_107() -> None:
@@ -257,13 +257,14 @@ def test_the_vote_weighs_sides_alike_and_empty_sub_neurons_follow_the_nearest() 
     assert submaps.vote(clouds, clear, weights, 0.9).tolist() == [CLOUD, CLOUD, CLEAR, CLEAR]
 
 
-def tuned_map() -> submaps.FineTunedMap:
+def tuned_map() -> LabelledMap:
     """A 2 x 2 map of which neuron 1 is split and neuron 2 is clear."""
     weights = np.repeat(np.array([0.2, 0.4, 0.6, 0.8])[:, None], 13, axis=1).reshape(2, 2, 13)
-    labels = LabelledMap(2, 2, np.array([50, 50, 10, 40], np.uint8), np.array([255, 255, 0, 255], np.uint8), np.ones(4))
+    classes, cloud = np.array([50, 50, 10, 40], np.uint8), np.array([255, 255, 0, 255], np.uint8)
+    labels = NeuronLabels(2, 2, classes, cloud, np.ones(4))
     clouds, clear = two_sides()
     split = {1: submaps.train_submap(clouds, clear, EVERY_BAND, RULES, 1)}
-    return submaps.FineTunedMap(weights, np.full(13, 2.0), np.full(13, -0.1), labels, split)
+    return LabelledMap(weights, np.full(13, 2.0), np.full(13, -0.1), labels, submaps=split)
 
 
 def test_pixels_get_their_neurons_label_or_their_sub_neurons() -> None:
@@ -282,21 +283,21 @@ def test_pixels_get_their_neurons_label_or_their_sub_neurons() -> None:
 
 def test_a_corrected_map_survives_its_file(tmp_path: Path) -> None:
     tuned, file = tuned_map(), tmp_path / "map.npz"
-    submaps.save(file, tuned)
-    back = submaps.load(file)
+    labelled_map.save(file, tuned)
+    back = labelled_map.load(file)
     clouds, clear = two_sides(50, seed=2)
     scaled, bmus = np.concatenate([clouds, clear]), np.ones(100, np.int32)
     assert np.array_equal(back.cloud(scaled, bmus), tuned.cloud(scaled, bmus))
     assert np.array_equal(back.weights, tuned.weights) and np.array_equal(back.labels.cloud, tuned.labels.cloud)
     first = file.read_bytes()
-    submaps.save(file, back)
+    labelled_map.save(file, back)
     assert file.read_bytes() == first
-    submaps.save(file, submaps.FineTunedMap(tuned.weights, tuned.scale, tuned.shift, tuned.labels, {}))
-    assert submaps.load(file).submaps == {}
+    labelled_map.save(file, replace(tuned, submaps={}))
+    assert labelled_map.load(file).submaps == {}
 
 
 def bad_file(kind: str, file: Path) -> None:
-    submaps.save(file, tuned_map())
+    labelled_map.save(file, tuned_map())
     with np.load(file) as whole:
         arrays = dict(whole)
     if kind == "truncated":
@@ -328,7 +329,7 @@ def test_other_files_are_refused(tmp_path: Path, kind: str) -> None:
     file = tmp_path / "map.npz"
     bad_file(kind, file)
     with pytest.raises(UserError, match=r"map\.npz: not a labelled map"):
-        submaps.load(file)
+        labelled_map.load(file)
 
 
 # --- samples ----------------------------------------------------------------------------------------------------------
@@ -478,13 +479,16 @@ def test_neighbours_by_hand() -> None:
 
 
 def test_the_neuron_that_looks_like_sand_is_suggested_first() -> None:
-    evidence = evidence_of([50, 50, 50, 50], [0, 0, 0, 0], [CLOUD, CLOUD, CLOUD, CLEAR])
-    evidence.votes[2, CLASS_CODES.index(10)] = 20
+    cloud, votes = np.array([CLOUD, CLOUD, CLOUD, CLEAR], np.uint8), np.zeros((4, 6), np.int64)
+    votes[:, CLASS_CODES.index(50)] = 50
+    votes[2, CLASS_CODES.index(10)] = 20
     weights = np.repeat(np.array([0.5, 0.4, 0.3, 0.2])[:, None], 13, axis=1)
     weights[2, [11, 12]] = 0.5
     weights[:2, 10] = 0.05
+    labels = NeuronLabels(1, 4, np.full(4, 50, np.uint8), cloud, np.ones(4))
+    som = LabelledMap(weights.reshape(1, 4, 13) * 2 - 0.1, np.full(13, 2.0), np.full(13, -0.1), labels, votes)
     for pixels in (None, np.array([0, 0, 9, 100])):
-        table = suggestions.rank_neurons(evidence, weights, 1, 4, pixels)
+        table = suggestions.rank_neurons(som, pixels)
         assert table["column"].tolist()[0] == 2 and table["rank"].tolist() == [1, 2, 3] and len(table) == 3
     assert table["scene_pixels"].tolist()[0] == 9
 

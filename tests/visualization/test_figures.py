@@ -31,8 +31,9 @@ from cloudsom.files import stores
 from cloudsom.images.rasters import Grid, read_mask, write_layer, write_mask
 from cloudsom.running import settings
 from cloudsom.scoring import scores
-from cloudsom.som import labels, model, submaps
+from cloudsom.som import labelled_map, labels, model, submaps
 from cloudsom.som.bmu import find_bmus
+from cloudsom.som.labelled_map import LabelledMap
 from cloudsom.tables import csv_tables
 from visualization import (
     Creating_component_planes,
@@ -110,9 +111,9 @@ def make_run(folder: Path, scenes: tuple[str, ...] = ("SCENE_A", "SCENE_B")) -> 
     som._weights = scaled[np.argsort(scaled[:, 7])[::66][:30]].reshape(6, 5, 13)
     stores.dump_pickle(som, folder / "SOM_trained.p")
     counts = labels.hit_maps(find_bmus(scaled, som.get_weights()).index, codes, 30)
-    voted = labels.majority_vote(counts, som.get_weights().reshape(30, 13), (50, 40, 10, 20, 30, 60), "nearest")
+    voted = labels.majority_vote(counts, som.get_weights(), (50, 40, 10, 20, 30, 60), "nearest")
     model.hit_maps_table(counts, 6, 5).to_csv(folder / "hit_maps.csv", index=False)
-    model.neuron_labels_table(voted, 6, 5).to_csv(folder / "neuron_labels.csv", index=False)
+    model.neuron_labels_table(voted).to_csv(folder / "neuron_labels.csv", index=False)
     for i, name in enumerate(scenes):
         make_scene(folder, name, i)
     return folder
@@ -145,11 +146,11 @@ def fine_tune(folder: Path) -> Path:
     return folder
 
 
-def tuned_map(inner: dict[int, submaps.SubMap], rows: int = 6, columns: int = 5) -> submaps.FineTunedMap:
+def tuned_map(inner: dict[int, submaps.SubMap], rows: int = 6, columns: int = 5) -> LabelledMap:
     """A corrected map of equal neurons, all cloud, with these sub-maps by flat position."""
     n = rows * columns
-    labelled = model.LabelledMap(rows, columns, np.full(n, 50, np.uint8), np.full(n, CLOUD, np.uint8), np.ones(n))
-    return submaps.FineTunedMap(np.zeros((rows, columns, 13)), np.ones(13), np.zeros(13), labelled, inner)
+    labelled = labels.NeuronLabels(rows, columns, np.full(n, 50, np.uint8), np.full(n, CLOUD, np.uint8), np.ones(n))
+    return LabelledMap(np.zeros((rows, columns, 13)), np.ones(13), np.zeros(13), labelled, submaps=inner)
 
 
 def made_submap(cloud: np.ndarray, size: int = 4) -> submaps.SubMap:
@@ -161,7 +162,8 @@ def made_submap(cloud: np.ndarray, size: int = 4) -> submaps.SubMap:
 def split_neurons(folder: Path, neurons: tuple[int, ...]) -> Path:
     """fine_tuning.py's map, with a sub-map in each of `neurons`, and its table, in a data folder."""
     cloud = np.where(np.arange(16) < 5, 0, CLOUD)
-    submaps.save(folder / "neuron_labels_finetuned.npz", tuned_map({neuron: made_submap(cloud) for neuron in neurons}))
+    tuned = tuned_map({neuron: made_submap(cloud) for neuron in neurons})
+    labelled_map.save(folder / "neuron_labels_finetuned.npz", tuned)
     (folder / "flip_table.csv").write_text("row,column,cirrus,opaque_cloud,samples_and_copies\n1,2,30,400,1234\n")
     return folder
 
@@ -480,7 +482,7 @@ def test_split_neurons_show_both_colours_within_a_red_outline() -> None:
 
 def test_corrections_are_what_the_fine_tuned_table_says(tmp_path: Path) -> None:
     classes, cloud = np.array([50, 50, 50, 10], np.uint8), np.array([255, 255, 255, 0], np.uint8)
-    before = model.LabelledMap(1, 4, classes, cloud, np.ones(4))
+    before = labels.NeuronLabels(1, 4, classes, cloud, np.ones(4))
     place = tmp_path / "tuned.csv"
     lines = ["0,0,50,255,1,kept", "0,1,10,0,1,flipped", "0,2,50,255,1,split", "0,3,10,0,1,kept"]
     place.write_text("\n".join(["row,column,class,cloud,share,action", *lines]))
@@ -760,7 +762,7 @@ def test_a_width_there_is_not_is_refused() -> None:
         U_matrix_creation.u_matrix_figure(made_weights()[:, :, 0], "poster")
 
 
-def made_sub_maps() -> tuple[submaps.FineTunedMap, dict[int, str]]:
+def made_sub_maps() -> tuple[LabelledMap, dict[int, str]]:
     cloud = np.where(np.arange(16) < 5, 0, CLOUD)
     inner = {neuron: made_submap(cloud) for neuron in (3, 7, 200, 256, 290, 299)}
     return tuned_map(inner, 20, 15), dict.fromkeys(inner, "neuron (20, 15)\n52,345 clouds\n101,234 bright")
@@ -958,9 +960,8 @@ def test_settings_that_make_no_figure_are_refused(
 
 
 def test_labels_of_another_map_are_refused(data: Path) -> None:
-    table = model.neuron_labels_table(
-        labels.NeuronLabels(*(np.zeros(4, kind) for kind in (np.uint8, np.uint8, float, bool, bool))), 2, 2
-    )
+    four = labels.NeuronLabels(2, 2, *(np.zeros(4, kind) for kind in (np.uint8, np.uint8, float)))
+    table = model.neuron_labels_table(four)
     table.to_csv(data / "neuron_labels_finetuned.csv", index=False)
     with pytest.raises(UserError, match="lists 2 x 2 neurons"):
         call(neuron_label_maps, data)

@@ -5,6 +5,7 @@ import pickle
 import random
 import warnings
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from minisom import MiniSom
 from campaigns.fuzz import kit
 from campaigns.fuzz.engine import Case, Seeds, Target
 from cloudsom.bands import N_BANDS
-from cloudsom.som import model, submaps
+from cloudsom.som import labelled_map, model, submaps
 from cloudsom.som.bmu import BMUSearch
-from cloudsom.som.model import LabelledMap
+from cloudsom.som.labelled_map import LabelledMap
+from cloudsom.som.labels import NeuronLabels
 
 ROWS, COLS = 4, 3
 
@@ -30,7 +32,7 @@ def read(kind: str, path: Path) -> None:
     elif kind == "scaler":
         model.scale(np.zeros((5, N_BANDS)), model.load_scaler(path))
     else:
-        tuned = submaps.load(path)
+        tuned = labelled_map.load(path)
         cloud = tuned.cloud(np.zeros((5, N_BANDS)), np.arange(5, dtype=np.int32) % len(tuned.labels.cloud))
         assert cloud.shape == (5,)
 
@@ -114,19 +116,19 @@ def build_pickle(draw: random.Random, good: Seeds) -> Case:
 def npz(folder: Path) -> Seeds:
     folder.mkdir(exist_ok=True)
     tuned = _tuned()
-    submaps.save(folder / "tuned", tuned)
-    submaps.save(folder / "plain", submaps.FineTunedMap(tuned.weights, tuned.scale, tuned.shift, tuned.labels, {}))
+    labelled_map.save(folder / "tuned", tuned)
+    labelled_map.save(folder / "plain", replace(tuned, submaps={}))
     return {"tuned": [(folder / "tuned").read_bytes(), (folder / "plain").read_bytes()]}
 
 
-def _tuned() -> submaps.FineTunedMap:
+def _tuned() -> LabelledMap:
     draw, n = np.random.default_rng(0), ROWS * COLS
-    labels = LabelledMap(
+    labels = NeuronLabels(
         ROWS, COLS, np.full(n, 50, np.uint8), np.full(n, 255, np.uint8), np.linspace(0, 1, n, dtype=np.float64)
     )
     sub = submaps.SubMap(draw.random(13), draw.random((13, 13)), draw.random((2, 2, 13)), np.zeros(4, np.uint8))
-    return submaps.FineTunedMap(
-        draw.random((ROWS, COLS, 13)), draw.random(13), draw.random(13), labels, {1: sub, 4: sub}
+    return LabelledMap(
+        draw.random((ROWS, COLS, 13)), draw.random(13), draw.random(13), labels, submaps={1: sub, 4: sub}
     )
 
 

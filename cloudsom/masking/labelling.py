@@ -1,0 +1,67 @@
+"""What a labelled map says of every pixel of a scene; a block of spectra in memory at a time."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloudsom.bands import CLOUD, MASK_NODATA
+from cloudsom.errors import UserError
+from cloudsom.images.pixels import grid_of_scene, spectra_blocks
+from cloudsom.som.bmu import BMUs, BMUSearch
+from cloudsom.som.labelled_map import LabelledMap
+
+
+class LabelledPixels(NamedTuple):
+    """A block of a scene's pixels: where it stands in row-major order, the pixels' BMUs, and their mask (n,) uint8."""
+
+    part: slice
+    bmus: BMUs
+    mask: NDArray[np.uint8]
+
+
+def label_pixels(source: Path, tiff: Path, som: LabelledMap, with_distance: bool = False) -> Iterator[LabelledPixels]:
+    """The pixels of a scene in row-major order, labelled by the neurons (or sub-neurons) they fall on.
+
+    source         the table of the scene's spectra, or the image itself
+    tiff           the image, for the number of pixels
+    with_distance  give the BMUs' distances too
+    Raises UserError where the table has another number of pixels than the image.
+    """
+    grid = grid_of_scene(source, tiff)
+    search, start, size = BMUSearch(som.weights), 0, grid.width * grid.height
+    for spectra in spectra_blocks(source, tiff):
+        part = slice(start, start + len(spectra))
+        if part.stop <= size:
+            scaled = som.scaled(spectra)
+            bmus = search(scaled, distance=with_distance)
+            cloud = som.cloud(scaled, bmus.index)
+            yield LabelledPixels(part, bmus, np.where(bmus.index < 0, np.uint8(MASK_NODATA), cloud))
+        start = part.stop
+    if start != size:
+        raise UserError(f"{source}: holds {start:,} pixels, {tiff} has {grid.width} x {grid.height}; run step 8 again")
+
+
+def mask_of_scene(source: Path, tiff: Path, som: LabelledMap) -> NDArray[np.uint8]:
+    """A scene's mask (height, width); arguments and errors as `label_pixels`."""
+    grid = grid_of_scene(source, tiff)
+    mask = np.concatenate([pixels.mask for pixels in label_pixels(source, tiff, som)])
+    return mask.reshape(grid.height, grid.width)
+
+
+def hits_of_scene(source: Path, tiff: Path, som: LabelledMap) -> NDArray[np.int64]:
+    """How many of a scene's pixels fall on each neuron; arguments and errors as `label_pixels`."""
+    counts = np.zeros(len(som.labels.cloud), np.int64)
+    for _, bmus, _ in label_pixels(source, tiff, som):
+        counts += np.bincount(bmus.index[bmus.index >= 0], minlength=len(counts))
+    return counts
+
+
+def shares(mask: NDArray[np.uint8]) -> dict[str, float]:
+    """Share of cloud among the pixels with data, and of pixels without."""
+    nodata = int((mask == MASK_NODATA).sum())
+    valid = mask.size - nodata
+    cloud = int((mask == CLOUD).sum())
+    return {"cloud_share": cloud / valid if valid else 0.0, "nodata_share": nodata / mask.size}

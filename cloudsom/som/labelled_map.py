@@ -1,0 +1,165 @@
+"""The labelled map: a trained map with its scaler and the labels of its neurons, which is all that masks need."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloudsom.bands import CLEAR, CLOUD, N_BANDS, NO_CLASS
+from cloudsom.errors import UserError
+from cloudsom.files import npz
+from cloudsom.som import model
+from cloudsom.som.labels import CLASS_CODES, NeuronLabels
+from cloudsom.som.submaps import SubMap
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LabelledMap:
+    """A trained map, labelled by step 5 or corrected by fine-tuning.
+
+    weights       (rows, columns, 13), in scaled units
+    scale, shift  (13,), scaled = reflectance * scale + shift
+    labels        of the neurons; neurons with a sub-map stay cloud there
+    votes         (neurons, 6) training spectra by class in the order of `CLASS_CODES`; None where they are not known
+    submaps       by flat position of their neuron; none unless fine-tuning split some
+    """
+
+    weights: Floats
+    scale: Floats
+    shift: Floats
+    labels: NeuronLabels
+    votes: NDArray[np.int64] | None = None
+    submaps: Mapping[int, SubMap] = field(default_factory=dict)
+
+    @property
+    def reflectance(self) -> Floats:
+        """The weights (neurons, 13) as reflectance."""
+        return np.asarray((self.weights.reshape(-1, N_BANDS) - self.shift) / self.scale)
+
+    def scaled(self, reflectance: Floats) -> Floats:
+        """(n, 13) reflectances -> the map's inputs, in place, as `model.scale`."""
+        reflectance *= self.scale
+        reflectance += self.shift
+        return reflectance
+
+    def cloud(self, scaled: Floats, bmus: NDArray[np.int32]) -> NDArray[np.uint8]:
+        """CLOUD or CLEAR for scaled spectra (n, 13) with BMUs (n,); sub-maps decide on their neurons.
+
+        Spectra without a BMU (index below 0: no data) get an arbitrary label.
+        """
+        label = self.labels.cloud[bmus]
+        split = np.zeros(len(self.labels.cloud), bool)
+        split[list(self.submaps)] = True
+        contested = np.flatnonzero(split[bmus] & (bmus >= 0))
+        for neuron, submap in self.submaps.items():
+            here = contested[bmus[contested] == neuron]
+            label[here] = np.where(submap.is_cloud(scaled[here]), CLOUD, CLEAR)
+        return label
+
+
+def from_steps(
+    scaler_file: Path, som_file: Path, neuron_labels_csv: Path, hit_maps_csv: Path | None = None
+) -> LabelledMap:
+    """The map of steps 2, 3 and 5, with its votes where their table is given; UserError unless they are of one map."""
+    scaler, weights = model.load_scaler(scaler_file), model.load_som(som_file).get_weights()
+    labels, votes = model.read_neuron_labels(neuron_labels_csv), None
+    model.check_same_map(som_file, weights.shape, neuron_labels_csv, labels.rows, labels.columns)
+    if hit_maps_csv:
+        votes, rows, columns = model.read_hit_maps(hit_maps_csv)
+        model.check_same_map(som_file, weights.shape, hit_maps_csv, rows, columns)
+    return LabelledMap(weights, scaler.scale_, scaler.min_, labels, votes)
+
+
+def save(path: Path, labelled: LabelledMap) -> None:
+    """Write a labelled map as a plain .npz: numbers only, nothing that a reader would have to trust.
+
+    The same map gives the same bytes: numpy dates the arrays to 1980.
+    """
+    neurons = sorted(labelled.submaps)
+    submaps = [labelled.submaps[neuron] for neuron in neurons]
+    size = submaps[0].weights.shape[0] if submaps else 0
+    n, labels = len(submaps), labelled.labels
+    with open(path, "wb") as handle:
+        np.savez(
+            handle,
+            weights=labelled.weights,
+            scaler_scale=labelled.scale,
+            scaler_min=labelled.shift,
+            classes=labels.classes,
+            cloud=labels.cloud,
+            share=labels.share,
+            submap_neuron=np.array(neurons, np.int64),
+            submap_centre=np.array([s.centre for s in submaps]).reshape(n, N_BANDS),
+            submap_projection=np.array([s.projection for s in submaps]).reshape(n, N_BANDS, N_BANDS),
+            submap_weights=np.array([s.weights for s in submaps]).reshape(n, size, size, N_BANDS),
+            submap_cloud=np.array([s.cloud for s in submaps], np.uint8).reshape(n, size * size),
+        )
+
+
+#: The arrays of the file with their types; `_check` has their shapes.
+_DTYPES = {
+    "weights": "<f8",
+    "scaler_scale": "<f8",
+    "scaler_min": "<f8",
+    "classes": "|u1",
+    "cloud": "|u1",
+    "share": "<f8",
+    "submap_neuron": "<i8",
+    "submap_centre": "<f8",
+    "submap_projection": "<f8",
+    "submap_weights": "<f8",
+    "submap_cloud": "|u1",
+}
+
+
+def load(path: Path) -> LabelledMap:
+    """A labelled map from its .npz, whoever made it; UserError for anything else."""
+    try:
+        arrays = npz.read(path, _DTYPES)
+    except npz.Damaged as problem:
+        raise _refused(path, str(problem)) from None
+    _check(path, arrays)
+    rows, columns, _ = arrays["weights"].shape
+    labels = NeuronLabels(rows, columns, arrays["classes"], arrays["cloud"], arrays["share"])
+    submaps = {
+        int(neuron): SubMap(*(arrays[f"submap_{name}"][i] for name in ("centre", "projection", "weights", "cloud")))
+        for i, neuron in enumerate(arrays["submap_neuron"])
+    }
+    return LabelledMap(arrays["weights"], arrays["scaler_scale"], arrays["scaler_min"], labels, submaps=submaps)
+
+
+def _refused(path: Path, reason: str) -> UserError:
+    return UserError(f"{path}: not a labelled map ({reason}); make it again (labeling.py, or fine_tuning.py)")
+
+
+def _check(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """UserError unless the arrays have the types, shapes and values of a labelled map."""
+    rows, columns = (arrays["weights"].shape + (0, 0))[:2]
+    n, k, size = rows * columns, arrays["submap_neuron"].size, (arrays["submap_weights"].shape + (0, 0))[1]
+    shapes: dict[str, tuple[int, ...]] = {
+        "weights": (rows, columns, N_BANDS),
+        "scaler_scale": (N_BANDS,),
+        "scaler_min": (N_BANDS,),
+        "submap_neuron": (k,),
+        "submap_centre": (k, N_BANDS),
+        "submap_projection": (k, N_BANDS, N_BANDS),
+        "submap_weights": (k, size, size, N_BANDS),
+        "submap_cloud": (k, size * size),
+    }
+    for name, array in arrays.items():
+        if array.dtype.str != _DTYPES[name] or array.shape != shapes.get(name, (n,)):
+            raise _refused(path, f"{name} is {array.dtype} of shape {array.shape}")
+        if name != "share" and not np.isfinite(array).all():
+            raise _refused(path, f"{name} is not finite")
+    neurons = arrays["submap_neuron"]
+    if n == 0 or (k and (neurons.min() < 0 or neurons.max() >= n or len(set(neurons.tolist())) < k or size == 0)):
+        raise _refused(path, f"{rows} x {columns} neurons, {k} sub-maps")
+    allowed = {"classes": (NO_CLASS, *CLASS_CODES), "cloud": (CLEAR, CLOUD), "submap_cloud": (CLEAR, CLOUD)}
+    for name, codes in allowed.items():
+        if not np.isin(arrays[name], codes).all():
+            raise _refused(path, f"{name} holds codes other than {', '.join(map(str, codes))}")
