@@ -11,8 +11,8 @@
 #   offline  the demo in the clone of "root", set up by now, with nothing fetched and without a network: it must
 #            end well on made-up scenes, and say that they are
 #
-# What came out is a table, at the end and in $WORK/results.md; all that was printed is in $WORK/logs. The exit status is
-# 1 if a trial failed. A system whose archive cannot be reached is left out, and the table says so.
+# What came out is a table, at the end and in $WORK/results.md; all that was printed is in $WORK/logs. The exit status
+# is 1 if a trial failed. A system whose archive cannot be reached is left out, and the table says so.
 #
 # The systems get this machine's own settings of apt (mirror, proxy, certificates) and pip (indexes, constraints, local
 # folders), and its certificate authorities, so that this works behind a company's mirror too.
@@ -109,8 +109,9 @@ bootstrap() {
     [ -e "/usr/share/debootstrap/scripts/$suite" ] && script=$suite
     case $3 in https:*) words+=(--include=ca-certificates) ;; esac
     eval "$(apt-config shell proxy Acquire::http::Proxy)"
-    http_proxy=${http_proxy:-$proxy} unshare --mount debootstrap --variant=minbase --components="$components" "${words[@]}" \
-        "$suite" "$2" "$3" "/usr/share/debootstrap/scripts/$script"
+    # In a mount namespace of its own: stopped half-way, it leaves nothing mounted in a folder that is to be deleted.
+    http_proxy=${http_proxy:-$proxy} unshare --mount debootstrap --variant=minbase --components="$components" \
+        "${words[@]}" "$suite" "$2" "$3" "/usr/share/debootstrap/scripts/$script"
     printf 'deb %s %s %s\n' "$3" "$suite" "${components/,/ }" >"$2/etc/apt/sources.list"
     if reachable "$3/dists/$suite-updates/Release"; then
         printf 'deb %s %s-updates %s\n' "$3" "$suite" "${components/,/ }" >>"$2/etc/apt/sources.list"
@@ -152,7 +153,7 @@ drop_tree() { $KEEP || rm -rf "$1"; }
 
 # -- commands in a system
 
-# Runs as the first process of a PID and mount namespace of its own: its processes and mounts go with it, however it ends.
+# Runs as the first process of a PID and mount namespace of its own: however it ends, its processes and mounts go too.
 enter() {
     local tree=$1 limit=$2 user=$3 command=$4 path
     shift 4
@@ -176,7 +177,7 @@ enter() {
     # shellcheck disable=SC2016 # to be expanded there
     timeout -s KILL "$limit" chroot --userspec="$user" "$tree" /usr/bin/env -i HOME="$home" USER="$user" \
         LOGNAME="$user" TERM=dumb PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@" \
-        /bin/bash -l -c 'cd ~/clone && eval "$1"' bash "$command"
+        /bin/bash -l -c 'if [ -d ~/clone ]; then cd ~/clone; fi; eval "$1"' bash "$command"
 }
 
 # Run a command in the clone of a system, everything printed into a log; sets STATUS and TOOK (seconds).
@@ -208,12 +209,12 @@ stop() {
 versions() {
     # shellcheck disable=SC2016 # to be expanded there
     run_in "$1" "$2" "$LOGS/versions.log" '
-        { python3 --version | cut -d" " -f2; } 2>/dev/null || echo -
+        python3 -c "import platform; print(platform.python_version())" 2>/dev/null || echo -
         gdal-config --version 2>/dev/null || echo -
         for name in numpy pandas numba; do
             .venv/bin/python -c "import importlib.metadata as m; print(m.version(\"$name\"))" 2>/dev/null || echo -
         done'
-    paste -sd'|' "$LOGS/versions.log"
+    paste -sd'|' "$LOGS/versions.log" | sed 's/|/ | /g'
 }
 
 last_line() { grep -v '^[[:space:]]*$' "$1" | tail -n 1 | tr '|' '/' | cut -c 1-160; }
@@ -315,12 +316,12 @@ try_system() {
     mkdir -p "$LOGS"
     say "$1"
     if ! reachable "$mirror/dists/${1#*:}/Release"; then
-        row "$1" - '-|-|-|-|-' - - - "not reachable: $mirror"
+        row "$1" - "- | - | - | - | -" - - - "not reachable: $mirror"
         return
     fi
     if ! base_system "$1" "$mirror"; then
         failed "no minimal system; see $LOGS/bootstrap.log"
-        row "$1" - '-|-|-|-|-' failed - - "$(last_line "$LOGS/bootstrap.log")"
+        row "$1" - "- | - | - | - | -" failed - - "$(last_line "$LOGS/bootstrap.log")"
         return
     fi
     for trial in $TRIALS; do
@@ -372,7 +373,7 @@ main() {
 
     printf '%s\n' "Commit $commit, $(date +%F)." "" >"$RESULTS"
     row system as "Python | GDAL | numpy | pandas | numba" "set-up and demo" scenes tests "last line"
-    row --- --- '---|---|---|---|---' --- --- --- ---
+    row --- --- "--- | --- | --- | --- | ---" --- --- --- ---
     for system in $SYSTEMS; do try_system "$system"; done
     cat "$RESULTS"
     say "logs: $WORK/logs"
