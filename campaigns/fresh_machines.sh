@@ -197,8 +197,10 @@ run_in() {
 }
 
 stop() {
-    [ -z "$CHILD" ] || kill -KILL "$CHILD" 2>/dev/null || true
-    wait
+    if [ -n "$CHILD" ]; then
+        kill -KILL "$CHILD" || true
+        wait "$CHILD" || true
+    fi 2>/dev/null # "Killed"
     drop_tree "$WORK/trees"
     exit "$1"
 }
@@ -380,4 +382,4 @@ main() {
     [ "$FAILED" -eq 0 ] && [ "$PASSED" -gt 0 ]
 }
 
-main "$@"
+main "$@"; exit
