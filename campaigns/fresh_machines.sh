@@ -382,4 +382,4 @@ main() {
     [ "$FAILED" -eq 0 ] && [ "$PASSED" -gt 0 ]
 }
 
-main "$@"; exit
+main "$@"
