@@ -27,19 +27,28 @@ install_packages() {
         fail "apt-get install failed; try: sudo apt-get install $*"
 }
 
+check_python() {
+    "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+        fail "$("$PYTHON" --version) is too old; Python 3.11 or later is needed: PYTHON=python3.12 bash $0"
+}
+
+# All that is missing at once: who has to ask an administrator asks once.
 system_packages() {
     local missing=()
     command -v gdal-config >/dev/null || missing+=(libgdal-dev)
     command -v gdal_translate >/dev/null || missing+=(gdal-bin)
     command -v g++ >/dev/null || missing+=(g++)
-    command -v "$PYTHON" >/dev/null || missing+=(python3)
-    [ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
-    "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-        fail "$("$PYTHON" --version) is too old; Python 3.11 or later is needed: PYTHON=python3.12 bash $0"
-    "$PYTHON" -c 'import ensurepip' 2>/dev/null || install_packages python3-venv
-    "$PYTHON" -c 'import os, sys, sysconfig
-sys.exit(not os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h")))' ||
-        install_packages python3-dev
+    if command -v "$PYTHON" >/dev/null; then
+        check_python
+        "$PYTHON" -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+        "$PYTHON" -c 'import os, sys, sysconfig
+sys.exit(not os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h")))' || missing+=(python3-dev)
+    else
+        missing+=(python3 python3-venv python3-dev)
+    fi
+    [ ${#missing[@]} -gt 0 ] || return 0
+    install_packages "${missing[@]}"
+    check_python
 }
 
 # gdal's bindings: no wheels exist, so they are compiled here, with numpy's headers of this environment (hence no build
