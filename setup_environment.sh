@@ -1,5 +1,6 @@
 # Sourced by run_demo.sh and run_tests.sh: a Python environment in .venv with everything the pipeline needs, and in $PY
-# its interpreter. Quick when it is there already. Arguments: requirement files.
+# its interpreter. Quick when it is there already. Arguments: requirement files; the versions are those of
+# constraints.txt, which were tested together.
 #
 # Settings (environment variables):
 #   PYTHON  the Python to build the environment with (3.11 or later; default python3)
@@ -10,6 +11,8 @@ VENV=${VENV:-$ROOT/.venv}
 case $VENV in -*) VENV=./$VENV ;; esac
 PYTHON=${PYTHON:-python3}
 PY=$VENV/bin/python
+
+pip_install() { "$PY" -m pip install -q --disable-pip-version-check -c "$ROOT/constraints.txt" "$@"; }
 
 fail() { printf 'set-up: %s\n' "$*" >&2; exit 1; }
 
@@ -57,9 +60,9 @@ install_gdal() {
     local version; version=$(gdal-config --version)
     "$PY" -c "from osgeo import gdal, gdal_array; assert gdal.__version__ == '$version'" 2>/dev/null && return
     printf 'set-up: compiling the bindings of GDAL %s (about a minute)\n' "$version"
-    "$PY" -m pip install -q numpy setuptools wheel || fail "pip could not install numpy; check the network"
+    pip_install numpy setuptools wheel || fail "pip could not install numpy; check the network"
     CFLAGS="-I$("$PY" -c 'import numpy; print(numpy.get_include())')" \
-        "$PY" -m pip install -q --no-build-isolation --no-cache-dir --force-reinstall --no-deps "gdal[numpy]==$version.*" ||
+        pip_install --no-build-isolation --no-cache-dir --force-reinstall --no-deps "gdal[numpy]==$version.*" ||
         fail "the bindings of GDAL $version did not compile; see the messages above"
     "$PY" -c 'from osgeo import gdal, gdal_array' ||
         fail "the compiled GDAL bindings lack numpy support; delete $VENV and run again"
@@ -68,14 +71,14 @@ install_gdal() {
 setup_environment() {
     system_packages
     local stamp # of everything the environment depends on: what was once set up for it is not set up again
-    stamp=$({ "$PYTHON" --version; gdal-config --version; cat "$ROOT/setup_environment.sh" "$@"; } | sha256sum)
+    stamp=$({ "$PYTHON" --version; gdal-config --version; cat "$ROOT/setup_environment.sh" "$ROOT/constraints.txt" "$@"; } | sha256sum)
     stamp=$VENV/.set-up-${stamp%% *}
     if ! [ -e "$stamp" ]; then
         printf 'set-up: Python environment in %s\n' "$VENV"
         [ -x "$PY" ] || "$PYTHON" -m venv "$VENV" || fail "could not make $VENV; delete it and run again"
         install_gdal
         local files=(); for file in "$@"; do files+=(-r "$file"); done
-        "$PY" -m pip install -q --disable-pip-version-check "${files[@]}" "gdal==$(gdal-config --version).*" ||
+        pip_install "${files[@]}" "gdal==$(gdal-config --version).*" ||
             fail "pip could not install the requirements; check the network and run again"
         install_gdal # numpy may have been replaced: check once more
         : >"$stamp"

@@ -1,10 +1,12 @@
 """What many tests need: running a script as a user does, made data, and the kit of real data where it is there."""
 
+import inspect
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import CodeType
 
 import h5py
 import numpy as np
@@ -16,6 +18,49 @@ ROOT = Path(__file__).resolve().parents[1]
 KIT = ROOT.parent / "shared" / "data"
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+# --- which tests are quick --------------------------------------------------------------------------------------------
+
+#: Modules whose functions and classes start a process, a server, a cluster or a browser.
+STARTERS = {"subprocess", "multiprocessing", "concurrent.futures.process", "http.server", "socketserver", "distributed"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what starts something: tests that do themselves, or through a fixture or a helper in tests/."""
+    known: dict[object, bool] = {}
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        fixtures = item._fixtureinfo.name2fixturedefs.values()
+        functions = [item.function, *(definition.func for chain in fixtures for definition in chain)]
+        if any(starts_something(function, known) for function in functions):
+            item.add_marker(pytest.mark.slow)
+
+
+def starts_something(thing: object, known: dict[object, bool]) -> bool:
+    """Whether a function or class of the tests uses one of `STARTERS`, or another one of the tests that does."""
+    if inspect.ismodule(thing):
+        return thing.__name__ in STARTERS
+    if not (inspect.isclass(thing) or inspect.isfunction(thing)):
+        return False
+    if thing in known:
+        return known[thing]
+    known[thing] = thing.__module__ in STARTERS  # until it is known: functions may call each other in a circle
+    if inspect.isclass(thing):
+        parts: list[object] = [*thing.__bases__, *vars(thing).values()]
+    else:
+        ours = Path(thing.__code__.co_filename).is_relative_to(ROOT / "tests")
+        parts = [thing.__globals__.get(name) for name in names_in(thing.__code__)] if ours else []
+    known[thing] = known[thing] or any(starts_something(part, known) for part in parts)
+    return known[thing]
+
+
+def names_in(code: CodeType) -> set[str]:
+    """The global names that some code and the functions within it use."""
+    inner = [names_in(part) for part in code.co_consts if isinstance(part, CodeType)]
+    return set(code.co_names).union(*inner)
+
+
+# --- running scripts --------------------------------------------------------------------------------------------------
 
 
 def run_script(script: str, *words: object, **kwargs: object) -> "subprocess.CompletedProcess[str]":
