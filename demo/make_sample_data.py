@@ -20,7 +20,6 @@ writes  spectra.h5                      labelled spectra in the schema of the sp
 import io
 import shutil
 import sys
-import tarfile
 from pathlib import Path
 
 import h5py
@@ -33,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package lies
 from safe_maker import PIXEL_M, make_safe
 
 from cloudsom.bands import BANDS, DATABASE_CLASSES, SAFE_BANDS
+from cloudsom.downloads.archives import damage_told, plain_files
 from cloudsom.errors import UserError
 from cloudsom.files.places import under
 from cloudsom.files.stores import atomic
@@ -51,6 +51,8 @@ CLEAR_PROBABILITY = 0.2  # and up to which it is labelled clear; in between it h
 # running
 SYNTHETIC = False  # make a small scene up instead, for machines without a network
 # --- end of constants -------------------------------------------------------------------------------------------------
+
+MAX_SDIST_BYTES = 1_000_000_000  # unpacked; the larger package has a tenth of it
 
 # Names in the form of L1C products; the packages keep neither the products' names nor Madagascar's place on Earth.
 MADAGASCAR = "S2A_MSIL1C_20160101T000000_N0201_R000_T38KQF_20160101T000000"
@@ -92,18 +94,19 @@ def find_sdist(name: str) -> Path:
     """A source distribution; UserError if it is not there."""
     place = Path(SDIST_DIR) / name
     if not place.is_file():
-        raise UserError(f"{place}: no such file; run_demo.sh fetches it (run_demo.sh --offline goes without)")
+        raise UserError(f"{place}: no such file; demo/fetch_scenes.py fetches it")
     return place
 
 
 def read_member(sdist: Path, ending: str) -> bytes:
     """The bytes of the one file in an archive whose name has this ending; nothing is extracted to disk."""
-    with tarfile.open(sdist) as archive:
-        member = next((m for m in archive if m.isfile() and m.name.endswith(ending)), None)
-        handle = archive.extractfile(member) if member else None
-        if handle is None:
-            raise UserError(f"{sdist}: holds no {ending}; delete it and run again")
-        return handle.read()
+    with damage_told(sdist):
+        for path, content in plain_files(sdist, MAX_SDIST_BYTES):
+            if path.as_posix().endswith(ending):
+                whole = io.BytesIO()
+                shutil.copyfileobj(content, whole)  # in pieces: more at once is taken for an attack
+                return whole.getvalue()
+    raise UserError(f"{sdist}: holds no {ending}; delete it and run again")
 
 
 def read_madagascar(sdist: Path) -> tuple[Spectra, NDArray[np.floating]]:

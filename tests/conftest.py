@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -189,3 +190,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         done = run_script(script, "--DATA_DIR", folder, *words)
         assert done.returncode == 0, done.stderr
     return folder
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A certificate for a server on loopback, and its key."""
+    if not shutil.which("openssl"):
+        pytest.skip("no openssl here to make a certificate with")
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    words = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
+    subprocess.run([*words.split(), "-keyout", key, "-out", cert], check=True, capture_output=True)
+    return cert, key

@@ -12,7 +12,8 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -76,53 +77,65 @@ def unpack_reference(archive: Path, folder: Path, max_bytes: int, tell: Callable
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        _unpack(archive, partial, max_bytes)
-        return _place_scenes(archive, partial, folder, tell)
-    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, ArithmeticError) as problem:
-        raise DownloadError(f"{archive}: damaged archive ({problem}); remove it and run again") from None
+        with damage_told(archive):
+            for path, content in plain_files(archive, max_bytes):
+                place = _destination(path, partial)
+                if place:
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    with open(place, "xb") as out:
+                        shutil.copyfileobj(content, out, MAX_HEADER_BYTES // 4)
+            return _place_scenes(archive, partial, folder, tell)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _unpack(archive: Path, partial: Path, max_bytes: int) -> None:
-    written = 0
+@contextmanager
+def damage_told(archive: Path) -> Iterator[None]:
+    """Turn what reading a damaged archive raises into a DownloadError."""
+    try:
+        yield
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, ArithmeticError) as problem:
+        raise DownloadError(f"{archive}: damaged archive ({problem}); remove it and run again") from None
+
+
+def plain_files(archive: Path, max_bytes: int) -> Iterator[tuple[PurePosixPath, IO[bytes]]]:
+    """The files of a tar (gzip) in its order: a safe relative path each, and the content to read before the next one.
+
+    Raises Unsafe for names that leave their folder, for what is no plain file, and for more than `max_bytes` or
+    `MAX_MEMBERS`; what a damaged archive raises, here or as the content is read, `damage_told` puts into words.
+    """
+    unpacked = 0
     with gzip.open(archive) as stream:
         bounded = _Bounded(stream, max_bytes + 2 * MAX_MEMBERS * tarfile.BLOCKSIZE, str(archive))  # type: ignore[arg-type]
         with tarfile.open(fileobj=bounded, mode="r:") as tar:  # type: ignore[call-overload]
             for count, member in enumerate(tar):
-                written += member.size
-                if count >= MAX_MEMBERS or written > max_bytes:
+                unpacked += member.size
+                if count >= MAX_MEMBERS or unpacked > max_bytes:
                     raise Unsafe(f"{archive}: unpacks to more than {max_bytes:,} bytes or {MAX_MEMBERS:,} files")
-                place = _destination(member, archive, partial)
-                if place:
-                    _write_member(tar, member, place)
+                path = safe_path(member.name, str(archive))
+                if not member.isdir():
+                    yield path, _content(tar, member, archive)
         while bounded.read(MAX_HEADER_BYTES):  # to the end, where gzip compares its own checksum
             continue
 
 
-def _destination(member: tarfile.TarInfo, archive: Path, partial: Path) -> Path | None:
-    """Where an archive member goes, None for what is not of a scene; raises Unsafe for what is no plain file."""
-    path = safe_path(member.name, str(archive))
-    if member.isdir():
-        return None
-    if not member.isreg() or member.issparse():
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, archive: Path) -> IO[bytes]:
+    """The content of an archive member; raises Unsafe for what is no plain file."""
+    if hasattr(tarfile, "data_filter") and member.isreg():  # the standard library's opinion too, from Python 3.11.4 on
+        tarfile.data_filter(member, str(archive.parent))
+    content = tar.extractfile(member) if member.isreg() and not member.issparse() else None
+    if content is None:
         raise Unsafe(f"{archive}: {member.name[:100]!r} is a link or device; nothing of the archive is used")
-    if hasattr(tarfile, "data_filter"):  # the standard library's opinion as well, from Python 3.11.4 on
-        tarfile.data_filter(member, str(partial))
+    return content
+
+
+def _destination(path: PurePosixPath, partial: Path) -> Path | None:
+    """Where a file of the archive goes; None for what is not of a scene."""
     inside = next((i for i, part in enumerate(path.parts) if part in COLLECTIONS), None)
     junk = any(part.startswith("._") or part == "__MACOSX" for part in path.parts)
     if inside is None or junk or len(path.parts) < inside + 3 or path.parts[inside + 1].startswith("."):
         return None
     return partial.joinpath(*path.parts[inside:])
-
-
-def _write_member(tar: tarfile.TarFile, member: tarfile.TarInfo, place: Path) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    source = tar.extractfile(member)
-    if source is None:
-        raise Unsafe(f"{place.name}: not a plain file")
-    with source, open(place, "xb") as out:
-        shutil.copyfileobj(source, out, MAX_HEADER_BYTES // 4)
 
 
 def _place_scenes(archive: Path, partial: Path, folder: Path, tell: Callable[[str], None]) -> dict[str, str]:

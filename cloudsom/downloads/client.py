@@ -10,7 +10,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -94,8 +94,9 @@ def is_loopback(host: str | None) -> bool:
         return False
 
 
-def check_url(url: str, came_from: str = "") -> None:
-    """Refuse, with a DownloadError, any URL that is not https; http only to this machine itself, as in tests."""
+def check_url(url: str, came_from: str = "", plain_hosts: Collection[str] = ()) -> None:
+    """Refuse, with a DownloadError, any URL that is not https; http only to this machine itself, as in tests, and to
+    `plain_hosts`."""
     try:
         parts = urlsplit(url)
         host = parts.hostname
@@ -104,6 +105,7 @@ def check_url(url: str, came_from: str = "") -> None:
     if parts.username or parts.password:
         raise DownloadError(f"{host}: the URL carries credentials; give them in ~/.netrc or the environment")
     plain_allowed = is_loopback(host) and (not came_from or is_loopback(urlsplit(came_from).hostname))
+    plain_allowed |= host in plain_hosts
     if not host or (parts.scheme != "https" and not (parts.scheme == "http" and plain_allowed)):
         whence = f"{urlsplit(came_from).hostname} redirects to " if came_from else ""
         raise DownloadError(f"{whence}{parts.scheme}://{host}: only https is used; give an https URL")
@@ -169,10 +171,15 @@ def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedReque
 
 
 class Client:
-    """Sends requests. One is shared by all threads of a run."""
+    """Sends requests. One is shared by all threads of a run.
 
-    def __init__(self, limits: Limits | None = None, connections: int = 4) -> None:
+    plain_hosts  hosts that may be asked without encryption; what comes from them is checked by a known checksum
+    """
+
+    def __init__(self, limits: Limits | None = None, connections: int = 4, plain_hosts: Collection[str] = ()) -> None:
         self.limits = limits or Limits()
+        self.plain_hosts = frozenset(plain_hosts)
+        self.verify: str | bool | None = None  # certificates to trust; None: what `requests` and its environment say
         self.stop = threading.Event()
         self.secrets: set[str] = set()
         self.tell: Callable[[str], None] = lambda text: print(text, file=sys.stderr)
@@ -276,7 +283,7 @@ class Client:
         renewals = redirects = 0
         start = url
         while True:
-            check_url(url, came_from="" if url == start else start)
+            check_url(url, "" if url == start else start, self.plain_hosts)
             credentials = auth.headers(url) if auth else {}
             sent = body if url == start else {key: value for key, value in body.items() if key != "params"}
             response = self._once(method, url, {**(headers or {}), **credentials}, sent)
@@ -308,6 +315,7 @@ class Client:
                     stream=True,
                     allow_redirects=False,
                     timeout=(limits.connect_timeout, limits.read_timeout),
+                    verify=self.verify,
                     **body,
                 ),
             )
@@ -370,17 +378,22 @@ class Client:
             text = re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL | re.IGNORECASE)
         return self.clean(text)[:MAX_EXCERPT]
 
+    def answer(self, method: str, url: str, auth: Auth | None = None, **request: Any) -> tuple[bytes, str, str]:
+        """The body of a short answer, its content type, and the URL it came from. Raises Transient, DownloadError."""
+        with closing(self.send(method, url, auth, **request)) as response:
+            self.judge(response)
+            data = bytearray()
+            for block in self.chunks(response, decode=True):
+                data += block
+                if len(data) > MAX_JSON:
+                    raise DownloadError(f"{urlsplit(url).hostname}: its answer is over {MAX_JSON:,} bytes")
+            return bytes(data), response.headers.get("Content-Type", ""), response.url
+
     def json(self, method: str, url: str, auth: Auth | None = None, **body: Any) -> Any:
         """The JSON answer to a request, with retries. Raises DownloadError."""
 
         def attempt() -> Any:
-            with closing(self.send(method, url, auth, **body)) as response:
-                self.judge(response)
-                data = bytearray()
-                for block in self.chunks(response, decode=True):
-                    data += block
-                    if len(data) > MAX_JSON:
-                        raise DownloadError(f"{urlsplit(url).hostname}: its answer is over {MAX_JSON:,} bytes")
+            data, _, _ = self.answer(method, url, auth, **body)
             try:
                 return json.loads(data)
             except (ValueError, RecursionError):

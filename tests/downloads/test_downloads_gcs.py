@@ -565,16 +565,6 @@ def test_bars_on_a_terminal_and_plain_lines_elsewhere(data: Path, bucket: Bucket
 # --- encryption -------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    if not shutil.which("openssl"):
-        pytest.skip("no openssl here to make a certificate with")
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    words = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
-    subprocess.run([*words.split(), "-keyout", key, "-out", cert], check=True, capture_output=True)
-    return cert, key
-
-
 def test_a_certificate_must_be_trusted(data: Path, certificate: tuple[Path, Path]) -> None:
     with BucketServer(tls=certificate) as server:
         assert isinstance(server, BucketServer)

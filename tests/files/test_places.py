@@ -21,8 +21,6 @@ from cloudsom.files.places import under
 from cloudsom.files.stores import Snapshot
 from cloudsom.running import pool
 
-pytest.importorskip("moto", reason="requirements-test.txt is not installed")
-
 SETTINGS = Snapshot("script.py", {"SEED": 1})
 
 

@@ -24,8 +24,6 @@ from cloudsom.running import pool
 from cloudsom.som import labelled_map
 from cloudsom.tables import csv_tables
 
-pytest.importorskip("distributed", reason="requirements-cluster.txt is not installed")
-
 START_SECONDS = 60
 
 

