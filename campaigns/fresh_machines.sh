@@ -221,8 +221,9 @@ versions() {
 
 last_line() { grep -v '^[[:space:]]*$' "$1" | tail -n 1 | tr '|' '/' | cut -c 1-160; }
 
+# Which scenes a demo says at its end that it ran on.
 scenes_of() {
-    if grep -q 'made up' "$1"; then echo made-up; elif grep -q 's2cloudless' "$1"; then echo real; else echo -; fi
+    case $(tail -n 6 "$1") in *'made up'*) echo made-up ;; *s2cloudless*) echo real ;; *) echo - ;; esac
 }
 
 # How the command of a log went, of which this is the name.
