@@ -88,7 +88,7 @@ def hit_rate_map(counts: NDArray[np.integer]) -> Figure:
 def draw_counts(axes: Axes, counts: NDArray[np.integer]) -> None:
     """One hit map (rows, columns) and its colour bar in thousands (paper), or in ones where there are fewer."""
     mesh = draw_cells(axes, counts)
-    mesh.set_clim(0, max(1, counts.max()))
+    mesh.set_clim(0, max(1, int(counts.max())))
     unit, label = (1000, "spectra (thousands)") if counts.max() >= 1000 else (1, "spectra")
     add_colour_bar(axes, mesh, label, format=FuncFormatter(lambda n, _: f"{n / unit:g}"))
 

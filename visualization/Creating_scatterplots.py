@@ -285,7 +285,7 @@ def add_scale(figure: Figure, density: Density, **place: Any) -> None:
 
 def norm_of(density: Density) -> LogNorm:
     """The scale of counts, logarithmic, from 1 to the fullest square of all classes together."""
-    return LogNorm(1, max(2, density.counts.sum(axis=0).max()))
+    return LogNorm(1, max(2, int(density.counts.sum(axis=0).max())))
 
 
 def draw(
