@@ -221,8 +221,9 @@ versions() {
 
 last_line() { grep -v '^[[:space:]]*$' "$1" | tail -n 1 | tr '|' '/' | cut -c 1-160; }
 
+# Which scenes a demo says at its end that it ran on.
 scenes_of() {
-    if grep -q 'made up' "$1"; then echo made-up; elif grep -q 's2cloudless' "$1"; then echo real; else echo -; fi
+    case $(tail -n 6 "$1") in *'made up'*) echo made-up ;; *s2cloudless*) echo real ;; *) echo - ;; esac
 }
 
 # How the command of a log went, of which this is the name.
@@ -344,7 +345,7 @@ main() {
         "") ;;
         *) fail "$1 is not a setting; see --help" ;;
     esac
-    local tool trial system commit
+    local tool trial system commit lock
     [ "$(id -u)" -eq 0 ] || fail "needs root, to make systems and enter them"
     for tool in debootstrap git wget ip unshare; do
         command -v "$tool" >/dev/null || fail "needs $tool: apt-get install debootstrap git wget iproute2"
@@ -360,8 +361,10 @@ main() {
     mapfile -t PATHS < <(named_paths)
     mapfile -t VARIABLES < <(environment_of_here)
 
-    rm -rf "$WORK/clone" "$WORK/trees" "$WORK/logs"
     mkdir -p "$WORK/base"
+    exec {lock}>"$WORK/lock"
+    flock --nonblock "$lock" || fail "another run is at work in $WORK"
+    rm -rf "$WORK/clone" "$WORK/trees" "$WORK/logs"
     RESULTS=$WORK/results.md FAILED=0 PASSED=0 CHILD=
     trap 'stop 130' INT
     trap 'stop 143' TERM HUP

@@ -145,6 +145,8 @@ def zip_errors(shown: object) -> Iterator[None]:
 def zip_entries(archive: Path) -> list[str]:
     """Names of the files in a zip."""
     with zip_errors(archive), archive.open("rb") as file, zipfile.ZipFile(file) as opened:
+        if "" in opened.namelist():  # Python up to 3.13 fails on its own at such an entry, later ones pass it over
+            raise zipfile.BadZipFile("an entry without a name")
         return real_files(archive, (entry.filename for entry in opened.infolist() if not entry.is_dir()))
 
 
