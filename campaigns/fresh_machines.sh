@@ -223,7 +223,7 @@ last_line() { grep -v '^[[:space:]]*$' "$1" | tail -n 1 | tr '|' '/' | cut -c 1-
 
 # Which scenes a demo says at its end that it ran on.
 scenes_of() {
-    case $(tail -n 6 "$1") in *'made up'*) echo made-up ;; *s2cloudless*) echo real ;; *) echo - ;; esac
+    case $(tail -n 6 "$1") in *'scenes are made-up'*) echo made-up ;; *'scenes are real'*) echo real ;; *) echo - ;; esac
 }
 
 # How the command of a log went, of which this is the name.
