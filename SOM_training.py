@@ -15,7 +15,7 @@ writes  SOM_FILE      a minisom.MiniSom (pickle): `pickle.load` and minisom are 
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +44,7 @@ IMPORT_SUSI: str | None = None  # a pickled susi map, as the authors share their
 N_ROWS = 20  # neurons from top to bottom
 N_COLUMNS = 15  # neurons from left to right
 
-# training law (paper, section 2.2)
+# training (paper, section 2.2)
 N_ITER = 1_000_000  # steps; each draws one spectrum at random, with replacement
 LEARNING_RATE_START = 0.5  # falls geometrically: start * (end / start) ** (t / T)
 LEARNING_RATE_END = 0.05  # share of the way to the spectrum that its BMU moves at the end
@@ -56,7 +56,7 @@ SEED = 0  # of the start weights and the draws; the paper gives none, and every 
 QUALITY_SAMPLE_SIZE = 100_000  # rows the quantization and topographic errors are measured on, drawn with a fixed seed
 
 # running
-TRAINER = "compiled"  # one of: compiled, minisom
+TRAINER: Literal["compiled", "minisom"] = "compiled"
 # both give the same weights to the bit; minisom is the library's own loop, some thirty times slower
 OVERWRITE = False  # train again although the map is finished
 # --- end of constants -------------------------------------------------------------------------------------------------

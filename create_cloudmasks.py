@@ -23,6 +23,7 @@ fine-tuned map decide on cloud or clear; class and confidence stay those of the 
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,8 +55,8 @@ MODEL_NPZ: str | None = None  # one plain file instead of these three: step 5's,
 MASK_DIR = "masks"  # one mask an image
 PRODUCTS: list[str] = []  # names of the products to mask; none named: all in CSV_DIR (or TIFF_DIR)
 
-# source and layers
-PIXELS = "csv"  # one of: csv, tiff
+# source
+PIXELS: Literal["csv", "tiff"] = "csv"
 # tiff: take the spectra from the images; step 8 and its tables are not needed, the masks are the same
 
 # running

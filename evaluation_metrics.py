@@ -24,6 +24,7 @@ writes  RESULTS_DIR/confusion_matrix.csv  one row a product: TP, FN, FP, TN, exc
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
@@ -47,14 +48,14 @@ MASK_FINETUNED_DIR = "masks_finetuned"  # fine_tuning.py's masks
 TIFF_DIR = "tiff"  # step 7's images
 RESULTS_DIR = "results"  # the tables
 
-# what is scored
+# scores
 PRODUCTS: list[str] = []  # names of the products to score; none named: all in MASK_DIR
 CLOUD_CODES = [2, 3]  # reference codes that are cloud: low and high clouds (as CMIX maps them); the rest is clear
 LEFT_OUT_CODES = [0, 1]  # reference codes that are not scored: no data, not used
 LEAST_BRIGHTNESS = 0.15  # reflectance, mean of B2, B3, B4, from which on land is bright, as in fine_tuning.py
 
 # running
-UNPAIRED = "refuse"  # one of: refuse, skip
+UNPAIRED: Literal["refuse", "skip"] = "refuse"
 # a mask without a reference, or a reference without a mask: refuse ends with an error that names it, once the others
 # are scored; skip names it and goes on
 WORKERS = 0  # processes; 0: one a processor. A worker needs 0.35 GB for a full tile at 60 m, 0.9 GB at 10 m

@@ -31,6 +31,7 @@ writes  BRIGHT_SAMPLES_CSV                   product, row, column (counted from 
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -81,7 +82,7 @@ FINE_TUNE_PRODUCTS: list[str] = []  # products the samples come from
 # none named: those whose reference shows no cloud; if that is none or all of them, every other product by name
 TEST_PRODUCTS: list[str] = []  # products step 10 pools its scores over; none named: all that gave no samples
 # naming a product in both lists scores on what was tuned on, as the paper did; the output says so
-PIXELS = "csv"  # one of: csv, tiff
+PIXELS: Literal["csv", "tiff"] = "csv"  # where the spectra come from: step 8's tables, or step 7's images
 
 # samples
 FROM_REFERENCE = True  # (a) take clear pixels of the reference that SOM1 calls cloud
@@ -90,7 +91,7 @@ POLYGONS: list[str] = []  # (b) vector files (GeoJSON, GPKG, Shapefile...) of br
 SAMPLE_CSVS: list[str] = []  # (c) hand-written tables: product, row, column, both counted from 0
 
 # correction
-METHOD = "submaps"  # one of: flip, submaps
+METHOD: Literal["flip", "submaps"] = "submaps"  # how a neuron that bright land falls on is corrected
 # flip: whole neurons become clear, as in the paper. submaps: a small map inside each contested neuron decides there
 MAX_CLOUD_LOSS = 0.005  # share of the training cloud spectra that all changes together may lose
 # half a point of recall; what does not fit is refused, the dearest first. 1.0: no limit, as in the paper
@@ -103,7 +104,7 @@ MEDIAN_SIZE = 3  # pixels (180 m at 60 m), odd; 0: no filter
 DILATION_RADIUS = 1  # pixels (60 m); 0: none
 # covers the mixed pixel at a cloud's edge: two points of recall for 0.4 % of the clear pixels of a scene full of small
 # clouds; 2 pixels give half a point more for 1.1 %
-DILATION_SHAPE = "disk"  # one of: disk, square
+DILATION_SHAPE: Literal["disk", "square"] = "disk"  # what is dilated by
 
 # running
 SUGGEST = False  # rank the cloud neurons by how likely they are bright land, and end

@@ -17,6 +17,7 @@ writes  HIT_MAPS_CSV      one row a neuron: row, column, one count a class
 """
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,7 @@ MODEL_NPZ = "SOM_model.npz"  # map, scaler and labels in one plain file
 # rules (the paper gives none; these are ours)
 TIE_ORDER = [50, 40, 10, 20, 30, 60]  # of classes with equal votes the first in this list wins
 # clouds first: a cloud taken for land spoils every later product, land taken for cloud is only left out
-UNHIT_NEURONS = "nearest"  # one of: nearest, clear
+UNHIT_NEURONS: Literal["nearest", "clear"] = "nearest"
 # a neuron no training spectrum fell on keeps the class 0; nearest: it is cloud if the hit neuron with the nearest
 # weights is; clear: it is clear, as in the published code
 

@@ -13,6 +13,7 @@ writes  SPECTRA_CSVS  one table a file: columns B1..B8, B8a, B9..B12 (reflectanc
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from cloudsom.bands import CLASSES
 from cloudsom.downloads.spectra import download_spectra
@@ -36,7 +37,7 @@ SPECTRA_CSVS = ["2016_spectraSOMs.csv", "2017_spectraSOMs.csv"]  # one table for
 # checks
 REFLECTANCE_MIN = -0.1  # fraction; the lowest an L1C product can hold (DN 0 with an offset of -1000)
 REFLECTANCE_MAX = 5.0  # fraction; the published files reach 2.8: above this the values are not reflectances
-NON_FINITE = "refuse"  # one of: refuse, drop
+NON_FINITE: Literal["refuse", "drop"] = "refuse"
 # refuse: a row with a NaN or infinite reflectance is an error; drop: such rows are counted and left out
 
 # running

@@ -17,6 +17,7 @@ Exit status 0 means that everything is there.
 """
 
 from pathlib import Path
+from typing import Literal
 
 from cloudsom.downloads.cdse import DataSpace, Token
 from cloudsom.downloads.client import Client, Limits
@@ -38,9 +39,9 @@ REFERENCE_DIR = "reference"  # the masks, one folder a scene
 PRODUCTS_DIR = "products"  # the products, as NAME.SAFE folders or NAME.SAFE.zip
 REFERENCE_ARCHIVE = "SENTINEL_2_reference_cloud_masks_Baetens_Hagolle.tgz"  # kept, so that it comes only once
 
-# what
-WHAT = "all"  # one of: all, reference, products
-SOURCE = "gcs"  # one of: gcs, cdse, dhus, local;
+# products
+WHAT: Literal["all", "reference", "products"] = "all"  # what to fetch
+SOURCE: Literal["gcs", "cdse", "dhus", "local"] = "gcs"
 # gcs: public bucket, no account; cdse: Copernicus Data Space; dhus: a DHuS hub; local: no network, only look
 PRODUCTS: list[str] = []  # product names; empty: the name of every folder in REFERENCE_DIR
 # an old long name (before December 2016) may be followed by its tile: "NAME 31TFJ"

@@ -44,7 +44,7 @@ from cloudsom.running.settings import run
 DATA_DIR = "demo_data"  # folder everything is written to
 SDIST_DIR = ".cache/demo"  # folder with the two packages' source distributions (relative to where you stand)
 
-# labels
+# rules
 CLOUD_PROBABILITY = 0.6  # s2cloudless probability from which a pixel is labelled cloud
 CLEAR_PROBABILITY = 0.2  # and up to which it is labelled clear; in between it has no label
 

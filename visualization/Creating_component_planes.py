@@ -10,7 +10,7 @@ writes  FIGURES_DIR/component_planes.png        the 13 bands on one sheet
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -36,8 +36,8 @@ SOM_FILE = "SOM_trained.p"  # step 3's map
 SCALER_FILE = "scaler.p"  # step 2's scaler
 FIGURES_DIR = "figures"  # where the pictures go
 
-# layout
-PRINT_WIDTH = "page"  # one of: page, column
+# picture
+PRINT_WIDTH: Literal["page", "column"] = "page"
 # a journal's page (180 mm) or column (85 mm); letters are as large in both, column has fewer panels beside each other
 
 # running

@@ -10,6 +10,7 @@ writes  FIGURES_DIR/hit_rate_maps.png      six panels, one a class
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -33,8 +34,8 @@ DATA_DIR = "data"  # folder everything is read from and written to, or its URL (
 HIT_MAPS_CSV = "hit_maps.csv"  # step 5's counts a neuron and class
 FIGURES_DIR = "figures"  # where the pictures go
 
-# layout
-PRINT_WIDTH = "page"  # one of: page, column
+# picture
+PRINT_WIDTH: Literal["page", "column"] = "page"
 # a journal's page (180 mm) or column (85 mm); letters are as large in both, column has fewer panels beside each other
 
 # running

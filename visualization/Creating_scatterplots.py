@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib import colormaps
@@ -62,15 +62,15 @@ NEURON_LABELS_CSV = "neuron_labels.csv"  # step 5's labels
 NEURON_LABELS_FINETUNED_CSV = "neuron_labels_finetuned.csv"  # corrected labels; without them no neuron is red
 FIGURES_DIR = "figures"  # where the pictures go
 
-# what is plotted
+# picture
 X_BAND = "B8"  # band along x (paper: B8)
 Y_BAND = "B11"  # band along y (paper: B11)
 BIN_WIDTH = 0.004  # reflectance; side of the squares spectra are counted in
 # a multiple of 0.0001, the step of stored reflectance; others give stripes. Wider than 1000 squares: it is doubled
 FRAME_SHARE = 0.999  # share of the spectra the frame holds in each band; the rest is outside it, and its number told
-LINE = "order"  # one of: order, grid, none
+LINE: Literal["order", "grid", "none"] = "order"
 # order: one line through the neurons row by row, as in the paper; grid: neighbours joined, which shows the map's folds
-PRINT_WIDTH = "page"  # one of: page, column
+PRINT_WIDTH: Literal["page", "column"] = "page"
 # a journal's page (180 mm) or column (85 mm); letters are as large in both, column has fewer panels beside each other
 
 # running

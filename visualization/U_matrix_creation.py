@@ -11,6 +11,7 @@ writes  FIGURES_DIR/u_matrix.png   the U-matrix and its natural logarithm
 import sys
 from itertools import product
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -31,8 +32,8 @@ DATA_DIR = "data"  # folder everything is read from and written to, or its URL (
 SOM_FILE = "SOM_trained.p"  # step 3's map
 FIGURES_DIR = "figures"  # where the pictures go
 
-# layout
-PRINT_WIDTH = "page"  # one of: page, column
+# picture
+PRINT_WIDTH: Literal["page", "column"] = "page"
 # a journal's page (180 mm) or column (85 mm); letters are as large in both, column has fewer panels beside each other
 
 # running

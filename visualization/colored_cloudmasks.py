@@ -44,7 +44,7 @@ REFERENCE_DIR = "reference"  # reference class maps, one folder a product
 FIGURES_DIR = "figures"  # where the coloured masks go
 PRODUCTS: list[str] = []  # names of the products to colour; none named: all that have a reference
 
-# what is compared (as in step 10)
+# scores (as in step 10)
 CLOUD_CODES = [2, 3]  # reference codes that are cloud: low and high clouds; the rest is clear
 LEFT_OUT_CODES = [0, 1]  # reference codes that are not scored: no data, not used
 

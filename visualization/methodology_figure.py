@@ -70,7 +70,7 @@ MASK_DIR = "masks"  # step 9's masks
 MASK_FINETUNED_DIR = "masks_finetuned"  # fine_tuning.py's masks
 FIGURES_DIR = "figures"  # where the picture goes
 
-# scene
+# picture
 SCENE: str | None = None  # name of the product to show; None: the one whose mask has most pixels with data
 BRIGHTEST = 0.5  # reflectance shown as white
 GAMMA = 1.7  # above 1 lifts dark surfaces

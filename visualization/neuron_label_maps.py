@@ -10,6 +10,7 @@ writes  FIGURES_DIR/neuron_label_maps.png  (a) classes, (b) cloud or clear, (c) 
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -44,8 +45,8 @@ NEURON_LABELS_CSV = "neuron_labels.csv"  # step 5's labels
 NEURON_LABELS_FINETUNED_CSV = "neuron_labels_finetuned.csv"  # corrected labels; without them panel (c) is left out
 FIGURES_DIR = "figures"  # where the picture goes
 
-# layout
-PRINT_WIDTH = "page"  # one of: page, column
+# picture
+PRINT_WIDTH: Literal["page", "column"] = "page"
 # a journal's page (180 mm) or column (85 mm); letters are as large in both, column has fewer panels beside each other
 
 # running

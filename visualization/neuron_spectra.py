@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -45,10 +45,10 @@ NEURON_LABELS_CSV = "neuron_labels.csv"  # step 5's labels
 NEURON_LABELS_FINETUNED_CSV = "neuron_labels_finetuned.csv"  # corrected labels; without them no neuron is red
 FIGURES_DIR = "figures"  # where the picture goes
 
-# what is plotted
+# picture
 NEURONS: list[str] = []  # neurons as row,column counted from 1, as the maps' ticks do
 # none named: of each class the neuron that most spectra of the class fall on
-PRINT_WIDTH = "page"  # one of: page, column
+PRINT_WIDTH: Literal["page", "column"] = "page"
 # a journal's page (180 mm) or column (85 mm); letters are as large in both, column has fewer panels beside each other
 
 # running

@@ -59,7 +59,7 @@ RESULTS_DIR = "results"  # step 10's tables
 FIGURES_DIR = "figures"  # what the scripts of this folder drew
 REPORT_FILE = "report.html"  # the report
 
-# content
+# picture
 TITLE = "Cloud masks with a self-organizing map"  # the report's heading
 
 # running

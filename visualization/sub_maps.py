@@ -10,6 +10,7 @@ writes  FIGURES_DIR/sub_maps.png     one panel a split neuron: sub-neurons that 
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -37,12 +38,12 @@ FINETUNED_MAP_NPZ = "neuron_labels_finetuned.npz"  # fine_tuning.py's corrected 
 FLIP_TABLE_CSV = "flip_table.csv"  # fine_tuning.py's table of costs
 FIGURES_DIR = "figures"  # where the picture goes
 
-# layout
-PRINT_WIDTH = "page"  # one of: page, column
+# picture
+PRINT_WIDTH: Literal["page", "column"] = "page"
 # a journal's page (180 mm) or column (85 mm); letters are as large in both, column has fewer panels beside each other
 
 # running
-WHERE_NONE = "refuse"  # one of: refuse, skip
+WHERE_NONE: Literal["refuse", "skip"] = "refuse"
 # a fine-tuned map without sub-maps (METHOD flip, or no neuron that needs one): refuse ends with an error that says so;
 # skip says so and draws nothing, for runs of all figures in a row
 FORMATS = ["png"]  # png (300 dpi), pdf, svg: one or more

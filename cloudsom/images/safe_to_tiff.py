@@ -19,7 +19,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +48,7 @@ PRODUCTS: list[str] = []  # names of the products to convert; none named: all in
 
 # grid
 PIXEL_SIZE = 60  # m: 60 as in the paper, 20 or 10; coarser bands are repeated, finer ones averaged
-RESAMPLING = "exact"  # one of: exact, fast, published
+RESAMPLING: Literal["exact", "fast", "published"] = "exact"
 # exact: mean of all native pixels with data. fast (60 m only): decodes at half or a quarter of the resolution and makes
 # good what that leaves out, in under a third of the time; 5 to 18 DN rms from exact, no shift. published: what the
 # original's gdal_translate commands did, nearest sample of a reduced level, which displaces 10 m bands by 15 m and 20 m

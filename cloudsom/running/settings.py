@@ -11,14 +11,14 @@ the block stays the only place a setting is written down:
     # training
     N_ITER = 1_000_000  # training steps, one spectrum each
     # a comment line directly below goes on with the help
-    TRAINER = "compiled"  # one of: compiled, minisom
+    TRAINER: Literal["compiled", "minisom"] = "compiled"  # both give the same weights
 
     # running
     OVERWRITE = False  # redo what is finished
     # --- end of constants ---
 
-A comment line after a blank line (or the opening line) names a group. Two groups have a meaning: constants under
-`paths` and `running` do not change what a product holds, and so are left out of its settings file.
+A comment line after a blank line (or the opening line) names a group, one of `GROUPS`. Constants under `paths` and
+`running` do not change what a product holds, and so are left out of its settings file.
 """
 
 import argparse
@@ -46,29 +46,37 @@ from cloudsom.running.lock import only_run
 #: Groups whose constants say where and how to run, not what comes out.
 GROUPS_WITHOUT_EFFECT = ("paths", "running")
 
+#: All headings there are: one that is misspelt would change what counts as the settings of a product.
+GROUPS = (
+    *(*GROUPS_WITHOUT_EFFECT, "checks", "source", "rows", "map", "training", "rules", "products", "servers", "grid"),
+    *("scenes", "samples", "correction", "filters", "samples, for experts", "correction, for experts"),
+    *("scores", "picture"),
+)
+
 #: Signals that ask a script to stop.
 STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
 class Constant:
-    """One constant of a script: its name, type as written (`int`, `list[str]`, `str | None`...), help and group."""
+    """One constant of a script: its name, type as written (`int`, `list[str]`, `str | None`...), help and group.
+
+    choices  the words that its type allows, where that is `Literal[...]`; its `kind` is then `str`
+    """
 
     name: str
     kind: str
     default: Any
     help: str
     group: str
-
-    @property
-    def choices(self) -> list[str] | None:
-        """The values its comment allows (`one of: a, b`), if it says so."""
-        found = re.search(r"one of: ([\w-]+(?:, [\w-]+)*)", self.help)
-        return [word.strip() for word in found.group(1).split(",")] if found else None
+    choices: tuple[str, ...] | None = None
 
 
 def read_constants(source: str) -> list[Constant]:
-    """The constants of the fenced block of a script's `source`, in order; none where there is no such block."""
+    """The constants of the fenced block of a script's `source`, in order; none where there is no such block.
+
+    Raises UserError for a heading that is not one of `GROUPS`.
+    """
     lines = source.splitlines()
     first = next((i for i, line in enumerate(lines) if line.startswith("# --- constants")), None)
     last = next((i for i, line in enumerate(lines) if line.startswith("# --- end of constants")), None)
@@ -87,6 +95,9 @@ def read_constants(source: str) -> list[Constant]:
     for row in range(1, len(rows) + 1):
         if row in comments and rows[row - 1].startswith("#") and (row == 1 or not rows[row - 2].strip()):
             group = comments[row].split("(")[0].strip()
+            if group not in GROUPS:
+                known = ", ".join(GROUPS)
+                raise UserError(f"line {first + 1 + row}: {group!r} is no heading of constants; known are {known}")
         if row in statements:
             constants.append(_constant(statements[row], _help_below(row, statements[row], rows, comments), group))
     return constants
@@ -107,13 +118,16 @@ def _constant(node: ast.Assign | ast.AnnAssign, text: str, group: str) -> Consta
     target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
     assert isinstance(target, ast.Name) and node.value is not None
     value = ast.literal_eval(node.value)
+    choices = None
     if isinstance(node, ast.AnnAssign):
         kind = ast.unparse(node.annotation)
+        if literal := re.search(r"Literal\[(.*?)\]", kind):
+            choices, kind = ast.literal_eval(f"({literal[1]},)"), kind.replace(literal[0], "str")
     elif isinstance(value, list):
         kind = f"list[{type(value[0]).__name__}]" if value else "list[str]"
     else:
         kind = type(value).__name__
-    return Constant(target.id, kind, value, text, group)
+    return Constant(target.id, kind, value, text, group, choices)
 
 
 def _parse_bool(text: str) -> bool:
@@ -223,9 +237,15 @@ def run(main: Callable[[], None], namespace: dict[str, Any]) -> None:
     missing file) ends in one line on stderr and exit status 1, a wrong command line in status 2, Ctrl-C in 130.
     """
     script = Path(namespace["__file__"]).name
-    constants = read_constants(Path(namespace["__file__"]).read_text(encoding="utf-8"))
+    try:
+        constants = read_constants(Path(namespace["__file__"]).read_text(encoding="utf-8"))
+    except UserError as problem:
+        _end(script, f"error: {problem}", 2)
     overrides = parse_command_line(script, namespace.get("__doc__") or "", constants, sys.argv[1:])
     namespace.update(overrides)
+    for c in constants:
+        if c.choices and namespace[c.name] not in c.choices:
+            _end(script, f"error: {c.name} is {namespace[c.name]!r}; it is one of {', '.join(c.choices)}", 2)
     stops.unwind_at(STOPS, KeyboardInterrupt())  # a stop request cleans up like Ctrl-C does
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a log shows what is done as it is done
     try:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from conftest import ROOT, run_script
@@ -20,11 +21,11 @@ DATA_DIR = "data"  # where
 FILES = ["a", "b"]  # several
 NAMES: list[str] = []  # none at first
 
-# law
+# training (paper)
 N_ITER = 1_000_000  # steps
 RATE = 0.5  # 100% of it
 RADIUS: float | None = None  # None: half the side
-KIND = "fast"  # one of: fast, slow
+KIND: Literal["fast", "slow"] = "fast"  # how
 # goes on below
 
 # running
@@ -45,11 +46,11 @@ def parse(*words: str) -> dict:
 def test_the_block_is_read_with_types_help_and_groups() -> None:
     by_name = {c.name: c for c in constants()}
     assert list(by_name) == ["DATA_DIR", "FILES", "NAMES", "N_ITER", "RATE", "RADIUS", "KIND", "OVERWRITE"]
-    assert by_name["N_ITER"].kind == "int" and by_name["N_ITER"].group == "law"
+    assert by_name["N_ITER"].kind == "int" and by_name["N_ITER"].group == "training"
     assert by_name["RADIUS"].kind == "float | None"
     assert by_name["DATA_DIR"].group == "paths"
-    assert by_name["KIND"].help == "one of: fast, slow goes on below"
-    assert by_name["KIND"].choices == ["fast", "slow"]
+    assert by_name["KIND"].help == "how goes on below"
+    assert by_name["KIND"].choices == ("fast", "slow")
 
 
 @pytest.mark.parametrize(
@@ -104,10 +105,24 @@ def test_help_shows_every_constant_and_its_comment(capsys: pytest.CaptureFixture
     assert "Says hello." in text and "--N_ITER INT steps (now: 1000000)" in text and "100% of it" in text
 
 
+def test_a_heading_that_is_none_is_an_error() -> None:
+    with pytest.raises(UserError, match=r"line 15: 'runing' is no heading of constants; known are paths, running"):
+        read_constants(SCRIPT.replace("# running", "# runing"))
+
+
+def test_a_word_that_was_edited_into_a_script_must_be_one_of_its_choices(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    text = f"import sys\nfrom typing import Literal\nsys.path.insert(0, {str(ROOT)!r})\n"
+    text += "from cloudsom.running.settings import run\n" + SCRIPT.replace('"] = "fast"', '"] = "medium"')
+    script.write_text(text + "run(lambda: None, globals())\n")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert done.returncode == 2 and done.stderr == "script.py: error: KIND is 'medium'; it is one of fast, slow\n"
+
+
 def test_a_snapshot_leaves_out_paths_and_running(tmp_path: Path) -> None:
     file = tmp_path / "script.py"
     file.write_text(SCRIPT)
-    namespace: dict = {"__file__": str(file)}
+    namespace: dict = {"__file__": str(file), "Literal": Literal}
     exec(SCRIPT, namespace)
     namespace["N_ITER"] = 7
     assert snapshot(namespace).constants == {"N_ITER": 7, "RATE": 0.5, "RADIUS": None, "KIND": "fast"}
