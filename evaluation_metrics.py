@@ -31,7 +31,7 @@ import pandas as pd
 from cloudsom.errors import UserError
 from cloudsom.files import stores
 from cloudsom.files.places import under
-from cloudsom.images.rasters import read_mask
+from cloudsom.images.rasters import masks_in, read_mask
 from cloudsom.images.references import find_references, read_reference
 from cloudsom.running.job import Job, Outcome
 from cloudsom.running.pool import Engine, choose_products, one_each, raise_if_any_failed, results_or_errors, run_jobs
@@ -97,7 +97,7 @@ def compare_masks(pairs: dict[str, tuple[Path, Path]]) -> list[Outcome]:
     """Set the masks before and after fine-tuning side by side, in all and by surface. Returns as `score_masks`."""
     finals = under(DATA_DIR, MASK_FINETUNED_DIR) if MASK_FINETUNED_DIR != MASK_DIR else None
     scenes = [
-        comparison.Scene(name, mask, reference, finals, under(DATA_DIR, TIFF_DIR) / f"{name}.tif")
+        comparison.ComparedScene(name, mask, reference, finals, under(DATA_DIR, TIFF_DIR) / f"{name}.tif")
         for name, (mask, reference) in pairs.items()
     ]
     results_dir = under(DATA_DIR, RESULTS_DIR)
@@ -149,8 +149,7 @@ def write_tables(files: list[Path], made_by: stores.Recipe, scored: dict[str, Co
 def find_pairs() -> tuple[dict[str, tuple[Path, Path]], list[str]]:
     """Mask and reference of each product by name, and a line for each mask or reference that stands alone."""
     mask_dir, reference_dir = under(DATA_DIR, MASK_DIR), under(DATA_DIR, REFERENCE_DIR)
-    masks = {f.name.removesuffix("_mask.tif"): f for f in mask_dir.glob("*_mask.tif")}
-    masks = choose_products(masks, PRODUCTS, mask_dir, "run step 9 (create_cloudmasks.py)")
+    masks = choose_products(masks_in(mask_dir), PRODUCTS, mask_dir, "run step 9 (create_cloudmasks.py)")
     references = find_references(reference_dir)
     unpaired = [f"{masks[name]}: has no reference in {reference_dir}" for name in masks if name not in references]
     if not PRODUCTS:

@@ -24,7 +24,7 @@ from cloudsom.downloads.client import Client, Limits
 from cloudsom.downloads.credentials import find_credentials
 from cloudsom.downloads.dhus import Hub
 from cloudsom.downloads.display import Display
-from cloudsom.downloads.engine import THERE, Order, Outcome, Source, obtain, table
+from cloudsom.downloads.engine import THERE, Fetched, Order, Source, obtain, table
 from cloudsom.downloads.gcs import Bucket
 from cloudsom.downloads.names import Product, is_product_name, wanted
 from cloudsom.downloads.zenodo import ReferenceMasks
@@ -106,7 +106,7 @@ def products_dir() -> Path:
     return folder_here(under(DATA_DIR, PRODUCTS_DIR), "PRODUCTS_DIR")
 
 
-def reference_masks(client: Client, display: Display) -> Outcome:
+def reference_masks(client: Client, display: Display) -> Fetched:
     """Fetch and unpack the reference masks, unless they are there; for `local`, only look."""
     archive = folder_here(under(DATA_DIR, REFERENCE_ARCHIVE), "REFERENCE_ARCHIVE")
     max_bytes = int(REFERENCE_MAX_GB * 1e9)

@@ -1,4 +1,4 @@
-"""The one exception a user is meant to see."""
+"""Exceptions that mean more than one module: what a user is told, and what a file of a stranger is."""
 
 
 class UserError(Exception):
@@ -16,3 +16,7 @@ def one_line(text: str) -> str:
     """`text` as one printable line: any blanks as a single one, control characters as `\\x1b`."""
     line = " ".join(text.split())
     return line if line.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+
+
+class Damaged(Exception):
+    """A file of a stranger is not what it should be; whoever reads it tells the user which file that is."""

@@ -1,8 +1,14 @@
 """How many processors a process may keep busy, so that processes side by side do not take each other's."""
 
 import os
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 _share: int | None = None
 
@@ -29,3 +35,16 @@ def share(number: int) -> Iterator[None]:
         yield
     finally:
         set_share(before)
+
+
+def in_order(
+    pool: ThreadPoolExecutor, threads: int, work: Callable[[Item], Result], items: Iterable[Item]
+) -> Iterator[Result]:
+    """work(item) of every item, in order, on the `threads` of a pool, with one item waiting beside those at work."""
+    pending: deque[Future[Result]] = deque()
+    for item in items:
+        pending.append(pool.submit(work, item))
+        if len(pending) > threads:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()

@@ -30,11 +30,11 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
 
 from cloudsom.bands import CLASSES, CLOUD, MASK_NODATA
-from cloudsom.drawing.figures import SOM1, SOM2, Corrections, masks_in, optional_input, read_corrections
+from cloudsom.drawing.figures import SOM1, SOM2, Corrections, optional_input, read_corrections
 from cloudsom.errors import UserError
 from cloudsom.files import stores
 from cloudsom.files.places import local, under
-from cloudsom.images.rasters import read_mask
+from cloudsom.images.rasters import masks_in, read_mask
 from cloudsom.running.job import Job, Outcome
 from cloudsom.running.pool import Engine, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.running.settings import run, snapshot

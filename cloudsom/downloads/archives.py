@@ -21,6 +21,7 @@ from cloudsom.bands import SAFE_BANDS
 from cloudsom.downloads.client import DownloadError
 from cloudsom.downloads.transfer import Corrupt, Unusable, publish
 from cloudsom.files.zips import DAMAGED, is_damage
+from cloudsom.safe_names import is_product_metadata, is_tile_metadata
 
 MAX_MEMBERS = 200_000  # the reference set has some thousand, a product some hundred
 MAX_PRODUCT_BYTES = 30_000_000_000  # unpacked; an old product of many tiles comes to some 8 GB
@@ -45,7 +46,7 @@ def safe_path(name: str, where: str) -> PurePosixPath:
 # --- the reference masks ----------------------------------------------------------------------------------------------
 
 
-class _Bounded:
+class _BoundedTar:
     """A file that is read in small pieces only (tarfile reads a whole header at once), and no further than a limit."""
 
     def __init__(self, handle: IO[bytes], limit: int, where: str) -> None:
@@ -106,7 +107,7 @@ def plain_files(archive: Path, max_bytes: int) -> Iterator[tuple[PurePosixPath, 
     """
     unpacked = 0
     with gzip.open(archive) as stream:
-        bounded = _Bounded(stream, max_bytes + 2 * MAX_MEMBERS * tarfile.BLOCKSIZE, str(archive))  # type: ignore[arg-type]
+        bounded = _BoundedTar(stream, max_bytes + 2 * MAX_MEMBERS * tarfile.BLOCKSIZE, str(archive))  # type: ignore[arg-type]
         with tarfile.open(fileobj=bounded, mode="r:") as tar:  # type: ignore[call-overload]
             for count, member in enumerate(tar):
                 unpacked += member.size
@@ -190,18 +191,8 @@ def lacking(names: Iterable[str]) -> list[str]:
     files = [PurePosixPath(name) for name in names]
     images = [f.stem for f in files if f.suffix == ".jp2" and f.parent.name == "IMG_DATA"]
     missing = [band for band in SAFE_BANDS if not any(stem.endswith(f"_{band}") for stem in images)]
-    missing += [] if any(is_product_metadata(f) for f in files) else ["MTD_MSIL1C.xml"]
-    return missing + ([] if any(is_tile_metadata(f) for f in files) else ["MTD_TL.xml"])
-
-
-def is_product_metadata(path: PurePosixPath) -> bool:
-    """Whether this is a product's own metadata file, by its new or old name."""
-    return path.name == "MTD_MSIL1C.xml" or ("_MTD_SAFL1C_" in path.name and path.suffix == ".xml")
-
-
-def is_tile_metadata(path: PurePosixPath) -> bool:
-    """Whether this is a granule's metadata file, by its new or old name."""
-    return path.name == "MTD_TL.xml" or ("_MTD_L1C_TL_" in path.name and path.suffix == ".xml")
+    missing += [] if any(is_product_metadata(f.name) for f in files) else ["MTD_MSIL1C.xml"]
+    return missing + ([] if any(is_tile_metadata(f.name) for f in files) else ["MTD_TL.xml"])
 
 
 def check_product_zip(path: Path, name: str) -> None:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from cloudsom.downloads.client import Client, DownloadError, check_url
 from cloudsom.downloads.credentials import Credentials
-from cloudsom.downloads.engine import Plan
+from cloudsom.downloads.engine import Delivery
 from cloudsom.downloads.names import Product
 from cloudsom.downloads.transfer import Remote
 from cloudsom.errors import UserError
@@ -100,7 +100,7 @@ class DataSpace:
     name: str = "cdse"
     most_connections: int = 4  # its quota for one user
 
-    def look_up(self, products: list[Product]) -> Iterator[tuple[Product, Plan | DownloadError]]:
+    def look_up(self, products: list[Product]) -> Iterator[tuple[Product, Delivery | DownloadError]]:
         """The zip of each product."""
         check_url(self.download)
         self.token.headers(self.download)  # a wrong password is told before anything else is done
@@ -118,7 +118,7 @@ class DataSpace:
     def _odata(self) -> str:
         return f"{self.catalogue.rstrip('/')}/odata/v1"
 
-    def _plan(self, product: Product, entries: list[dict[str, Any]]) -> Plan | DownloadError:
+    def _plan(self, product: Product, entries: list[dict[str, Any]]) -> Delivery | DownloadError:
         try:
             found = [entry for entry in entries if entry.get("Name") == f"{product.name}.SAFE"]
             if found:
@@ -131,7 +131,7 @@ class DataSpace:
         except (KeyError, TypeError, ValueError, AttributeError):
             return DownloadError("the catalogue's answer makes no sense")
 
-    def _plan_of(self, product: Product, entry: dict[str, Any], reprocessed: bool) -> Plan:
+    def _plan_of(self, product: Product, entry: dict[str, Any], reprocessed: bool) -> Delivery:
         identity = str(entry["Id"])
         if not UUID.fullmatch(identity):
             raise DownloadError("the catalogue gives no proper product id")
@@ -141,7 +141,7 @@ class DataSpace:
         size = int(entry.get("ContentLength") or 0) or None  # 0 stands for "not known" there
         remote = Remote(url, f"{product.name}.SAFE.zip", size, md5_of(entry.get("Checksum")))
         delivered = str(entry["Name"]).removesuffix(".SAFE")
-        return Plan(product, self.name, [remote], True, delivered, url, self.token, reprocessed)
+        return Delivery(product, self.name, [remote], True, delivered, url, self.token, reprocessed)
 
     def _search(self, collection: str, condition: str) -> list[dict[str, Any]]:
         url = f"{self._odata}/{collection}"
@@ -160,7 +160,7 @@ class DataSpace:
         cause = self.client.clean(str(gone[0].get("DeletionCause") or "no cause given"))[:80]
         return DownloadError(f"deleted there on {when} ({cause}); {advice}", "deleted")
 
-    def _reprocessed(self, product: Product) -> Plan:
+    def _reprocessed(self, product: Product) -> Delivery:
         """The same acquisition in its newest processing baseline."""
         if not product.tile:
             raise DownloadError("an old long name: give the tile after it, as in PRODUCTS 'NAME 31TFJ'", "missing")

@@ -25,7 +25,7 @@ from cloudsom.downloads.client import (
     seconds_to_wait,
 )
 from cloudsom.downloads.credentials import Credentials
-from cloudsom.downloads.engine import Plan
+from cloudsom.downloads.engine import Delivery
 from cloudsom.downloads.names import Product
 from cloudsom.downloads.transfer import Remote
 from cloudsom.errors import UserError
@@ -86,7 +86,7 @@ class Hub:
         for scheme in ("https://", "http://"):
             self._api.session.mount(scheme, _InTime(client))
 
-    def look_up(self, products: list[Product]) -> Iterator[tuple[Product, Plan | DownloadError]]:
+    def look_up(self, products: list[Product]) -> Iterator[tuple[Product, Delivery | DownloadError]]:
         """The zip of each product."""
         for product in products:
             try:
@@ -117,7 +117,7 @@ class Hub:
 
         return self._client.persist(attempt)
 
-    def _plan(self, product: Product) -> Plan:
+    def _plan(self, product: Product) -> Delivery:
         answer = self._ask(self._api.query, filename=f"{product.name}.SAFE")
         found = [key for key, facts in answer.items() if facts.get("title", "").removesuffix(".SAFE") == product.name]
         if not found:
@@ -133,4 +133,4 @@ class Hub:
         url = f"{self._url}/odata/v1/Products('{identity}')/$value"
         size, checksum = int(entry.get("ContentLength") or 0) or None, md5_of([entry.get("Checksum") or {}])
         remote = Remote(url, f"{product.name}.SAFE.zip", size, checksum)
-        return Plan(product, self.name, [remote], True, product.name, url, self._auth)
+        return Delivery(product, self.name, [remote], True, product.name, url, self._auth)

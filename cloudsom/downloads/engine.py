@@ -30,7 +30,7 @@ THERE = ("there", "fetched", "reprocessed")  # states of a product that the next
 
 
 @dataclass
-class Plan:
+class Delivery:
     """How to get a product: its files, as one zip or as the files of a folder, and what to record about it.
 
     `delivered` is the product's name at the source: another one for old long names and for reprocessed products.
@@ -90,7 +90,7 @@ class Plan:
 
 
 @dataclass
-class Outcome:
+class Fetched:
     """A line of the final table."""
 
     name: str
@@ -106,7 +106,7 @@ class Source(Protocol):
     name: str
     most_connections: int
 
-    def look_up(self, products: list[Product]) -> Iterator[tuple[Product, "Plan | DownloadError"]]:
+    def look_up(self, products: list[Product]) -> Iterator[tuple[Product, "Delivery | DownloadError"]]:
         """How to get each product, or why it cannot be had."""
 
 
@@ -119,7 +119,7 @@ class Order:
     whole: bool = False
     allow_reprocessed: bool = False
     margin: int = 0
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    outcomes: dict[str, Fetched] = field(default_factory=dict)
 
 
 def in_threads(
@@ -164,7 +164,7 @@ def in_threads(
             worker.join(max(0.0, end - time.monotonic()))
 
 
-def obtain(order: Order, source: Source | None, client: Client, display: Display, threads: int) -> list[Outcome]:
+def obtain(order: Order, source: Source | None, client: Client, display: Display, threads: int) -> list[Fetched]:
     """Bring every product of the order that is not there yet; one outcome a product, in order.
 
     Without a source nothing is fetched, and what is missing is said so. Raises UserError when there is not enough room.
@@ -183,7 +183,7 @@ def obtain(order: Order, source: Source | None, client: Client, display: Display
 
 
 def _note(order: Order, product: Product, state: str, source: str, reason: str = "", size: int | None = None) -> None:
-    order.outcomes[product.name] = Outcome(product.name, state, source, size, reason)
+    order.outcomes[product.name] = Fetched(product.name, state, source, size, reason)
 
 
 def _is_there(order: Order, product: Product, source: Source | None, display: Display) -> bool:
@@ -223,15 +223,15 @@ def _back_to_partial(found: records.OnDisk, display: Display) -> None:
     stores.record_path(found.path).unlink(missing_ok=True)
 
 
-def _plans(order: Order, source: Source, absent: list[Product]) -> Iterator[Plan]:
+def _plans(order: Order, source: Source, absent: list[Product]) -> Iterator[Delivery]:
     for product, plan in source.look_up(absent):
-        if isinstance(plan, Plan):
+        if isinstance(plan, Delivery):
             yield plan
         else:
             _note(order, product, plan.state, source.name, str(plan))
 
 
-def _check_room(order: Order, plans: list[Plan]) -> None:
+def _check_room(order: Order, plans: list[Delivery]) -> None:
     needed = 0
     for plan in plans:
         for remote in plan.files:
@@ -250,12 +250,12 @@ def check_room(folder: Path, needed: int, margin: int) -> None:
         )
 
 
-def _fetch_all(order: Order, plans: list[Plan], client: Client, display: Display, threads: int) -> None:
+def _fetch_all(order: Order, plans: list[Delivery], client: Client, display: Display, threads: int) -> None:
     tasks = [(plan, remote) for plan in plans for remote in plan.files]
     open_files = Counter(plan.product.name for plan, _ in tasks)
     problems: dict[str, BaseException] = {}
 
-    def bring(task: tuple[Plan, Remote]) -> None:
+    def bring(task: tuple[Delivery, Remote]) -> None:
         plan, remote = task
         place, check = plan.place(order.folder, remote), plan.check(order.folder, remote)
         with display.file(PurePosixPath(remote.name).name, remote.size) as count:
@@ -275,7 +275,7 @@ def _fetch_all(order: Order, plans: list[Plan], client: Client, display: Display
                 _finish(order, plan, problems.get(name))
 
 
-def _finish(order: Order, plan: Plan, problem: BaseException | None) -> None:
+def _finish(order: Order, plan: Delivery, problem: BaseException | None) -> None:
     """A product of which every file was tried: give it its name and record, or note what was wrong."""
     if isinstance(problem, DownloadError):
         _note(order, plan.product, problem.state, plan.source, str(problem))
@@ -307,7 +307,7 @@ def _forget_partials(folder: Path, name: str) -> None:
             leftover.unlink(missing_ok=True)
 
 
-def table(outcomes: list[Outcome]) -> str:
+def table(outcomes: list[Fetched]) -> str:
     """The final table: name, state, source, size, reason."""
     rows = [("product", "state", "source", "size", "reason")]
     rows += [(o.name, o.state, o.source, human(o.size) if o.size else "", o.reason) for o in outcomes]

@@ -14,11 +14,12 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
-from cloudsom.downloads.archives import MAX_MEMBERS, is_product_metadata, is_tile_metadata, lacking, safe_path
+from cloudsom.downloads.archives import MAX_MEMBERS, lacking, safe_path
 from cloudsom.downloads.client import Client, DownloadError
-from cloudsom.downloads.engine import Plan, in_threads
+from cloudsom.downloads.engine import Delivery, in_threads
 from cloudsom.downloads.names import Product
 from cloudsom.downloads.transfer import Remote
+from cloudsom.safe_names import is_product_metadata, is_tile_metadata
 
 MAX_PAGES = 1000
 
@@ -35,22 +36,22 @@ class Bucket:
     name: str = "gcs"
     most_connections: int = 32
 
-    def look_up(self, products: list[Product]) -> Iterator[tuple[Product, Plan | DownloadError]]:
+    def look_up(self, products: list[Product]) -> Iterator[tuple[Product, Delivery | DownloadError]]:
         """The objects of each product."""
         with closing(in_threads(self._plan, products, self.threads, self.client)) as results:
             for product, plan in results:
-                if isinstance(plan, Plan | DownloadError):
+                if isinstance(plan, Delivery | DownloadError):
                     yield product, plan
                 else:
                     raise plan
 
-    def _plan(self, product: Product) -> Plan:
+    def _plan(self, product: Product) -> Delivery:
         try:
             return self._find(product)
         except (KeyError, TypeError, ValueError, AttributeError):
             raise DownloadError("the bucket's listing makes no sense") from None
 
-    def _find(self, product: Product) -> Plan:
+    def _find(self, product: Product) -> Delivery:
         for prefix in self._candidates(product):
             objects = self._objects(prefix, product)
             if objects:
@@ -60,7 +61,7 @@ class Bucket:
                     raise DownloadError(f"in the bucket, but without {', '.join(missing)}", "missing")
                 delivered = prefix.rstrip("/").rsplit("/", 1)[-1].removesuffix(".SAFE")
                 url = self._url(prefix)
-                return Plan(product, self.name, chosen, False, delivered, url, whole=self.whole)
+                return Delivery(product, self.name, chosen, False, delivered, url, whole=self.whole)
         raise DownloadError("not in the bucket", "missing")
 
     def _candidates(self, product: Product) -> list[str]:
@@ -142,8 +143,8 @@ def _needed(name: str) -> bool:
     path = PurePosixPath(name)
     if path.suffix == ".jp2":
         return path.parent.name == "IMG_DATA" and not path.stem.endswith("_TCI")
-    in_granule = "GRANULE" in path.parts and is_tile_metadata(path)
-    return in_granule or (len(path.parts) == 1 and (is_product_metadata(path) or name == "manifest.safe"))
+    in_granule = "GRANULE" in path.parts and is_tile_metadata(path.name)
+    return in_granule or (len(path.parts) == 1 and (is_product_metadata(path.name) or name == "manifest.safe"))
 
 
 def _granule(name: str) -> str | None:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from cloudsom.downloads.archives import MASK, sizes, unpack_reference
 from cloudsom.downloads.client import Client, DownloadError
 from cloudsom.downloads.display import Display
-from cloudsom.downloads.engine import Outcome, check_room
+from cloudsom.downloads.engine import Fetched, check_room
 from cloudsom.downloads.records import BY_HAND
 from cloudsom.downloads.transfer import Remote, bytes_there, digest, discard_partial, fetch
 from cloudsom.files import stores
@@ -51,7 +51,7 @@ class ReferenceMasks:
     def _key(entry: dict[str, Any]) -> Any:
         return entry.get("key", entry.get("filename"))
 
-    def obtain(self, folder: Path, client: Client, display: Display, margin: int) -> Outcome:
+    def obtain(self, folder: Path, client: Client, display: Display, margin: int) -> Fetched:
         """Bring the masks to `folder/SCENE/...`, unless all of them are there."""
         present = self.look(folder)
         if present.source == "zenodo":
@@ -60,23 +60,23 @@ class ReferenceMasks:
             self._fetch(client, display, margin)
             collections = unpack_reference(self.archive, folder, self.max_bytes, display.line)
         except DownloadError as problem:
-            return Outcome("reference masks", problem.state, "zenodo", None, str(problem))
+            return Fetched("reference masks", problem.state, "zenodo", None, str(problem))
         scenes = {name: {"collection": kind, "files": sizes(folder / name)} for name, kind in collections.items()}
         with stores.atomic(stores.record_path(self.archive)) as place:
             facts = {"record": self.record, "url": self.url, "md5": self.md5, "scenes": scenes}
             place.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-        return Outcome("reference masks", "fetched", "zenodo", _total(scenes), f"{len(scenes)} scenes")
+        return Fetched("reference masks", "fetched", "zenodo", _total(scenes), f"{len(scenes)} scenes")
 
-    def look(self, folder: Path) -> Outcome:
+    def look(self, folder: Path) -> Fetched:
         """The masks as they are on disk: those of the archive, or masks put there by hand."""
         note = stores.read_record(self.archive) or {}
         scenes = note.get("scenes") or {}
         if note.get("md5") == self.md5 and _complete(folder, scenes):
-            return Outcome("reference masks", "there", "zenodo", _total(scenes), f"{len(scenes)} scenes")
+            return Fetched("reference masks", "there", "zenodo", _total(scenes), f"{len(scenes)} scenes")
         own = len(list(folder.glob(f"[!.]*/{MASK}")))
         if own:
-            return Outcome("reference masks", "there", BY_HAND, None, f"{own} scenes")
-        return Outcome("reference masks", "missing", "local", None, "not there")
+            return Fetched("reference masks", "there", BY_HAND, None, f"{own} scenes")
+        return Fetched("reference masks", "missing", "local", None, "not there")
 
     def _fetch(self, client: Client, display: Display, margin: int) -> None:
         """The archive; one that is there already needs no network, only the right checksum."""

@@ -26,7 +26,7 @@ from cloudsom.bands import CLASS_COLOURS, CLASSES, CLEAR, CLOUD, NO_CLASS, SAFE_
 from cloudsom.errors import UserError
 from cloudsom.files import stores
 from cloudsom.files.places import input_path
-from cloudsom.images.rasters import Grid, open_scene, reflectance
+from cloudsom.images.rasters import Grid, masks_in, open_scene, reflectance
 from cloudsom.running.pool import choose_products
 from cloudsom.som.labels import NeuronLabels
 from cloudsom.som.model import LABEL_COLUMNS, read_neuron_labels, read_table
@@ -278,11 +278,6 @@ def find_masks(mask_dir: Path, finetuned_dir: Path, products: Sequence[str]) -> 
     else:
         print(f"no masks in {finetuned_dir}: left out")
     return found
-
-
-def masks_in(folder: Path) -> dict[str, Path]:
-    """The masks of a folder by product name."""
-    return {file.name.removesuffix("_mask.tif"): file for file in sorted(folder.glob("*_mask.tif"))}
 
 
 # --- inputs and files -------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cloudsom.errors import Damaged
 from cloudsom.files.places import local
 from cloudsom.files.zips import DAMAGED
 
@@ -22,10 +23,6 @@ _HEADER = re.compile(
     rb"'shape': \(((?:\d{1,9}, ?)*(?:\d{1,9})?)\), \} *\n",
     re.DOTALL,
 )
-
-
-class Damaged(Exception):
-    """Why a file is not the .npz asked for; a few plain words."""
 
 
 def read(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:

@@ -22,6 +22,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cloudsom.errors import Damaged
 from cloudsom.files.places import local
 
 #: Instructions of a pickle that is read whole: a map has some 500, a susi map some 20 a training spectrum. Each takes
@@ -79,10 +80,6 @@ _DTYPE = re.compile(r"[biufcUSM]\d{1,6}")
 
 class Refused(Exception):
     """What stands in the pickle and has no place in a map or a scaler; a few plain words."""
-
-
-class Damaged(Exception):
-    """Why the pickle cannot be read; a few plain words."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

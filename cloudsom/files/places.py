@@ -36,7 +36,7 @@ def is_url(text: str) -> bool:
     return bool(_URL.match(text))
 
 
-def place(text: str) -> Path:
+def named(text: str) -> Path:
     """The place that a path or URL names, typed as the Path that a UPath stands in for.
 
     Raises UserError for a URL that cannot be used here, OSError where its server does not answer.
@@ -69,11 +69,11 @@ def is_remote(place: Path) -> bool:
 
 def under(data_dir: str, name: str) -> Path:
     """The place of a file or folder: an absolute path or a URL `name` as it is, any other under `data_dir`."""
-    named = place(name)
-    if is_url(name) or named.is_absolute():
-        return named
-    found = place(data_dir)
-    for part in named.parts:
+    given = named(name)
+    if is_url(name) or given.is_absolute():
+        return given
+    found = named(data_dir)
+    for part in given.parts:
         found = found.parent if part == ".." and is_remote(found) else found / part  # ".." is a name in a URL
     return found
 
@@ -81,7 +81,7 @@ def under(data_dir: str, name: str) -> Path:
 def input_path(data_dir: str, name: str) -> Path:
     """`under`, but a name that is only there as seen from the present folder is taken from there."""
     there = under(data_dir, name)
-    here = place(name)
+    here = named(name)
     return here if not there.exists() and here.exists() else there
 
 

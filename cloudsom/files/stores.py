@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from cloudsom import __version__
-from cloudsom.errors import UserError
+from cloudsom.errors import Damaged, UserError
 from cloudsom.files import pickles, places
 
 #: Packages whose version a settings file records: those that touch the numbers.
@@ -304,7 +304,7 @@ def _rename_if_recorded(partial: Path, path: Path) -> bool:
 
 
 @dataclass
-class Product:
+class Draft:
     """A product being written: the path to write to, and the figures to keep in its settings file."""
 
     partial: Path
@@ -312,7 +312,7 @@ class Product:
 
 
 @contextmanager
-def product(path: Path, made_by: Recipe) -> Iterator[Product]:
+def product(path: Path, made_by: Recipe) -> Iterator[Draft]:
     """Write a product and its settings file; both appear when the block ends without an exception.
 
     The settings file goes first: a run that ends between the two leaves a whole partial file with its settings, which
@@ -320,7 +320,7 @@ def product(path: Path, made_by: Recipe) -> Iterator[Product]:
     """
     places.make_folder(path.parent)
     partial = attempt_path(path)
-    item, whole = Product(partial), partial
+    item, whole = Draft(partial), partial
     try:
         yield item
         with ThreadPoolExecutor(1) as beside:  # the disk is written while the checksum is made
@@ -385,7 +385,7 @@ def load_pickle(path: Path, what: str, pending: str | None = None) -> Any:
             f"{path}: not a {what} this pipeline reads, or not safe to load: {problem} is refused; "
             "give the file that the pipeline's own step wrote"
         ) from None
-    except pickles.Damaged as problem:
+    except Damaged as problem:
         raise UserError(f"{path}: not a readable {what} ({problem}); it is damaged or of another kind") from None
 
 

@@ -25,6 +25,7 @@ from cloudsom.errors import UserError
 from cloudsom.files.places import local
 from cloudsom.files.zips import DAMAGED, is_damage
 from cloudsom.images.rasters import open_by_name, open_raster
+from cloudsom.safe_names import PRODUCT_XML
 
 #: Formats of a product's images: JPEG 2000, and GeoTIFF in files called .jp2, as some sample sets ship them.
 IMAGE_DRIVERS = ("JP2OpenJPEG", "GTiff")
@@ -38,7 +39,6 @@ MAX_XML_BYTES = 4 * 1024**2
 MAX_IMAGE_BYTES = 512 * 1024**2
 MAX_ENTRIES = 100_000
 
-_PRODUCT_XML = re.compile(r"(MTD_MSIL(1C|2A)|S2\w_OPER_MTD_SAFL(1C|2A)_[^/]*)\.xml", re.IGNORECASE)
 _IMAGE = re.compile(r"GRANULE/([^/]+)/IMG_DATA/[^/]*_(B\d[\dA])\.jp2", re.IGNORECASE)
 _TILE = re.compile(r"_(T\d\d[A-Z]{3})(?=_|$|\.)")
 _ASK_L1C = "give the Level-1C product of the same scene"
@@ -333,7 +333,7 @@ class Found:
 
 def _product_xml(product: str, names: list[str]) -> str:
     """The product's own metadata file, at the top of the SAFE folder."""
-    found = [name for name in names if _PRODUCT_XML.fullmatch(name)]
+    found = [name for name in names if PRODUCT_XML.fullmatch(name)]
     if any("L2A" in name.upper() for name in found) or (not found and "MSIL2A" in product.upper()):
         raise UserError(f"{product}: is a Level-2A product, which has no band B10; {_ASK_L1C}")
     if len(found) != 1:
@@ -376,7 +376,7 @@ def find_products(folder: Path) -> tuple[dict[str, Found], dict[str, str]]:
 
 def _products_at(entry: Path) -> list[Found]:
     if entry.is_dir():
-        if _is_safe(entry.name) or any(_PRODUCT_XML.fullmatch(p.name) for p in entry.iterdir()):
+        if _is_safe(entry.name) or any(PRODUCT_XML.fullmatch(p.name) for p in entry.iterdir()):
             return [Found(_product_name(entry.name), entry)]
         inner = [p for p in sorted(entry.iterdir()) if p.is_dir() and _is_safe(p.name)]
         return [Found(_product_name(p.name), p) for p in inner]
@@ -400,7 +400,7 @@ def _product_name(folder: str) -> str:
 def _zipped_product(archive: Path) -> Found:
     """The one product in a zip: the folder of its metadata file, or of GRANULE if that is missing."""
     entries = zip_entries(archive)
-    roots = {str(PurePosixPath(n).parent) for n in entries if _PRODUCT_XML.fullmatch(PurePosixPath(n).name)}
+    roots = {str(PurePosixPath(n).parent) for n in entries if PRODUCT_XML.fullmatch(PurePosixPath(n).name)}
     roots = roots or {n.partition("GRANULE/")[0].rstrip("/") or "." for n in entries if re.search(r"(^|/)GRANULE/", n)}
     if len(roots) != 1:
         what = f"holds {len(roots)} products, a zip may hold one" if roots else "holds no Sentinel-2 product"

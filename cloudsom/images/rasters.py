@@ -337,6 +337,11 @@ def read_layer(path: Path) -> tuple[NDArray[Any], Grid]:
         return dataset.ReadAsArray(), grid_of(dataset)
 
 
+def masks_in(folder: Path) -> dict[str, Path]:
+    """The masks of a folder by product name."""
+    return {file.name.removesuffix("_mask.tif"): file for file in sorted(folder.glob("*_mask.tif"))}
+
+
 def read_mask(path: Path) -> tuple[NDArray[np.uint8], Grid]:
     """A cloud mask, whole: (uint8 array of CLOUD, CLEAR and MASK_NODATA, grid). UserError on any other code."""
     mask, grid = read_layer(path)

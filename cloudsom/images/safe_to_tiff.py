@@ -34,7 +34,7 @@ from cloudsom.files.stores import Snapshot
 from cloudsom.images.products import Granule, Metadata, find_products, tags_of
 from cloudsom.images.rasters import Grid, RasterWriter, deciding_bands, gdal_errors, grid_of
 from cloudsom.images.resampling import Estimate, block_mean, carry_details, estimate, estimate_guide, replicate
-from cloudsom.processors import processors
+from cloudsom.processors import in_order, processors
 from cloudsom.running.job import Job, Outcome
 from cloudsom.running.pool import Engine, choose_products, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.running.settings import run, snapshot
@@ -262,17 +262,13 @@ def _same_projection(one: str, other: str) -> bool:
     return bool(systems[0].IsSame(systems[1]))
 
 
-def in_order(
+def bands_in_order(
     work: Work, threads: int, function: Callable[[str], Any], bands: tuple[str, ...] = SAFE_BANDS
 ) -> Iterator[Any]:
-    """`function` of each band, in band order, `threads` bands at a time and no more than that waiting."""
+    """`function` of each band, in band order, `threads` bands at a time."""
     with ThreadPoolExecutor(threads) as pool:
         try:
-            waiting = [pool.submit(function, band) for band in bands[:threads]]
-            for i in range(len(bands)):
-                result = waiting.pop(0).result()
-                waiting += [pool.submit(function, band) for band in bands[i + threads : i + threads + 1]]
-                yield result
+            yield from in_order(pool, threads, function, bands)
         except BaseException:
             work.stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
@@ -289,7 +285,7 @@ def exact_layers(work: Work, threads: int) -> Iterator[NDArray[np.uint16]]:
         with work.band(name) as image:
             return exact_layer(image)
 
-    return in_order(work, threads, layer)
+    return bands_in_order(work, threads, layer)
 
 
 def exact_layer(image: BandImage) -> NDArray[np.uint16]:
@@ -317,7 +313,7 @@ def published_layers(work: Work, threads: int) -> Iterator[NDArray[np.uint16]]:
             result: NDArray[np.uint16] = image.band.ReadAsArray(buf_xsize=work.grid.width, buf_ysize=work.grid.height)
             return result
 
-    return in_order(work, threads, layer)
+    return bands_in_order(work, threads, layer)
 
 
 # --- fast -------------------------------------------------------------------------------------------------------------
@@ -338,7 +334,7 @@ class Reduced:
 
 def fast_layers(work: Work, threads: int) -> Iterator[NDArray[np.uint16]]:
     """Each band in order, estimated from a reduced resolution; exact along the edges of the area with data."""
-    read = zip(GUIDES, in_order(work, threads, lambda name: read_reduced(work, name), GUIDES), strict=True)
+    read = zip(GUIDES, bands_in_order(work, threads, lambda name: read_reduced(work, name), GUIDES), strict=True)
     guides = {name: band for name, band in read if band is not None}
 
     def layer(name: str) -> NDArray[np.uint16]:
@@ -348,7 +344,7 @@ def fast_layers(work: Work, threads: int) -> Iterator[NDArray[np.uint16]]:
         with work.band(name) as image:
             return exact_layer(image)
 
-    return in_order(work, threads, layer)
+    return bands_in_order(work, threads, layer)
 
 
 def finish(work: Work, name: str, band: Reduced, guides: Mapping[str, Reduced]) -> NDArray[np.uint16]:

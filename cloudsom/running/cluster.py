@@ -239,7 +239,7 @@ def _check_workers(client: Client, address: str, data_dir: str) -> None:
         names = ("python", "distributed", "cloudpickle")
         ours, theirs = ({name: str(side["packages"][name]) for name in names} for side in (found["client"], other))
         _refuse(worker, _difference(ours, theirs))
-    with _visible_file(places.place(data_dir)) as seen:
+    with _visible_file(places.named(data_dir)) as seen:
         packed = _packed(worker_fault, stores.versions(), seen)
         faults = client.run(_ByValue(_on_worker), *_code(), packed, on_error="return")
     for worker, fault in faults.items():

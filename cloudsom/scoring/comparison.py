@@ -18,7 +18,7 @@ SOM1, UNFILTERED, SOM2 = "SOM1", "SOM2 unfiltered", "SOM2"
 
 
 @dataclass(frozen=True)
-class Scene:
+class ComparedScene:
     """The files of one product: its SOM1 mask, reference and image, and the folder of final masks if there is one."""
 
     name: str
@@ -59,12 +59,12 @@ class Row:
 
 
 def compare(
-    scene: Scene, cloud_codes: tuple[int, ...], left_out: tuple[int, ...], least_brightness: float
+    scene: ComparedScene, cloud_codes: tuple[int, ...], left_out: tuple[int, ...], least_brightness: float
 ) -> list[Row]:
     """One product's rows: SOM1, and where fine-tuning has run SOM2 before and after the filters."""
     _, grid = read_mask(scene.mask)
     reference = read_reference(scene.reference, scene.mask, grid)
-    bright = is_bright(scene.tiff, grid, least_brightness) if scene.tiff.is_file() else None
+    bright = bright_pixels(scene.tiff, grid, least_brightness) if scene.tiff.is_file() else None
     role = role_of(scene.finals[SOM2]) if SOM2 in scene.finals else ""
     rows = []
     for kind, file in {SOM1: scene.mask, **scene.finals}.items():
@@ -84,7 +84,7 @@ def role_of(final_mask: Path) -> str:
     return "held out" if tags.get("TEST", "yes") == "yes" else "not for scoring"
 
 
-def is_bright(tiff: Path, grid: Grid, least: float) -> NDArray[np.bool_] | None:
+def bright_pixels(tiff: Path, grid: Grid, least: float) -> NDArray[np.bool_] | None:
     """Which pixels of an image have a mean reflectance of at least `least` in B2, B3, B4; None on another grid."""
     with open_scene(tiff) as scene:
         if scene.info.grid.difference(grid):

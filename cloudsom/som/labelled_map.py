@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloudsom.bands import CLEAR, CLOUD, N_BANDS, NO_CLASS
-from cloudsom.errors import UserError
+from cloudsom.errors import Damaged, UserError
 from cloudsom.files import npz
 from cloudsom.som import model
 from cloudsom.som.labels import CLASS_CODES, NeuronLabels
@@ -121,7 +121,7 @@ def load(path: Path) -> LabelledMap:
     """A labelled map from its .npz, whoever made it; UserError for anything else."""
     try:
         arrays = npz.read(path, _DTYPES)
-    except npz.Damaged as problem:
+    except Damaged as problem:
         raise _refused(path, str(problem)) from None
     _check(path, arrays)
     rows, columns, _ = arrays["weights"].shape

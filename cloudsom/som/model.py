@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cloudsom.bands import CLASSES, CLEAR, CLOUD, N_BANDS, NO_CLASS
-from cloudsom.errors import UserError
+from cloudsom.errors import Damaged, UserError
 from cloudsom.files import pickles, stores
 from cloudsom.files.places import local
 from cloudsom.som.labels import CLASS_CODES, NeuronLabels
@@ -59,7 +59,7 @@ def _kind(record: Any) -> str:
 def _array(path: Path, record: pickles.Record, attribute: str, what: str) -> NDArray[np.float64]:
     try:
         return pickles.array(record.get(attribute))
-    except pickles.Damaged as problem:
+    except Damaged as problem:
         raise UserError(f"{path}: not a readable {what} ({attribute}: {problem}); give another file") from None
 
 

@@ -20,16 +20,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from io import BufferedReader
 from itertools import islice, pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self, TypeVar
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -37,7 +36,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from cloudsom.bands import BANDS, CLASSES, N_BANDS, NO_CLASS, SAFE_BANDS
 from cloudsom.errors import UserError
 from cloudsom.files.places import local
-from cloudsom.processors import processors
+from cloudsom.processors import in_order, processors
 from cloudsom.tables import decimals
 
 #: The header the original's np.savetxt wrote above the pixels (its own blanks, uneven as they are).
@@ -54,8 +53,6 @@ LONGEST_LINE = 1 << 16  # bytes; a row of 14 numbers has about 150
 Floats = NDArray[Any]  # float32 or float64
 Labels = NDArray[np.int32]
 NonFinite = Literal["refuse", "keep"]
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 # --- writing ------------------------------------------------------------------------------------
@@ -93,7 +90,7 @@ class TableWriter:
 
     def _write(self, n_rows: int, encode: Callable[[slice], memoryview]) -> None:
         pieces = (slice(start, start + PIECE_ROWS) for start in range(0, n_rows, PIECE_ROWS))
-        for text in _in_order(self._pool, self._threads, encode, pieces):
+        for text in in_order(self._pool, self._threads, encode, pieces):
             self._file.write(text)
         self.rows += n_rows
 
@@ -349,7 +346,7 @@ def count_rows(path: Path, *, threads: int | None = None) -> int:
     with _open(path) as file, ThreadPoolExecutor(threads) as pool:
         file.readline(LONGEST_LINE)
         count = decimals.count_lines
-        return sum(_in_order(pool, threads, lambda p: count(p.text), _pieces(file, path)))
+        return sum(in_order(pool, threads, lambda p: count(p.text), _pieces(file, path)))
 
 
 @dataclass(frozen=True)
@@ -407,7 +404,7 @@ def _read(
         if part:
             file.seek(part[0])
         pieces = _pieces(file, path, part[1] if part else sys.maxsize)
-        for arrays in _in_order(pool, threads, parse, pieces):
+        for arrays in in_order(pool, threads, parse, pieces):
             rows += len(arrays[0])
             yield arrays
     if not rows and not part:
@@ -548,16 +545,3 @@ def _short(text: str, length: int = 60) -> str:
 
 def _default_threads(threads: int | None) -> int:
     return threads or min(4, processors())
-
-
-def _in_order(
-    pool: ThreadPoolExecutor, threads: int, work: Callable[[T], R], items: Iterable[T]
-) -> Iterator[R]:
-    """work(item) of every item, in order, with one item waiting beside those at work."""
-    pending: deque[Future[R]] = deque()
-    for item in items:
-        pending.append(pool.submit(work, item))
-        if len(pending) > threads:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()

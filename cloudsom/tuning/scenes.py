@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cloudsom.errors import UserError
-from cloudsom.images.rasters import read_layer
+from cloudsom.images.rasters import masks_in, read_layer
 from cloudsom.running.job import Job, Outcome
 from cloudsom.running.pool import Engine, choose_products, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.tuning.bright_samples import ReferenceRules, TunedScene
@@ -109,8 +109,7 @@ def is_cloud_free(reference_file: Path, rules: ReferenceRules) -> bool:
 
 def scenes_to_tune(scenes: Scenes, names: Sequence[str], all_need_references: bool) -> list[TunedScene]:
     """The files of the products to tune on; UserError for one without a SOM1 mask, or without a reference it needs."""
-    masks = {f.name.removesuffix("_mask.tif"): f for f in scenes.mask_dir.glob("*_mask.tif")}
-    masks = choose_products(masks, names, scenes.mask_dir, "run step 9 (create_cloudmasks.py)")
+    masks = choose_products(masks_in(scenes.mask_dir), names, scenes.mask_dir, "run step 9 (create_cloudmasks.py)")
     references = scenes.references or {}
     if all_need_references:
         choose_products(references, names, scenes.reference_dir, "run step 6")

@@ -13,7 +13,7 @@ from servers.drive import NAME, OLD, OTHER
 from cloudsom.downloads.archives import Unsafe, lacking, safe_path
 from cloudsom.downloads.client import Client, DownloadError, check_url, seconds_to_wait
 from cloudsom.downloads.credentials import Credentials
-from cloudsom.downloads.engine import Outcome, table
+from cloudsom.downloads.engine import Fetched, table
 from cloudsom.downloads.names import parse, wanted
 from cloudsom.errors import UserError
 
@@ -96,7 +96,7 @@ def test_what_a_product_lacks() -> None:
 
 
 def test_the_table_keeps_its_columns() -> None:
-    text = table([Outcome("A", "fetched", "gcs", 1_500_000), Outcome("BBBBBBBB", "missing", "cdse", None, "why")])
+    text = table([Fetched("A", "fetched", "gcs", 1_500_000), Fetched("BBBBBBBB", "missing", "cdse", None, "why")])
     assert text.splitlines() == [
         "product   state    source  size  reason",
         "A         fetched  gcs     2 MB",

@@ -35,7 +35,7 @@ def store() -> Iterator[str]:
 @pytest.fixture
 def folder() -> Path:
     """A new folder behind a URL, of this process alone."""
-    return places.place(f"memory://{uuid.uuid4().hex}/run")
+    return places.named(f"memory://{uuid.uuid4().hex}/run")
 
 
 def file_system() -> Any:

@@ -206,7 +206,7 @@ def read_band(kind: str, path: Path) -> None:
     files = Granule("NAME", Files(path.parent), "", {"B02": path.name})
     metadata = Metadata(10000.0, (0.0,) * 13, 0, 65535, {})
     work = safe_to_tiff.Work(files, metadata, grid(SIDE, SIDE))
-    next(iter(safe_to_tiff.in_order(work, 1, lambda name: _band(work, name), ("B02",))))
+    next(iter(safe_to_tiff.bands_in_order(work, 1, lambda name: _band(work, name), ("B02",))))
     safe_to_tiff.read_reduced(work, "B02")
     with work.band("B02") as image:
         image.band.ReadAsArray(buf_xsize=SIDE, buf_ysize=SIDE)
