@@ -16,7 +16,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cloudsom.processors import processors
-from cloudsom.som.kernels import UNSETTLED, Plan, bmu_distances, make_plan, make_scratch, search, search_two, settle
+from cloudsom.som.kernels import (
+    MOST_BANDS,
+    UNSETTLED,
+    Plan,
+    bmu_distances,
+    make_plan,
+    make_scratch,
+    search,
+    search_two,
+    settle,
+)
 
 CHUNK = 32_768  # spectra a thread puts in order and searches at a time
 SMALL = 512  # fewer are not worth putting in order
@@ -34,13 +44,15 @@ class BMUs:
 class BMUSearch:
     """A search prepared once for a map, then called on any number of spectra.
 
-    weights: (rows, columns, bands) or (neurons, bands), finite. Raises ValueError for other shapes and values.
+    weights: (rows, columns, bands) or (neurons, bands), finite, up to 128 bands. Raises ValueError for others.
     """
 
     def __init__(self, weights: ArrayLike) -> None:
         array = np.asarray(weights, np.float64)
         if array.ndim not in (2, 3) or not array.size:
             raise ValueError(f"weights of shape {array.shape}; (rows, columns, bands) or (neurons, bands) is needed")
+        if array.shape[-1] > MOST_BANDS:
+            raise ValueError(f"weights of {array.shape[-1]} bands; {MOST_BANDS} are the most")
         if not np.isfinite(array).all():
             raise ValueError("the map's weights hold values that are not finite")
         self.plan: Plan = make_plan(np.array(array.reshape(-1, array.shape[-1]), order="C"))

@@ -268,16 +268,22 @@ def address(array: Any) -> Any:
 # --- MiniSom's arithmetic -------------------------------------------------------------------------------------
 
 
+#: numpy adds up to so many terms in eight interleaved sums, more of them in another order, which is not followed here.
+MOST_BANDS = 128
+
+
 @kernel
-def _leaf(x: Any, w: Any, start: int, stop: int) -> float:
-    """sum((x - w)**2) over [start, stop) as numpy adds up to 128 terms: in eight interleaved sums from 8 on."""
-    n = stop - start
-    done = start
+def squared_distance(x: Any, w: Any) -> float:
+    """sum((x - w)**2) in float64 of up to 128 terms, in the order numpy's `add.reduce` takes a contiguous axis.
+
+    `MiniSom.winner` takes the root of this number, so its answers, ties included, need the same roundings.
+    """
+    done, n = 0, len(w)
     total = -0.0
     if n >= 8:
         r0 = r1 = r2 = r3 = r4 = r5 = r6 = r7 = -0.0
-        done = stop - n % 8
-        for i in range(start, done, 8):
+        done = n - n % 8
+        for i in range(0, done, 8):
             r0 += (x[i] - w[i]) * (x[i] - w[i])
             r1 += (x[i + 1] - w[i + 1]) * (x[i + 1] - w[i + 1])
             r2 += (x[i + 2] - w[i + 2]) * (x[i + 2] - w[i + 2])
@@ -287,44 +293,9 @@ def _leaf(x: Any, w: Any, start: int, stop: int) -> float:
             r6 += (x[i + 6] - w[i + 6]) * (x[i + 6] - w[i + 6])
             r7 += (x[i + 7] - w[i + 7]) * (x[i + 7] - w[i + 7])
         total = ((r0 + r1) + (r2 + r3)) + ((r4 + r5) + (r6 + r7))
-    for i in range(done, stop):
+    for i in range(done, n):
         total += (x[i] - w[i]) * (x[i] - w[i])
     return total
-
-
-@kernel
-def _halves(x: Any, w: Any) -> float:
-    """sum((x - w)**2) as numpy adds more than 128 terms: each half on its own, down to pieces of 128 or less."""
-    stop = np.zeros(64, np.int64)  # by level: where the piece at work on that level ends,
-    is_left = np.zeros(64, np.bool_)  # whether it is its parent's left half,
-    left = np.zeros(64)  # and the sum of the left half, once known
-    level, start = 0, 0
-    stop[0] = len(w)
-    while True:
-        while stop[level] - start > 128:
-            half = (stop[level] - start) // 2
-            level += 1
-            stop[level] = start + half - half % 8
-            is_left[level] = True
-        total = _leaf(x, w, start, stop[level])
-        start = stop[level]
-        while level > 0 and not is_left[level]:
-            level -= 1
-            total = left[level] + total
-        if level == 0:
-            return total
-        left[level - 1] = total
-        stop[level] = stop[level - 1]
-        is_left[level] = False
-
-
-@kernel
-def squared_distance(x: Any, w: Any) -> float:
-    """sum((x - w)**2) in float64, in the order numpy's `add.reduce` takes a contiguous axis.
-
-    `MiniSom.winner` takes the root of this number, so its answers, ties included, need the same roundings.
-    """
-    return _leaf(x, w, 0, len(w)) if len(w) <= 128 else _halves(x, w)
 
 
 # --- training -------------------------------------------------------------------------------------------------

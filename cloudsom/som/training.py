@@ -11,19 +11,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import minisom
 import numpy as np
 from minisom import MiniSom
 from numpy.typing import NDArray
 
 from cloudsom.errors import UserError
-from cloudsom.som.kernels import aligned, train_steps
+from cloudsom.som.kernels import MOST_BANDS, aligned, train_steps
 
 Progress = Callable[[int], Any]
 
 TRAINERS = ("compiled", "minisom")
 STEPS_A_BATCH = 8192  # steps between two reports of progress: about 10 ms, and 2 MB of spectra and tables
-MOST_BANDS = 128  # above, numpy adds a distance's terms in another order, which the compiled trainer does not follow
 FAR = 1e300  # weight of the neurons that fill up the last block of eight: never the nearest
 
 
@@ -80,7 +78,7 @@ def train_som(
     """
     if trainer not in TRAINERS:
         raise UserError(f"TRAINER is {trainer!r}; choose one of {', '.join(TRAINERS)}")
-    if spectra.ndim != 2 or not spectra.size:
+    if spectra.ndim != 2 or not spectra.size or spectra.shape[1] > MOST_BANDS:
         raise UserError(f"training spectra of shape {spectra.shape}; a table of (rows, bands) is needed")
     som = MiniSom(law.n_rows, law.n_columns, spectra.shape[1], law.radius_start, law.learning_rate_start)
     draw = som._random_generator = np.random.RandomState(law.seed)
@@ -95,33 +93,6 @@ def train_som(
     return som
 
 
-def fit(
-    som: MiniSom,
-    data: Any,
-    num_iteration: int,
-    *,
-    random_order: bool = False,
-    use_epochs: bool = False,
-    progress: Progress | None = None,
-) -> None:
-    """`MiniSom.train`, compiled: the same weights to the bit, and the same random state afterwards.
-
-    Compiled are rectangular maps with gaussian neighbourhood and Euclidean distance, whatever the decay functions,
-    on float32 or float64 arrays of up to 128 bands; anything else is passed on to `MiniSom.train`.
-    """
-    if not _is_compiled(som, data):
-        som.train(data, num_iteration, random_order=random_order, use_epochs=use_epochs)
-        if progress:
-            progress(num_iteration * len(data) if use_epochs else num_iteration)
-        return
-    som._check_iteration_number(num_iteration)
-    som._check_input_len(data)
-    generator = som._random_generator if random_order else None
-    rows = minisom._build_iteration_indexes(len(data), num_iteration, False, generator, use_epochs)
-    batches = _batches_in_order(data, rows, len(data) if use_epochs else 1)
-    _train_compiled(som, batches, num_iteration, progress)
-
-
 Batch = tuple[NDArray[np.int64], NDArray[np.floating[Any]]]  # decay steps (n,), spectra (n, bands)
 
 
@@ -133,13 +104,6 @@ def _drawn_rows(spectra: NDArray[Any], draw: np.random.RandomState, n_iter: int)
         if not np.isfinite(batch).all():
             raise UserError("the training spectra hold values that are not finite; remove these rows")
         yield steps, batch
-
-
-def _batches_in_order(data: NDArray[Any], rows: NDArray[np.int64], steps_a_decay: int) -> Iterator[Batch]:
-    """The spectra `MiniSom.train` visits, in batches; learning rate and radius stand still for an epoch."""
-    for start in range(0, len(rows), STEPS_A_BATCH):
-        batch = rows[start : start + STEPS_A_BATCH]
-        yield np.arange(start, start + len(batch)) // steps_a_decay, data[batch]
 
 
 def _train_step_by_step(som: MiniSom, batches: Iterator[Batch], n_iter: int, progress: Progress | None) -> None:
@@ -187,10 +151,8 @@ def _prepared(som: MiniSom, batches: Iterator[Batch], n_iter: int) -> Iterator[t
 def _decayed(
     som: MiniSom, decay: Callable[..., Any], start: float, steps: NDArray[np.int64], n_iter: int
 ) -> NDArray[np.float64]:
-    """The decay function at each step. MiniSom's own take all steps at once, in the same float64 operations."""
-    to_zero = som._linear_decay_to_zero, som._inverse_decay_to_zero
-    to_one = som._linear_decay_to_one, som._inverse_decay_to_one
-    if decay in (som._asymptotic_decay, *to_zero, *to_one):
+    """The decay function at each step. MiniSom's own takes all steps at once, in the same float64 operations."""
+    if decay == som._linear_decay_to_one:
         return np.asarray(decay(start, steps, n_iter), np.float64)
     return np.array([float(decay(start, t, n_iter)) for t in steps.tolist()])
 
@@ -202,22 +164,3 @@ def _bells(radii: NDArray[np.float64], span: int) -> NDArray[np.float64]:
     """
     distance = np.arange(span, dtype=np.float64)
     return np.exp(-np.power(distance, 2) / (2 * radii * radii)[:, np.newaxis])
-
-
-def _is_compiled(som: MiniSom, data: Any) -> bool:
-    """Whether the compiled trainer does what `som.train(data, ...)` would."""
-    return (
-        type(som) is MiniSom
-        and som.topology == "rectangular"
-        and som.neighborhood == som._gaussian
-        and som._activation_distance == som._euclidean_distance
-        and isinstance(som._sigma, int | float)
-        and isinstance(som._learning_rate, int | float)
-        and som._weights.dtype == np.float64
-        and som._weights.flags.c_contiguous
-        and som._weights.shape[2] <= MOST_BANDS
-        and type(data) is np.ndarray
-        and data.ndim == 2
-        and len(data) > 0
-        and data.dtype in (np.float32, np.float64)
-    )

@@ -60,7 +60,7 @@ def test_by_hand() -> None:
     assert np.isnan(bmus.distance[3])
 
 
-@pytest.mark.parametrize("n", [1, 7, 8, 9, 13, 16, 127, 128, 129, 136, 137, 255, 256, 257, 300, 1000, 5000])
+@pytest.mark.parametrize("n", [1, 7, 8, 9, 13, 16, 127, 128])
 def test_distances_add_up_as_in_numpy(n: int) -> None:
     draw = np.random.default_rng(n)
     x, w = draw.random(n) ** 3, draw.random((20, n))
