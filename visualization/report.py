@@ -15,15 +15,14 @@ import base64
 import io
 import sys
 import webbrowser
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from html import escape
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -129,6 +128,22 @@ class Scene:
     results: dict[str, Result] = field(default_factory=dict)
     pictures: list[Picture] = field(default_factory=list)
     thumbnail: Picture | None = None
+
+    def result(self, kind: str) -> Result:
+        """What is known of its mask of a kind."""
+        return self.results.get(kind, Result())
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether there are measures or counts of any of its masks."""
+        return any(result.measures or result.counts for result in self.results.values())
+
+    def rows(self, kinds: Sequence[str]) -> list[tuple[str, str, list[float | None]]]:
+        """Its measures and counts that are known: name, format, and the value for each kind of masks."""
+        found: list[tuple[str, str, list[float | None]]] = []
+        found += [(name, "{:.4f}", [self.result(kind).measures.get(name) for kind in kinds]) for name in MEASURES]
+        found += [(name, "{:,}", [self.result(kind).counts.get(name) for kind in kinds]) for name in COUNTS]
+        return [row for row in found if any(value is not None for value in row[2])]
 
 
 @dataclass
@@ -416,195 +431,79 @@ def render(
     records: dict[str, dict[str, Any]],
     missing: list[str],
 ) -> str:
-    """The whole page as text; `records` are the settings files by product."""
-    sections = {
-        "Scenes": scenes_section(scenes, totals, surfaces),
-        "Training": training_section(training),
-        "Figures": "".join(figure_html(picture) for picture in figures),
-        "Settings": "".join(settings_html(name, record) for name, record in records.items()),
-        "Left out": "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in missing) + "</ul>" if missing else "",
-    }
-    sections = {name: text for name, text in sections.items() if text}
-    links = "".join(f'<li><a href="#{slug(name)}">{name}</a></li>' for name in sections)
-    body = "".join(f'<section id="{slug(name)}"><h2>{name}</h2>{text}</section>\n' for name, text in sections.items())
-    header = f"<h1>{escape(TITLE)}</h1>{cards(training, scenes, totals)}"
-    header += f'<nav aria-label="Sections"><ul>{links}</ul></nav>'
-    page = Template(TEMPLATE.read_text(encoding="utf-8"))
-    return page.substitute(title=escape(TITLE), header=header, body=body, footer=f"<p>{CREDIT}</p>")
+    """The whole page as text, everything in it escaped; `records` are the settings files by product."""
+    pages = Environment(
+        loader=FileSystemLoader(TEMPLATE.parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    pages.filters |= {"anchor": anchor, "slug": slug}
+    return pages.get_template(TEMPLATE.name).render(
+        title=TITLE,
+        credit=CREDIT,
+        facts=facts(training, scenes, totals),
+        classes=classes(training),
+        scenes=scenes,
+        totals=totals,
+        kinds=[kind for kind in STAGES if any(kind in scene.results for scene in scenes)],
+        surfaces=surfaces,
+        surface_kinds=[kind for kind in STAGES if any(kind in found for found in surfaces.values())],
+        stages=STAGES,
+        columns=COLUMNS,
+        names=NAMES,
+        figures=figures,
+        settings=[(name, str(record.get("script", "?")), settings_lines(record)) for name, record in records.items()],
+        missing=missing,
+    )
 
 
-def cards(training: Training, scenes: list[Scene], totals: list[Scene]) -> str:
-    """The run's main figures."""
-    facts: list[tuple[str, str, str]] = []
+def facts(training: Training, scenes: list[Scene], totals: list[Scene]) -> list[tuple[str, str, str]]:
+    """The run's main figures: what each is, its value, and a note."""
+    found: list[tuple[str, str, str]] = []
     results, constants = training.record.get("results", {}), training.record.get("constants", {})
     if training.counts is not None:
-        facts.append(("training spectra", f"{training.counts.sum():,}", f"{constants.get('N_ITER', 0):,} steps"))
+        found.append(("training spectra", f"{training.counts.sum():,}", f"{constants.get('N_ITER', 0):,} steps"))
     if training.labels:
         cloud = int((training.labels.cloud == CLOUD).sum())
         done = training.corrections
         after = "" if done is None else f"fine-tuning flips {done.flipped.sum()}, splits {done.split.sum()}"
-        facts.append(("cloud neurons", f"{cloud} of {len(training.labels.cloud)}", after))
+        found.append(("cloud neurons", f"{cloud} of {len(training.labels.cloud)}", after))
     errors = {"quantization_error": "mean distance, scaled units", "topographic_error": "share of spectra"}
-    for name, what in errors.items():
-        if name in results:
-            facts.append((name.replace("_", " "), f"{results[name]:.4f}", what))
+    known = {name: what for name, what in errors.items() if name in results}
+    found += [(name.replace("_", " "), f"{results[name]:.4f}", what) for name, what in known.items()]
     if scenes:
-        facts.append(("scenes", str(len(scenes)), ""))
+        found.append(("scenes", str(len(scenes)), ""))
     pooled = next((scene.results for scene in totals if scene.name.startswith("pooled")), {})
     for measure in ("accuracy", "f_score"):
         values = {kind: result.measures.get(measure) for kind, result in pooled.items()}
         if (first := values.get(SOM1)) is not None:
             after = "" if (last := values.get(SOM2)) is None else f"{last:.4f} after fine-tuning"
-            facts.append((f"pooled {NAMES[measure]}", f"{first:.4f}", after))
-    items = (
-        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}{f'<small>{escape(note)}</small>' if note else ''}</dd></div>"
-        for name, value, note in facts
-    )
-    return f'<dl class="cards">{"".join(items)}</dl>'
+            found.append((f"pooled {NAMES[measure]}", f"{first:.4f}", after))
+    return found
 
 
-def training_section(training: Training) -> str:
-    """A table of the classes: spectra and neurons of each."""
+def classes(training: Training) -> list[tuple[str, int, float, int]]:
+    """Each class with its training spectra, their share of all, and the neurons it labels."""
     if training.counts is None or training.labels is None:
-        return ""
-    totals = training.counts.sum(axis=0)
-    rows = []
-    for (code, name), total in zip(CLASSES.items(), totals, strict=True):
-        neurons, share = int((training.labels.classes == code).sum()), total / max(1, totals.sum())
-        bar = f'<span class="bar" style="width:{100 * share:.1f}%"></span>'
-        cells = ((name, ""), (f"{total:,}", "spectra"), (f"{share:.1%}", "share"), (str(neurons), "neurons"))
-        row = "".join(cell(text, label=label) for text, label in cells)
-        rows.append(f'<tr role="row">{row}<td role="cell" class="bars">{bar}</td></tr>')
-    heads = [("class", False), ("spectra", False), ("share", False), ("neurons", False), ("", False)]
-    return table("Training spectra of each class, and the neurons labelled with it", heads, rows)
+        return []
+    totals, labels = training.counts.sum(axis=0), training.labels.classes
+    return [
+        (name, int(total), float(total / max(1, totals.sum())), int((labels == code).sum()))
+        for (code, name), total in zip(CLASSES.items(), totals, strict=True)
+    ]
 
 
-def scenes_section(scenes: list[Scene], totals: list[Scene], surfaces: dict[str, dict[str, tuple[int, float]]]) -> str:
-    """The sortable table of scenes, the surfaces, and each scene's pictures and measures."""
-    if not scenes:
-        return ""
-    kinds = [kind for kind in STAGES if any(kind in scene.results for scene in scenes)]
-    several = len(kinds) > 1
-    heads = [("scene", True), ("picture", False)]
-    for name in ("cloud", *(NAMES[measure] for measure in COLUMNS)):
-        heads += [(f"{name} {STAGES[kind]}" if several else name, True) for kind in kinds]
-    rows = [scene_row(scene, kinds, [head for head, _ in heads]) for scene in scenes + totals]
-    note = (
-        "<p>Cloud is the share of the pixels with data; the measures compare with the reference masks, cloud being the "
-        "positive class. An empty cell is a measure that is not defined. Press a heading to sort.</p>"
-    )
-    if several:
-        note += (
-            "<p><em>before</em>: masks of step 9 (SOM1). <em>after</em>: with fine-tuned labels, median filter and "
-            "dilation (SOM2).</p>"
-        )
-    if any(scene.tuned_on for scene in scenes):
-        note += "<p>Fine-tuning took samples from the scenes marked *: their measures after it are no test of it.</p>"
-    all_scenes = table("Masks of all scenes", heads, rows[: len(scenes)], rows[len(scenes) :], "scenes")
-    return note + all_scenes + surfaces_html(surfaces) + "".join(scene_html(scene, kinds) for scene in scenes)
-
-
-def surfaces_html(surfaces: dict[str, dict[str, tuple[int, float]]]) -> str:
-    """A table of the surfaces: how much of each is called cloud."""
-    kinds = [kind for kind in STAGES if any(kind in found for found in surfaces.values())]
-    rows = []
-    for name, found in surfaces.items():
-        pixels = max(n for n, _ in found.values())
-        cells = [cell(f"{pixels:,}", label="pixels")]
-        cells += [cell(f"{found[kind][1]:.2%}" if kind in found else "", label=STAGES[kind]) for kind in kinds]
-        rows.append(f'<tr role="row"><td role="cell">{escape(name)}</td>{"".join(cells)}</tr>')
-    heads = [("surface", False), ("pixels", False)]
-    heads += [(STAGES[kind] if len(kinds) > 1 else "called cloud", False) for kind in kinds]
-    return table("Share of each surface that is called cloud, over the scenes scored", heads, rows) if rows else ""
-
-
-def scene_row(scene: Scene, kinds: Sequence[str], labels: list[str]) -> str:
-    """One line of the table of scenes."""
-    link = f'<a href="#{anchor(scene.name)}">{escape(scene.name)}</a>' if scene.pictures else escape(scene.name)
-    picture = image_html(scene.thumbnail, f"Small picture of {scene.name}") if scene.thumbnail else ""
-    results = [scene.results.get(kind, Result()) for kind in kinds]
-    cells = [number(result.cloud_share, "{:.1%}") for result in results]
-    cells += [number(result.measures.get(measure)) for measure in COLUMNS for result in results]
-    values = "".join(cell(text, value, label) for (text, value), label in zip(cells, labels[2:], strict=True))
-    first = f'<td role="cell" data-value="{escape(scene.name)}">{link}{" *" * scene.tuned_on}</td>'
-    return f'<tr role="row">{first}<td role="cell" class="picture" data-value="">{picture}</td>{values}</tr>'
-
-
-def scene_html(scene: Scene, kinds: Sequence[str]) -> str:
-    """One scene's pictures and all its measures."""
-    rows = []
-    for name in (*MEASURES, *COUNTS):
-        results = [scene.results.get(kind, Result()) for kind in kinds]
-        if name in MEASURES:
-            values = [number(result.measures.get(name)) for result in results]
-        else:
-            values = [number(result.counts.get(name), "{:,}") for result in results]
-        if any(text for text, _ in values):
-            cells = "".join(cell(text, value, STAGES[k]) for (text, value), k in zip(values, kinds, strict=True))
-            rows.append(f'<tr role="row"><td role="cell">{escape(NAMES.get(name, name))}</td>{cells}</tr>')
-    heads = [("", False), *((STAGES[kind] if len(kinds) > 1 else "", False) for kind in kinds)]
-    measures = table(f"Measures and pixel counts of {scene.name}", heads, rows)
-    pictures = "".join(figure_html(picture, wide=picture.width > 1.4 * picture.height) for picture in scene.pictures)
-    text = f'<div class="pictures">{pictures}</div>{measures if rows else ""}'
-    return f'<section id="{anchor(scene.name)}"><h3>{escape(scene.name)}</h3>{text}</section>'
-
-
-def table(
-    caption: str, heads: Iterable[tuple[str, bool]], rows: list[str], foot: Sequence[str] = (), kind: str = "small"
-) -> str:
-    """A table with a caption; a heading marked True sorts by its column, the first one as text, others as numbers.
-
-    The roles repeat what the elements mean, which browsers forget where a small screen shows rows as cards.
-    """
-    cells = []
-    for i, (head, sortable) in enumerate(heads):
-        if sortable:
-            sort, text = "number" if i else "text", f'<button type="button">{escape(head)}</button>'
-            cells.append(f'<th role="columnheader" scope="col" aria-sort="none" data-kind="{sort}">{text}</th>')
-        else:
-            cells.append(f'<th role="columnheader" scope="col" class="plain">{escape(head)}</th>')
-    last = f'<tfoot role="rowgroup">{"".join(foot)}</tfoot>' if foot else ""
-    return (
-        f'<div class="scroll"><table role="table" class="{kind}"><caption>{escape(caption)}</caption>'
-        f'<thead role="rowgroup"><tr role="row">{"".join(cells)}</tr></thead>'
-        f'<tbody role="rowgroup">{"".join(rows)}</tbody>{last}</table></div>'
-    )
-
-
-def cell(text: str, value: str = "", label: str = "") -> str:
-    """One cell: its text, the value it sorts by, and the heading a small screen shows beside it."""
-    return f'<td role="cell" data-value="{escape(value)}" data-label="{escape(label)}">{escape(text)}</td>'
-
-
-def number(value: float | None, form: str = "{:.4f}") -> tuple[str, str]:
-    """A number as shown and as sorted by; both empty where there is none."""
-    return ("", "") if value is None else (form.format(value), f"{value:.10g}")
-
-
-def figure_html(picture: Picture, wide: bool = False) -> str:
-    """A picture with its title; what it shows in words is its alternative text."""
-    size = ' class="wide"' if wide else ""
-    return f"<figure{size}>{image_html(picture, picture.alt)}<figcaption>{escape(picture.title)}</figcaption></figure>"
-
-
-def image_html(picture: Picture, alt: str) -> str:
-    return f'<img src="{picture.uri}" width="{picture.width}" height="{picture.height}" alt="{escape(alt)}">'
-
-
-def settings_html(name: str, record: dict[str, Any]) -> str:
-    """The settings file of one product as a fold-out table."""
+def settings_lines(record: dict[str, Any]) -> dict[str, str]:
+    """The settings file of one product in lines."""
     constants = {key: str(value) for key, value in record.get("constants", {}).items()}
     inputs = {
         f"read: {role}": f"{entry.get('name')} (sha256 {str(entry.get('sha256'))[:12]}...)"
         for role, entry in record.get("inputs", {}).items()
     }
     versions = ", ".join(f"{package} {version}" for package, version in record.get("versions", {}).items())
-    lines = constants | inputs | {"result": str(record.get("results", {}).get("summary", "")), "versions": versions}
-    rows = "".join(f"<tr><td>{escape(key)}</td><td>{escape(value)}</td></tr>" for key, value in lines.items() if value)
-    return (
-        f"<details><summary>{escape(name)} <span class='quiet'>by {escape(str(record.get('script', '?')))}</span>"
-        f"</summary><table><tbody>{rows}</tbody></table></details>"
-    )
+    summary = str(record.get("results", {}).get("summary", ""))
+    return constants | inputs | {"result": summary, "versions": versions}
 
 
 def slug(name: str) -> str:
