@@ -1,6 +1,6 @@
 """Best matching units (BMUs): for each spectrum the neuron `MiniSom.winner` names, for all of them, fast.
 
-The search runs in float32 and settles in float64 what float32 cannot tell apart; `cloudsom.som.kernels.Plan` has the
+The search runs in float32 and settles in float64 what float32 cannot tell apart; `cloudsom.som.search.Plan` has the
 method and the proof. Memory is bounded: spectra are worked through in chunks.
 """
 
@@ -16,17 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cloudsom.processors import processors
-from cloudsom.som.kernels import (
-    MOST_BANDS,
-    UNSETTLED,
-    Plan,
-    bmu_distances,
-    make_plan,
-    make_scratch,
-    search,
-    search_two,
-    settle,
-)
+from cloudsom.som.search import UNSETTLED, Plan, bmu_distances, make_plan, make_scratch, search, search_two, settle
+from cloudsom.som.training_loop import MOST_BANDS
 
 CHUNK = 32_768  # spectra a thread puts in order and searches at a time
 SMALL = 512  # fewer are not worth putting in order

@@ -16,7 +16,8 @@ from minisom import MiniSom
 from numpy.typing import NDArray
 
 from cloudsom.errors import UserError
-from cloudsom.som.kernels import MOST_BANDS, aligned, train_steps
+from cloudsom.som.lanes import aligned
+from cloudsom.som.training_loop import MOST_BANDS, train_steps
 
 Progress = Callable[[int], Any]
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import multiprocessing
+import shutil
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from minisom import MiniSom
 from numpy.typing import NDArray
 
 from cloudsom.som.bmu import CHUNK, SMALL, BMUs, BMUSearch, find_bmus, quantization_error, topographic_error
-from cloudsom.som.kernels import LARGE, squared_distance
+from cloudsom.som.search import LARGE
+from cloudsom.som.training_loop import squared_distance
 
 SCALES = (1e-320, 1e-200, 1e-60, 1e-30, 1e-10, 1.0, 1e10, 1e19, 3e38, 1e60, 1e150, 1e300)
 
@@ -219,3 +225,20 @@ def test_errors_leave_out_spectra_without_a_bmu() -> None:
         quantization_error(find_bmus(np.zeros((1, 1)), weights))
     with pytest.raises(ValueError, match="second=True"):
         topographic_error(find_bmus(np.zeros((1, 1)), weights), 3)
+
+
+def test_machine_code_on_disk_follows_the_files_it_was_made_of(tmp_path: Path) -> None:
+    """A kernel of one file takes in functions of another: a change there must not find the old machine code."""
+    shutil.copytree(ROOT / "cloudsom", tmp_path / "cloudsom", ignore=shutil.ignore_patterns("__pycache__"))
+    program = "from cloudsom.som.bmu import find_bmus\nbmus = find_bmus([[3.0, 4.0]], [[0.0, 0.0]], distance=True)\n"
+    program += "print(bmus.distance)"
+    command = [sys.executable, "-c", program]
+
+    def distance() -> str:
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    assert distance() == "[5.]\n"
+    loop = tmp_path / "cloudsom" / "som" / "training_loop.py"
+    changed = loop.read_text().replace("total = -0.0\n    if n >= 8", "total = 11.0\n    if n >= 8")
+    loop.write_text(changed)
+    assert distance() == "[6.]\n"
