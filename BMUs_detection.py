@@ -56,7 +56,7 @@ def main() -> None:
     if done := stores.up_to_date([bmus_csv], made_by, OVERWRITE):
         print(done)
         return
-    model.load_scaler(inputs["SCALER_FILE"])  # a mistake in it is told once, not once a part
+    model.load_scaler(inputs["SCALER_FILE"])  # so that a mistake in the file is told once, here, and not by every part
     rows, columns, _ = model.load_som(inputs["SOM_FILE"]).get_weights().shape
     hits = np.zeros(rows * columns, dtype=np.int64)
     with stores.product(bmus_csv, made_by) as product:

@@ -93,7 +93,7 @@ class MaskJob:
 def main() -> None:
     trained = model_files()
     settings = snapshot(globals())
-    stores.recipe(settings, trained)  # a mistake in the model is told once, not once a product
+    stores.recipe(settings, trained)  # so that a mistake in the model is told once, here, and not by every product
     load_model(trained)
     tiff_dir, mask_dir = under(DATA_DIR, TIFF_DIR), under(DATA_DIR, MASK_DIR)
     jobs = []

@@ -420,7 +420,7 @@ def _add_window(figure: Figure, title: str) -> None:
     """Hand a figure drawn without pyplot to pyplot, which owns the windows."""
     import matplotlib.pyplot as plt
 
-    with _look(), matplotlib.rc_context({"figure.max_open_warning": 0}):  # a window a scene is what was asked for
+    with _look(), matplotlib.rc_context({"figure.max_open_warning": 0}):  # many windows are meant, one for each scene
         window = plt.figure(FigureClass=lambda *args, **kwargs: figure)  # type: ignore[arg-type]
     if window.canvas.manager is not None:
         window.canvas.manager.set_window_title(title)

@@ -53,7 +53,7 @@ def named(text: str) -> Path:
     try:
         import upath
 
-        with warnings.catch_warnings(category=UserWarning, action="ignore"):  # that upath has no tests for it
+        with warnings.catch_warnings(category=UserWarning, action="ignore"):  # of storages without tests
             found = upath.UPath(text)
         _ = found.fs
     except (ImportError, ValueError) as problem:
@@ -74,7 +74,7 @@ def under(data_dir: str, name: str) -> Path:
         return given
     found = named(data_dir)
     for part in given.parts:
-        found = found.parent if part == ".." and is_remote(found) else found / part  # ".." is a name in a URL
+        found = found.parent if part == ".." and is_remote(found) else found / part  # ".." would stay a name in a URL
     return found
 
 
@@ -202,7 +202,7 @@ def make_folder(place: Path) -> None:
     try:
         forget(place)
         _fs(place).makedirs(_path(place), exist_ok=True)
-    except Exception:  # another worker was first
+    except Exception:  # another worker has made the same file first
         forget(place)
         if not place.is_dir():
             raise

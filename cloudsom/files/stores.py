@@ -59,7 +59,8 @@ def attempt_path(path: Path) -> Path:
 def _uploaded_path(path: Path, checksum: str) -> Path:
     """What a product of this SHA-256 is called behind a URL until its settings file is there.
 
-    So it is found again without listing a folder of a million files. What is never found again is hidden, and stays.
+    The name follows from the content: the next run finds the upload without listing a folder of a million files.
+    An upload that no run comes back to stays under this hidden name.
     """
     return path.with_name(f".{path.name}.{checksum[:12]}.partial")
 

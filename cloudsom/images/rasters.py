@@ -153,7 +153,7 @@ def open_by_name(name: str, shown: object, drivers: Sequence[str]) -> gdal.Datas
     with gdal_errors(shown, f"a {kind} file is needed: it is damaged or of another format"):
         dataset = gdal.OpenEx(name, gdal.OF_RASTER | gdal.OF_VERBOSE_ERROR, allowed_drivers=list(drivers))
         elsewhere = dataset.GetMetadataItem("OVERVIEW_FILE", "OVERVIEWS")
-        grid_of(dataset)  # what is looked up on first use is so here, where errors are caught
+        grid_of(dataset)  # GDAL looks some things up on first use: here, where errors are caught
         piece = _block_bytes(dataset)
     if max(dataset.RasterXSize, dataset.RasterYSize) > MAX_SIDE:
         raise UserError(f"{shown}: {dataset.RasterXSize} x {dataset.RasterYSize} pixels is no Sentinel-2 image")

@@ -44,7 +44,7 @@ JOBS_A_WORKER = 2
 #: How often a job that could not even be begun (a worker without the packages has joined) is tried elsewhere.
 RETRIES = 3
 
-_ONE_AT_A_TIME = threading.Lock()  # a worker with several threads: a job has all of them, and the process to itself
+_ONE_AT_A_TIME = threading.Lock()  # jobs of a worker run one after the other, each with all its threads
 
 
 def run_jobs(
@@ -64,7 +64,7 @@ def run_jobs(
             for i, outcome in run.through(jobs):
                 outcomes[i] = outcome
                 bar.update(1)
-        except (OSError, CancelledError):  # what talking to a scheduler that is gone ends in
+        except (OSError, CancelledError):  # raised when the scheduler is gone
             raise UserError(
                 f"DASK_SCHEDULER: {address} was lost; what is finished is kept, run the same command to go on"
             ) from None
@@ -76,7 +76,7 @@ def run_jobs(
 @contextmanager
 def _client(address: str) -> Iterator[Client]:
     """A connection to a scheduler that has at least one worker."""
-    logging.disable(logging.ERROR)  # what matters comes out as an error of ours
+    logging.disable(logging.ERROR)  # distributed's log; what matters of it is raised as a UserError
     warnings.filterwarnings("ignore", module="distributed")
     try:
         client = Client(address, timeout=ANSWER_SECONDS)
@@ -200,7 +200,7 @@ def _blindness(seen: Path) -> str:
     try:
         if seen.exists():
             return ""
-    except Exception as problem:  # of the storage's own package
+    except Exception as problem:  # each storage's package has exceptions of its own
         return f"cannot reach {seen.parent} ({places.refusal(problem) or problem}); see to its account and network"
     advice = "" if places.is_remote(seen) else "; mount that folder there under the same path"
     return f"does not see {seen.parent}{advice}"
@@ -235,7 +235,7 @@ def run_one(function: Callable[..., Any], job: Job, versions: dict[str, str]) ->
 def _check_workers(client: Client, address: str, data_dir: str) -> None:
     """UserError that names a worker that is not fit for the work, and says why."""
     found: Any = client.get_versions(check=False)
-    for worker, other in found["workers"].items():  # before any code of ours goes there: it is compiled for one Python
+    for worker, other in found["workers"].items():  # before code is sent: it runs only on the same Python
         names = ("python", "distributed", "cloudpickle")
         ours, theirs = ({name: str(side["packages"][name]) for name in names} for side in (found["client"], other))
         _refuse(worker, _difference(ours, theirs))
@@ -257,7 +257,7 @@ def _visible_file(folder: Path) -> Iterator[Path | None]:
     try:
         if places.is_remote(folder) or folder.is_dir():
             seen.write_bytes(b"seen")
-    except OSError:  # read-only: the jobs will tell
+    except OSError:  # a read-only folder: where that matters, the jobs' own errors say so
         pass
     try:
         yield seen if seen.exists() else None
@@ -333,5 +333,5 @@ def _outcome(job: Job, future: Future) -> Outcome:
         return Outcome(job.name, error=f"{job.name}: {reason}")
     except CancelledError:
         raise
-    except Exception as problem:  # not the job's, which are outcomes: a worker that could not begin it
+    except Exception as problem:  # of a worker that could not begin the job: errors of the job are outcomes
         return Outcome(job.name, error=f"{job.name}: {problem}")

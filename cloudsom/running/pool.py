@@ -118,8 +118,8 @@ def _run_in_pool(
     with ProcessPoolExecutor(processes, context, _prepare_worker, (os.getpid(), begun, size[1])) as pool:
         futures: dict[Future[Outcome], int] = {}
         try:
-            # A stop comes when every process that has started is among those to end. OSError, ValueError: one that
-            # ended early has closed what the next one was to be given.
+            # A stop request waits until all processes are started, so that none is missed when they are ended.
+            # OSError, ValueError: a process that ended early has closed the pipe that the next one was to get.
             with stops.held_back(), suppress(BrokenProcessPool, OSError, ValueError):
                 for i in left:
                     futures[pool.submit(_attempt_here, i, function, jobs[i])] = i
@@ -128,7 +128,7 @@ def _run_in_pool(
                     outcomes[futures[future]] = future.result()
                     bar.update(1)
         except BaseException:
-            for process in list(pool._processes.values()):  # the pool then waits for their end
+            for process in list(pool._processes.values()):  # leaving the `with` block waits until they have ended
                 process.terminate()
             raise
     lost = [i for i in left if i not in outcomes]
@@ -145,13 +145,13 @@ def _prepare_worker(parent: int, begun: Any, n_processors: int) -> None:
     The request comes from the parent, as SIGTERM. Ctrl-C stays blocked.
     """
     global _begun
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # one that came meanwhile ends it here
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # one that came before ends the worker here
     _begun = begun
     set_share(n_processors)
     stops.unwind_at([signal.SIGTERM], SystemExit(143))
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before that
+    if os.getppid() != parent:  # the parent had ended before it could be watched
         os._exit(1)
 
 
@@ -162,7 +162,7 @@ def _attempt_here(i: int, function: Callable[..., Any], job: Job) -> Outcome:
         return attempt(function, job)
     finally:
         if stops.requested():
-            os._exit(143)  # or the pool would hand it the next job
+            os._exit(143)  # else the pool would give this worker the next job
 
 
 def results_or_errors(outcomes: Sequence[Outcome]) -> list[Any]:

@@ -253,9 +253,9 @@ def run(main: Callable[[], None], namespace: dict[str, Any]) -> None:
             main()
         stops.no_longer(STOPS)
     except (Exception, KeyboardInterrupt) as problem:
-        if stops.requested():  # clearing up after it may have ended in another exception
+        if stops.requested():  # `problem` may be another exception, raised while clearing up
             _end(script, "stopped; what was finished is kept, run the same command to go on", 130)
-        if isinstance(problem, BrokenPipeError):  # `script | head` is no mistake
+        if isinstance(problem, BrokenPipeError):  # `script | head` has read enough: no mistake
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(1) from None
         reason = _reason(problem)

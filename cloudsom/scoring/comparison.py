@@ -70,7 +70,7 @@ def compare(
     for kind, file in {SOM1: scene.mask, **scene.finals}.items():
         mask, own_grid = read_mask(file)
         if own_grid.difference(grid):
-            read_reference(scene.reference, file, own_grid)  # refuses it in the words used for SOM1
+            read_reference(scene.reference, file, own_grid)  # raises the error that says what differs
         counts = count(mask, reference, cloud_codes, left_out)
         rows.append(Row(scene.name, role, kind, counts, surfaces(mask, reference, bright)))
     return rows

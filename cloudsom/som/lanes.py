@@ -29,7 +29,7 @@ Sixteen32 = Any  # sixteen float32
 Four32 = Any  # four float32
 Bits = Any  # uint32, bit i for lane i
 
-intrinsic: Any = extending.intrinsic  # its own type would have the typing context among a call's arguments
+intrinsic: Any = extending.intrinsic  # by numba's own type callers would have to pass the typing context
 
 BIT, INT32 = ir.IntType(1), ir.IntType(32)
 ELEMENTS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType(), types.int32: INT32}

@@ -144,7 +144,7 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # lines with more cells than the header
-            table = pd.read_csv(local(path), index_col=False)  # else their first cells would become names of the lines
+            table = pd.read_csv(local(path), index_col=False)  # else pandas takes the first cells for row names
     except (pd.errors.EmptyDataError, pd.errors.ParserError, pd.errors.ParserWarning, ValueError) as problem:
         raise UserError(f"{path}: not a readable table ({' '.join(str(problem).split())}); make it again") from None
     missing = [name for name in columns if name not in table.columns]

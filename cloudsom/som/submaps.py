@@ -51,7 +51,8 @@ class SubMap:
 
     def coordinates(self, scaled: Floats) -> Floats:
         """Scaled spectra (n, 13) in the sub-map's coordinates (n, 13)."""
-        return np.asarray(np.einsum("ij,jk->ik", scaled - self.centre, self.projection))  # the same bits in any block
+        # Not by `@`, whose bits depend on how many rows it is given.
+        return np.asarray(np.einsum("ij,jk->ik", scaled - self.centre, self.projection))
 
     def is_cloud(self, scaled: Floats) -> NDArray[np.bool_]:
         """Which of the scaled spectra (n, 13) fall on a cloud sub-neuron."""

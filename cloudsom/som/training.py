@@ -1,6 +1,6 @@
 """Training of the self-organizing map: MiniSom's weights to the bit, at the speed of compiled code.
 
-The law is the paper's (section 2.3): one spectrum a step, drawn at random with replacement, moves its best
+The law is the paper's (section 2.2, stage 1): one spectrum a step, drawn at random with replacement, moves its best
 matching unit and the neighbourhood towards it, while learning rate and radius shrink.
 """
 
