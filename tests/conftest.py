@@ -1,10 +1,8 @@
 """What many tests need: running a script as a user does, made data, and the kit of real data where it is there."""
 
 import inspect
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import CodeType
@@ -12,6 +10,7 @@ from types import CodeType
 import h5py
 import numpy as np
 import pytest
+from scripts import run_script
 
 from cloudsom.bands import SAFE_BANDS
 
@@ -62,13 +61,6 @@ def names_in(code: CodeType) -> set[str]:
 
 
 # --- running scripts --------------------------------------------------------------------------------------------------
-
-
-def run_script(script: str, *words: object, **kwargs: object) -> "subprocess.CompletedProcess[str]":
-    """Run a top-level script as a user does, with words for its command line."""
-    command = [sys.executable, str(ROOT / script), *map(str, words)]
-    env = {**os.environ, "PYTHONPATH": ""}
-    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=600, **kwargs)  # type: ignore[call-overload]
 
 
 @pytest.fixture

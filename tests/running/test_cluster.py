@@ -101,8 +101,8 @@ def files_of(data: Path) -> dict[str, bytes]:
     return {str(p.relative_to(data)): p.read_bytes() for p in files}
 
 
-def succeed(script: str, *words: object, **kwargs: object) -> None:
-    done = run_script(script, *words, **kwargs)
+def succeed(script: str, *words: object, cwd: Path | None = None) -> None:
+    done = run_script(script, *words, cwd=cwd)
     assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
 
 
