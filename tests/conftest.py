@@ -26,7 +26,7 @@ STARTERS = {"subprocess", "multiprocessing", "concurrent.futures.process", "http
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what starts something: tests that do themselves, or through a fixture or a helper in tests/."""
+    """Mark as slow what starts something: tests that do themselves, or through a fixture or a helper."""
     known: dict[object, bool] = {}
     for item in items:
         assert isinstance(item, pytest.Function)
@@ -48,7 +48,8 @@ def starts_something(thing: object, known: dict[object, bool]) -> bool:
     if inspect.isclass(thing):
         parts: list[object] = [*thing.__bases__, *vars(thing).values()]
     else:
-        ours = Path(thing.__code__.co_filename).is_relative_to(ROOT / "tests")
+        file = Path(thing.__code__.co_filename)
+        ours = file.is_relative_to(ROOT / "tests") or file.is_relative_to(ROOT / "campaigns")
         parts = [thing.__globals__.get(name) for name in names_in(thing.__code__)] if ours else []
     known[thing] = known[thing] or any(starts_something(part, known) for part in parts)
     return known[thing]
