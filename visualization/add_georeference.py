@@ -74,8 +74,8 @@ def georeference(settings: Snapshot, layer: Path, images: dict[str, Path], targe
             copy_with_georeference(layer, partial, grid)
         return f"{target}: georeference of {image.name}"
     made_by = stores.recipe(settings, {layer.name: layer, image.name: image})
-    if stores.finished(target, made_by, overwrite):
-        return f"{target}: is up to date"
+    if done := stores.up_to_date([target], made_by, overwrite):
+        return done
     with stores.product(target, made_by) as product:
         copy_with_georeference(layer, product.partial, grid)
     return f"{target}: georeference of {image.name}"

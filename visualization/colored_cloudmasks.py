@@ -109,9 +109,9 @@ def colour_mask(
     mask_file, reference_file = inputs.values()
     image = f"colored_{mask_file.parent.name}/{name}_colored"
     target = portfolio.folder / f"{image}.tif"
-    record, drawn = stores.finished(target, made_by, portfolio.overwrite), portfolio.up_to_date([image])
-    if record and drawn:
-        return f"{target}: is up to date; {record['results']['summary']}"
+    done, drawn = stores.up_to_date([target], made_by, portfolio.overwrite), portfolio.up_to_date([image])
+    if done and drawn:
+        return done
     mask, grid = read_mask(mask_file)
     outcomes = outcomes_of(mask, read_reference(reference_file, mask_file, grid), *codes)
     with stores.product(target, made_by) as product:

@@ -190,8 +190,8 @@ def main() -> None:
     for line in missing:
         print(f"left out: {line}")
     outcomes = []
-    if stores.finished(report_file, made_by, OVERWRITE):
-        print(f"{report_file}: is up to date")
+    if done := stores.up_to_date([report_file], made_by, OVERWRITE):
+        print(done)
     else:
         outcomes = read_scenes(sets)
         scenes = {scene.name: scene for scene in results_or_errors(outcomes)}

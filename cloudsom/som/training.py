@@ -41,15 +41,17 @@ class TrainingLaw:
     learning_rate_end: float = 0.05
     radius_start: float = 10.0
     radius_end: float = 1.0
-    seed: int | None = 1
+    seed: int | None = 0
 
     def __post_init__(self) -> None:
         for name in ("n_rows", "n_columns", "n_iter"):
             if getattr(self, name) < 1:
-                raise UserError(f"{name.upper()} is {getattr(self, name)}; give a whole number above 0")
+                raise UserError(f"{name.upper()}: {getattr(self, name)} is too small; give 1 or more")
         for name in ("learning_rate_start", "learning_rate_end", "radius_start", "radius_end"):
             if not getattr(self, name) > 0:
-                raise UserError(f"{name.upper()} is {getattr(self, name)}; give a number above 0")
+                raise UserError(f"{name.upper()}: {getattr(self, name)} is not above 0; give a positive number")
+        if self.seed is not None and not 0 <= self.seed < 2**32:
+            raise UserError(f"SEED: {self.seed} is outside 0..{2**32 - 1}")
 
     def decays(self, som: MiniSom) -> tuple[Callable[..., float], Callable[..., float]]:
         """Decay functions (start, step, steps in all) of learning rate and radius, as MiniSom calls them."""

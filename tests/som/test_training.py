@@ -261,10 +261,10 @@ def test_progress_and_interruption(monkeypatch: pytest.MonkeyPatch, spectra: NDA
 
 def test_mistakes(spectra: NDArray[np.float64]) -> None:
     for wrong, message in (
-        ({"n_rows": 0}, "N_ROWS is 0; give a whole number above 0"),
-        ({"n_iter": -5}, "N_ITER is -5"),
-        ({"learning_rate_end": 0.0}, "LEARNING_RATE_END is 0.0; give a number above 0"),
-        ({"radius_start": float("nan")}, "RADIUS_START is nan"),
+        ({"n_rows": 0}, "N_ROWS: 0 is too small; give 1 or more"),
+        ({"n_iter": -5}, "N_ITER: -5"),
+        ({"learning_rate_end": 0.0}, "LEARNING_RATE_END: 0.0 is not above 0"),
+        ({"radius_start": float("nan")}, "RADIUS_START: nan"),
     ):
         with pytest.raises(UserError, match=message):
             TrainingLaw(**wrong)
