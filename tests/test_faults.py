@@ -258,15 +258,18 @@ def test_any_number_of_workers_gives_the_same_bytes(trained: Path, tmp_path: Pat
     (scenes / "spectra.h5").unlink()
     shutil.copytree(trained, scenes, dirs_exist_ok=True)
     found = []
-    for workers in (1, 2, 3):
+    for workers in (1, 3):
         folder = tmp_path / str(workers)
         shutil.copytree(scenes, folder)
         for script, words in LATER[:5]:
-            command = ["bash"] if script.endswith(".sh") else [sys.executable]
-            command += [str(ROOT / script), "--DATA_DIR", str(folder), *words, "--WORKERS", str(workers)]
-            env = os.environ | {"VIRTUAL_ENV": sys.prefix}
-            done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=600)
+            more = ["--DATA_DIR", str(folder), *words, "--WORKERS", str(workers)]
+            if script.endswith(".sh"):
+                env = os.environ | {"VIRTUAL_ENV": sys.prefix}
+                command = ["bash", str(ROOT / script), *more]
+                done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=600)
+            else:
+                done = run_script(script, *more)
             assert done.returncode == 0, (script, done.stderr)
         found.append(files_of(folder))
-    assert found[0] == found[1] == found[2]
+    assert found[0] == found[1]
     assert any(name.startswith("masks_finetuned") for name in found[0])
