@@ -281,6 +281,30 @@ def test_pixels_get_their_neurons_label_or_their_sub_neurons() -> None:
     assert set(found[bmus == 1]) == {CLOUD, CLEAR}
 
 
+def test_a_split_counts_its_own_samples_apart_from_training_spectra_and_copies() -> None:
+    """One neuron; its clear training spectra and the copies look like clouds, only the samples do not."""
+    clouds, clear = two_sides(400, apart=0.08)
+    labels = NeuronLabels(1, 1, np.array([50], np.uint8), np.array([CLOUD], np.uint8), np.ones(1))
+    som = LabelledMap(clouds.mean(axis=0).reshape(1, 1, 13), np.ones(13), np.zeros(13), labels)
+    training, codes = clouds[:220], np.repeat([50, 10], [200, 20])  # the last 20 are called land
+    samples = correction.Samples(np.concatenate([clear[:60], clouds[300:330]]), np.zeros(90, np.int32), 60)
+    rules = correction.Rules(5, 0, 1, submaps=replace(RULES, clear_share=0.7))
+    _, changes = correction.train_submaps(som, samples, {0: (training, codes)}, rules)
+    assert 55 <= changes[0].cleared <= 60 and changes[0].cleared <= changes[0].gained <= changes[0].cleared + 10
+
+
+def test_land_that_is_copied_is_bright_and_dry_and_land() -> None:
+    bright_dry = np.full(13, 0.3)
+    bright_dry[10] = 0.001
+    dark, wet, under_cirrus = bright_dry.copy(), bright_dry.copy(), bright_dry.copy()
+    dark[[1, 2, 3]], wet[[11, 12]], under_cirrus[10] = 0.1, 0.2, 0.02
+    spectra = np.stack([bright_dry, dark, wet, under_cirrus, bright_dry])
+    labels = np.array([10, 10, 10, 10, 50])
+    found = correction.bright_land_of([(spectra, labels), (spectra[:1], labels[:1])], 0.15, 0.005, 9, 0)
+    assert np.array_equal(found, np.stack([bright_dry, bright_dry]))
+    assert len(correction.bright_land_of([(np.repeat(spectra[:1], 7, axis=0), np.full(7, 10))], 0.15, 0.005, 3, 0)) == 3
+
+
 def test_a_corrected_map_survives_its_file(tmp_path: Path) -> None:
     tuned, file = tuned_map(), tmp_path / "map.npz"
     labelled_map.save(file, tuned)
