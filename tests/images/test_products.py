@@ -259,7 +259,7 @@ def test_a_flipped_bit_in_a_zipped_image_is_found(safe: Path) -> None:
         entry = next(e for e in opened.infolist() if e.filename.endswith("_B02.jp2"))
     shutil.rmtree(safe)
     data = bytearray(archive.read_bytes())
-    data[entry.header_offset + 30 + len(entry.filename) + entry.compress_size - 2] ^= 4
+    data[entry.header_offset + 30 + len(entry.filename) + entry.compress_size // 2] ^= 4
     archive.write_bytes(data)
     granule = only_granule(archive.parent)
     with pytest.raises(UserError, match=f"^{NAME}: band B02: .*damaged zip"), granule.open_band("B02"):
