@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Set up and run everything CI runs: lint, layers, types, tests.
 #     bash run_tests.sh              everything: some ten minutes
-#     bash run_tests.sh --quick      what starts no process, server, browser or cluster: a minute, to run while thinking
+#     bash run_tests.sh --quick      what starts no process, server, browser or cluster: 1.5 minutes, to run while thinking
 #     bash run_tests.sh -k settings  words go on to pytest, here and after --quick
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
