@@ -57,11 +57,12 @@ sys.exit(not os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Pyth
 # gdal's bindings: no wheels exist, so they are compiled here, with numpy's headers of this environment (hence no build
 # isolation), for exactly the library's version, and never from a wheel that was built without numpy (hence no cache).
 install_gdal() {
-    local version; version=$(gdal-config --version)
+    local version headers; version=$(gdal-config --version)
     "$PY" -c "from osgeo import gdal, gdal_array; assert gdal.__version__ == '$version'" 2>/dev/null && return
     printf 'set-up: compiling the bindings of GDAL %s (about a minute)\n' "$version"
     pip_install numpy setuptools wheel || fail "pip could not install numpy; check the network"
-    CFLAGS="-I$("$PY" -c 'import numpy; print(numpy.get_include())')" \
+    headers=-I$("$PY" -c 'import numpy; print(numpy.get_include())') # before those of Debian 12's own numpy
+    CFLAGS="-O2 $headers" CXXFLAGS="-O2 $headers" \
         pip_install --no-build-isolation --no-cache-dir --force-reinstall --no-deps "gdal[numpy]==$version.*" ||
         fail "the bindings of GDAL $version did not compile; see the messages above"
     "$PY" -c 'from osgeo import gdal, gdal_array' ||
