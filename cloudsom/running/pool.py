@@ -3,6 +3,7 @@
 import ctypes
 import difflib
 import multiprocessing
+import multiprocessing.util
 import os
 import signal
 import sys
@@ -149,6 +150,8 @@ def _prepare_worker(parent: int, begun: Any, n_processors: int) -> None:
     _begun = begun
     set_share(n_processors)
     stops.unwind_at([signal.SIGTERM], SystemExit(143))
+    # A worker that has ended has nothing to unwind: raised in what Python does at exit, it would be a traceback.
+    multiprocessing.util.Finalize(None, stops.no_longer, ([signal.SIGTERM],), exitpriority=1000)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # the parent had ended before it could be watched

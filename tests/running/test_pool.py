@@ -1,5 +1,6 @@
 """Independent jobs: one bad product never stops the others."""
 
+import atexit
 import multiprocessing.spawn
 import os
 import resource
@@ -87,6 +88,16 @@ def test_a_job_without_memory_fails_alone() -> None:
     outcomes = run_jobs(need_memory, [Job(str(size), (size,)) for size in (10, 1 << 33, 20)], Engine(2), "filling")
     assert [outcome.result for outcome in outcomes] == [1, None, 1]
     assert outcomes[1].error == f"{1 << 33}: out of memory; lower WORKERS"
+
+
+def be_stopped_at_exit(value: int) -> int:
+    atexit.register(os.kill, os.getpid(), signal.SIGTERM)
+    return value
+
+
+def test_a_stop_request_to_a_worker_that_has_ended_is_no_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    outcomes = run_jobs(be_stopped_at_exit, [Job(str(i), (i,)) for i in range(2)], Engine(2), "ending")
+    assert results_or_errors(outcomes) == [0, 1] and "Traceback" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])

@@ -30,8 +30,6 @@ from visualization import (
     sub_maps,
 )
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-
 
 def make_figures(folder: Path) -> None:
     for script in (neuron_label_maps, Creating_hit_rate_maps, U_matrix_creation, quicklooks, colored_cloudmasks):
@@ -246,10 +244,10 @@ def test_show_without_a_browser_says_so(whole_run: Path, tmp_path: Path) -> None
 class Browser:
     """A headless chromium with one page, spoken to in the DevTools protocol over a pipe (descriptors 3 and 4)."""
 
-    def __init__(self, profile: Path) -> None:
+    def __init__(self, program: str, profile: Path) -> None:
         ours, theirs = os.pipe(), os.pipe()  # (read, write): what we write it reads, and the other way round
         command = [
-            str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+            program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
             "--disable-background-networking", "--disable-component-update", "--disable-sync",
             f"--user-data-dir={profile}", "--remote-debugging-pipe", "about:blank",
         ]  # fmt: skip
@@ -339,11 +337,21 @@ class Browser:
         self._from.close()
 
 
+def chromium() -> str | None:
+    """A chromium that starts: the package of that name is on Ubuntu a note that one is to be had as a snap."""
+    for name in ("chromium", "chromium-browser"):
+        program = shutil.which(name)
+        if program and subprocess.run([program, "--version"], capture_output=True).returncode == 0:
+            return program
+    return None
+
+
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    if not CHROMIUM:
-        pytest.skip("chromium is not installed (apt-get install chromium); the report is not tried in a browser")
-    started = Browser(tmp_path_factory.mktemp("profile"))
+    program = chromium()
+    if not program:
+        pytest.skip("no chromium runs here (apt-get install chromium); the report is not tried in a browser")
+    started = Browser(program, tmp_path_factory.mktemp("profile"))
     yield started
     started.close()
 
