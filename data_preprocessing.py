@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import MinMaxScaler
 
 from cloudsom.bands import CLASSES
+from cloudsom.brightness import wrong_units
 from cloudsom.errors import UserError
 from cloudsom.files import stores
 from cloudsom.files.places import existing, under
@@ -107,6 +108,8 @@ def all_blocks(csv_files: list[Path], what: str) -> Iterator[Block]:
     with progress(None, what) as bar:
         for csv_file in csv_files:
             for spectra, labels in csv_tables.read_spectra(csv_file, chunk_rows=ROWS_AT_ONCE, dtype=np.float64):
+                if wrong := wrong_units(spectra):
+                    raise UserError(f"{csv_file}: {wrong}; correct the table")
                 yield spectra, labels
                 bar.update(len(spectra))
 

@@ -26,3 +26,26 @@ def is_dry(spectra: NDArray[np.float64]) -> NDArray[np.bool_]:
     Dry ground is; haze and the edges of clouds, which labels of land may hold too, are not.
     """
     return np.asarray(spectra[:, SHORT_WAVE].mean(axis=1) >= brightness(spectra))
+
+
+#: Reflectance that the brightest bands of half a scene's pixels do not come to, and the least that an offset leaves.
+MOST_REFLECTANCE, LEAST_REFLECTANCE = 3.0, -0.2
+
+
+def wrong_units(spectra: NDArray[np.floating]) -> str:
+    """What spectra (n, 13) look like that are no reflectance (fractions; NaN where there is no data); else nothing.
+
+    Single bright pixels are none: saturated ones come to 6.5.
+    """
+    if not spectra.size:
+        return ""
+    with np.errstate(invalid="ignore"):
+        brightest = np.fmax.reduce(spectra[:: max(1, len(spectra) // 50_000)], axis=1)
+    middle = float(np.median(brightest[np.isfinite(brightest)])) if np.isfinite(brightest).any() else 0.0
+    least = float(np.fmin.reduce(spectra, axis=None))
+    if middle > MOST_REFLECTANCE:
+        kind = "digital numbers" if middle > 100 * MOST_REFLECTANCE else "per cent"
+        return f"holds values about {middle:.4g}, which look like {kind}; reflectance is a fraction, mostly below 1"
+    if least < LEAST_REFLECTANCE:
+        return f"holds {least:.6g}, which looks like a code for no data; pixels without data are empty cells or NaN"
+    return ""

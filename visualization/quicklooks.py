@@ -13,15 +13,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from matplotlib.colors import is_color_like, to_rgb
+from matplotlib.colors import is_color_like
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
 
 from cloudsom.bands import CLOUD, MASK_NODATA
 from cloudsom.drawing.figures import Portfolio, find_masks, read_true_colour, styled
+from cloudsom.drawing.pictures import side_by_side
 from cloudsom.errors import UserError
 from cloudsom.files import stores
 from cloudsom.files.places import under
@@ -54,7 +54,7 @@ OVERWRITE = False  # draw again what is finished
 # --- end of constants -------------------------------------------------------------------------------------------------
 
 PIXELS_PER_INCH = 100
-GAP, CAPTION = 8, 26  # pixels between the two panels, and for the line of text above them
+CAPTION = 26  # pixels for the line of text above the two panels
 
 
 def main() -> None:
@@ -129,26 +129,6 @@ def quicklook(
     size = min(9.5, 1.45 * width / max(1, len(title)))  # points: a long product name stays within the picture
     figure.text(0.003, 1 - CAPTION / 2 / height, title, va="center_baseline", fontsize=size)
     return figure
-
-
-def side_by_side(scene: NDArray[np.uint8], cloud: NDArray[np.bool_], width: int, colour: str) -> NDArray[np.uint8]:
-    """The two panels as one picture (rows, width, 3); each is averaged down, or repeated up, to half the width."""
-    panel = (width - GAP) // 2
-    rows = max(1, round(panel * scene.shape[0] / scene.shape[1]))
-    left = np.asarray(Image.fromarray(scene).resize((panel, rows), Image.Resampling.BOX))
-    shrunk = Image.fromarray(cloud.astype(np.uint8) * 255).resize((panel, rows), Image.Resampling.BOX)
-    right = left.copy()
-    right[border(np.asarray(shrunk) >= 128)] = np.multiply(to_rgb(colour), 255).astype(np.uint8)
-    pair = np.full((rows, width, 3), 255, np.uint8)
-    pair[:, :panel], pair[:, width - panel :] = left, right
-    return pair
-
-
-def border(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The outermost pixels of a region (height, width); where it meets the picture's own edge is no border."""
-    padded = np.pad(inside, 1, mode="edge")
-    neighbours = np.stack([padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]])
-    return inside & ~neighbours.all(axis=0)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 import re
 import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -25,16 +26,29 @@ _HEADER = re.compile(
 )
 
 
+def names(path: Path) -> list[str]:
+    """The names of an .npz's arrays, without reading them; Damaged for a file that is none."""
+    with _opened(path) as archive:
+        return [member.filename.removesuffix(".npy") for member in archive.infolist()]
+
+
 def read(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
     """The arrays of an .npz that holds exactly those of `names`; Damaged for any other file."""
+    with _opened(path) as archive:
+        members = archive.infolist()
+        _check(members, names)
+        return {member.filename.removesuffix(".npy"): _array(archive, member) for member in members}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """A file as a zip; Damaged where it is none, or too large."""
     path = local(path)
     if path.stat().st_size > MAX_BYTES:
         raise Damaged(f"{path.stat().st_size:,} bytes is too large")
     try:
         with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            _check(members, names)
-            return {member.filename.removesuffix(".npy"): _array(archive, member) for member in members}
+            yield archive
     except (OSError, RuntimeError, *DAMAGED) as problem:
         raise Damaged(" ".join(str(problem).split())[:100] or type(problem).__name__) from None
 

@@ -187,13 +187,17 @@ class Recipe:
         return as_read
 
 
-def recipe(settings: Snapshot, inputs: Mapping[str, Path]) -> Recipe:
+def recipe(settings: Snapshot, inputs: Mapping[str, Path], model: Mapping[str, Path] | None = None) -> Recipe:
     """The recipe of what a script is about to write, from its settings and its input files by role.
 
+    model  further inputs, the files of labelled maps. Roles that are one name with numbers (MODEL_NPZ, MODEL_NPZ 2)
+           are maps of their own, which need not descend from the same files
     Raises UserError when two inputs descend from different files of the same role: a map trained with another scaler
     than the one given, labels of another map.
     """
-    files = {role: InputFile.of(place) for role, place in inputs.items()}
+    several = {role: place for role, place in (model or {}).items() if model and f"{role.split()[0]} 2" in model}
+    inputs = {**inputs, **{role: place for role, place in (model or {}).items() if role not in several}}
+    files = {role: InputFile.of(place) for role, place in {**inputs, **several}.items()}
     found = {role: {"name": file.path.name, "sha256": file.sha256} for role, file in files.items()}
     lineage: dict[str, str] = {}
     seen_in: dict[str, Path] = {}
@@ -209,7 +213,7 @@ def recipe(settings: Snapshot, inputs: Mapping[str, Path]) -> Recipe:
                 )
             lineage[ancestor] = checksum
             seen_in[ancestor] = place
-    own = {role: checksum for role, checksum in own.items() if role.isupper()}
+    own = {role: checksum for role, checksum in own.items() if role.isupper() and role not in several}
     return Recipe(settings.script, settings.constants, found, lineage | own, tuple(files.values()))
 
 

@@ -374,6 +374,19 @@ def find_products(folder: Path) -> tuple[dict[str, Found], dict[str, str]]:
     return found, errors
 
 
+def granules_at(path: Path) -> list[Granule]:
+    """The granules of the product at a path: a SAFE folder, a folder that holds one, or a zip of either.
+
+    Raises UserError where there is none, or as `Found.granules`.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder; correct PRODUCTS")
+    found = _products_at(path)
+    if not found:
+        raise UserError(f"{path}: is no SAFE folder, zipped SAFE or GeoTIFF; correct PRODUCTS")
+    return [granule for product in found for granule in product.granules()]
+
+
 def _products_at(entry: Path) -> list[Found]:
     if entry.is_dir():
         if _is_safe(entry.name) or any(PRODUCT_XML.fullmatch(p.name) for p in entry.iterdir()):

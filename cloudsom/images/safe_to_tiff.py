@@ -80,10 +80,7 @@ LARGEST_MEASURED = 32767
 
 
 def main() -> None:
-    if PIXEL_SIZE not in PIXEL_SIZES:
-        raise UserError(f"PIXEL_SIZE: {PIXEL_SIZE} m is not supported; {', '.join(map(str, PIXEL_SIZES))} are")
-    if RESAMPLING == "fast" and PIXEL_SIZE != 60:
-        raise UserError(f"RESAMPLING: fast makes 60 m pixels, not {PIXEL_SIZE} m; use exact")
+    check_grid(PIXEL_SIZE, RESAMPLING)
     granules, outcomes = find_granules(under(DATA_DIR, PRODUCTS_DIR))
     settings, tiff_dir = snapshot(globals()), under(DATA_DIR, TIFF_DIR)
     jobs = [
@@ -94,6 +91,14 @@ def main() -> None:
     for summary in results_or_errors(outcomes):
         print(summary)
     raise_if_any_failed(outcomes)
+
+
+def check_grid(pixel_size: int, resampling: str) -> None:
+    """UserError for values of the constants of these names that do not go together."""
+    if pixel_size not in PIXEL_SIZES:
+        raise UserError(f"PIXEL_SIZE: {pixel_size} m is not supported; {', '.join(map(str, PIXEL_SIZES))} are")
+    if resampling == "fast" and pixel_size != 60:
+        raise UserError(f"RESAMPLING: fast makes 60 m pixels, not {pixel_size} m; use exact")
 
 
 def find_granules(folder: Path) -> tuple[list[Granule], list[Outcome]]:

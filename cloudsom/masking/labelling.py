@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloudsom.bands import CLOUD, MASK_NODATA
+from cloudsom.brightness import wrong_units
 from cloudsom.errors import UserError
 from cloudsom.images.pixels import grid_of_scene, spectra_blocks
 from cloudsom.som.bmu import BMUs, BMUSearch
+from cloudsom.som.committee import Committee
 from cloudsom.som.labelled_map import LabelledMap
 
 
@@ -30,18 +32,65 @@ def label_pixels(source: Path, tiff: Path, som: LabelledMap, with_distance: bool
     with_distance  give the BMUs' distances too
     Raises UserError where the table has another number of pixels than the image.
     """
+    search = BMUSearch(som.weights)
+    for part, spectra in _blocks(source, tiff):
+        scaled = som.scaled(spectra)
+        bmus = search(scaled, distance=with_distance)
+        cloud = som.cloud(scaled, bmus.index)
+        yield LabelledPixels(part, bmus, np.where(bmus.index < 0, np.uint8(MASK_NODATA), cloud))
+
+
+def _blocks(source: Path, tiff: Path) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    """The spectra of a scene, and where they stand; UserError where there are not as many as the image has pixels."""
     grid = grid_of_scene(source, tiff)
-    search, start, size = BMUSearch(som.weights), 0, grid.width * grid.height
+    start, size = 0, grid.width * grid.height
     for spectra in spectra_blocks(source, tiff):
+        if wrong := wrong_units(spectra):
+            raise UserError(f"{source}: {wrong}; make it again (step 8)")
         part = slice(start, start + len(spectra))
         if part.stop <= size:
-            scaled = som.scaled(spectra)
-            bmus = search(scaled, distance=with_distance)
-            cloud = som.cloud(scaled, bmus.index)
-            yield LabelledPixels(part, bmus, np.where(bmus.index < 0, np.uint8(MASK_NODATA), cloud))
+            yield part, spectra
         start = part.stop
     if start != size:
         raise UserError(f"{source}: holds {start:,} pixels, {tiff} has {grid.width} x {grid.height}; run step 8 again")
+
+
+class Layers(NamedTuple):
+    """What a committee says of a scene, each (height, width) uint8: CLOUD, CLEAR or MASK_NODATA; per cent; classes."""
+
+    mask: NDArray[np.uint8]
+    probability: NDArray[np.uint8]
+    classes: NDArray[np.uint8] | None
+
+
+def layers_of_scene(
+    source: Path, tiff: Path, committee: Committee, least_probability: float, with_classes: bool = False
+) -> Layers:
+    """The layers of a scene, unfiltered; source, tiff and errors as `label_pixels`.
+
+    least_probability  share (0..1) of the maps that must say cloud
+    """
+    grid = grid_of_scene(source, tiff)
+    shape = grid.height, grid.width
+    mask, probability = (np.empty(shape, np.uint8) for _ in range(2))
+    classes = np.empty(shape, np.uint8) if with_classes else None
+    for part, spectra in _blocks(source, tiff):
+        votes = committee.vote(spectra, with_classes)
+        mask.ravel()[part] = votes.mask(least_probability)
+        probability.ravel()[part] = votes.per_cent()
+        if classes is not None:
+            classes.ravel()[part] = votes.winning_class()
+    return Layers(mask, probability, classes)
+
+
+def check_rules(least_probability: float, median_size: int, dilation_radius: int) -> None:
+    """UserError for values of the constants of these names that make no sense."""
+    if not 0 < least_probability <= 1:
+        raise UserError(f"LEAST_PROBABILITY: {least_probability:g} is not above 0 and at most 1; it is a share")
+    if median_size < 0 or (median_size > 1 and median_size % 2 == 0):
+        raise UserError(f"MEDIAN_SIZE: a window needs a middle pixel; give an odd number, or 0, not {median_size}")
+    if dilation_radius < 0:
+        raise UserError(f"DILATION_RADIUS: {dilation_radius} is below 0; give pixels, or 0 for none")
 
 
 def mask_of_scene(source: Path, tiff: Path, som: LabelledMap) -> NDArray[np.uint8]:
@@ -57,6 +106,13 @@ def hits_of_scene(source: Path, tiff: Path, som: LabelledMap) -> NDArray[np.int6
     for _, bmus, _ in label_pixels(source, tiff, som):
         counts += np.bincount(bmus.index[bmus.index >= 0], minlength=len(counts))
     return counts
+
+
+def in_words(mask: NDArray[np.uint8]) -> str:
+    """A mask's shares, for a line of summary."""
+    found = shares(mask)
+    cloud, nodata = found["cloud_share"], found["nodata_share"]
+    return f"{mask.size:,} pixels; cloud {cloud:.2%} of those with data, {nodata:.2%} without data"
 
 
 def shares(mask: NDArray[np.uint8]) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """The labelled map: a trained map with its scaler and the labels of its neurons, which is all that masks need."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,16 @@ from numpy.typing import NDArray
 
 from cloudsom.bands import CLEAR, CLOUD, N_BANDS, NO_CLASS
 from cloudsom.errors import Damaged, UserError
-from cloudsom.files import npz
+from cloudsom.files import npz, stores
 from cloudsom.som import model
 from cloudsom.som.labels import CLASS_CODES, NeuronLabels
 from cloudsom.som.submaps import SubMap
 
 Floats = NDArray[np.float64]
+
+
+#: The maps that come with the package; ready_made/README.md says what they are.
+READY_MADE = (Path(__file__).resolve().parents[1] / "ready_made" / "committee.npz",)
 
 
 @dataclass(frozen=True)
@@ -76,29 +81,55 @@ def from_steps(
 
 
 def save(path: Path, labelled: LabelledMap) -> None:
-    """Write a labelled map as a plain .npz: numbers only, nothing that a reader would have to trust.
+    """Write a labelled map as a plain .npz: numbers only, nothing that a reader would have to trust."""
+    save_all(path, [labelled])
 
-    The same map gives the same bytes: numpy dates the arrays to 1980.
+
+def save_all(path: Path, maps: Sequence[LabelledMap]) -> None:
+    """Write labelled maps that vote, one or more, into one .npz as `save` does.
+
+    Of several, each array's name has the map's number before it, from 1. The same maps give the same bytes: numpy dates
+    the arrays to 1980.
     """
+    arrays: dict[str, Any] = {
+        prefix + name: array
+        for prefix, labelled in zip(_prefixes(len(maps)), maps, strict=True)
+        for name, array in _arrays_of(labelled).items()
+    }
+    with open(path, "wb") as handle:
+        np.savez(handle, **arrays)
+
+
+def pack(target: Path, *files: Path) -> None:
+    """Put the maps of some files into one, whole or not at all; UserError for a file that holds none."""
+    maps = [labelled for file in files for labelled in load_all(file)]
+    with stores.atomic(target) as partial:
+        save_all(partial, maps)
+
+
+def _prefixes(n: int) -> list[str]:
+    """What stands before the names of the arrays of each of `n` maps in one file."""
+    return [""] if n == 1 else [f"map{i}_" for i in range(1, n + 1)]
+
+
+def _arrays_of(labelled: LabelledMap) -> dict[str, NDArray[Any]]:
     neurons = sorted(labelled.submaps)
     submaps = [labelled.submaps[neuron] for neuron in neurons]
     size = submaps[0].weights.shape[0] if submaps else 0
     n, labels = len(submaps), labelled.labels
-    with open(path, "wb") as handle:
-        np.savez(
-            handle,
-            weights=labelled.weights,
-            scaler_scale=labelled.scale,
-            scaler_min=labelled.shift,
-            classes=labels.classes,
-            cloud=labels.cloud,
-            share=labels.share,
-            submap_neuron=np.array(neurons, np.int64),
-            submap_centre=np.array([s.centre for s in submaps]).reshape(n, N_BANDS),
-            submap_projection=np.array([s.projection for s in submaps]).reshape(n, N_BANDS, N_BANDS),
-            submap_weights=np.array([s.weights for s in submaps]).reshape(n, size, size, N_BANDS),
-            submap_cloud=np.array([s.cloud for s in submaps], np.uint8).reshape(n, size * size),
-        )
+    return {
+        "weights": labelled.weights,
+        "scaler_scale": labelled.scale,
+        "scaler_min": labelled.shift,
+        "classes": labels.classes,
+        "cloud": labels.cloud,
+        "share": labels.share,
+        "submap_neuron": np.array(neurons, np.int64),
+        "submap_centre": np.array([s.centre for s in submaps]).reshape(n, N_BANDS),
+        "submap_projection": np.array([s.projection for s in submaps]).reshape(n, N_BANDS, N_BANDS),
+        "submap_weights": np.array([s.weights for s in submaps]).reshape(n, size, size, N_BANDS),
+        "submap_cloud": np.array([s.cloud for s in submaps], np.uint8).reshape(n, size * size),
+    }
 
 
 #: The arrays of the file with their types; `_check` has their shapes.
@@ -117,12 +148,33 @@ _DTYPES = {
 }
 
 
+#: Maps a file may hold: a committee gains nothing from more.
+MOST_MAPS = 64
+
+#: A number that a weight, scale or shift cannot have: reflectance is at most 3, and scaled to about 0..1.
+TOO_LARGE = 1e6
+
+
 def load(path: Path) -> LabelledMap:
-    """A labelled map from its .npz, whoever made it; UserError for anything else."""
+    """The one labelled map of an .npz, whoever made it; UserError for anything else."""
+    maps = load_all(path)
+    if len(maps) > 1:
+        raise UserError(f"{path}: holds {len(maps)} maps that vote, one is needed here; give the file of one map")
+    return maps[0]
+
+
+def load_all(path: Path) -> list[LabelledMap]:
+    """The labelled maps of an .npz, one or more, whoever made it; UserError for anything else."""
     try:
-        arrays = npz.read(path, _DTYPES)
+        n = max(1, sum(re.fullmatch(r"map[1-9]\d*_weights", name) is not None for name in npz.names(path)))
+        prefixes = _prefixes(min(n, MOST_MAPS))
+        arrays = npz.read(path, [prefix + name for prefix in prefixes for name in _DTYPES])
     except Damaged as problem:
         raise _refused(path, str(problem)) from None
+    return [_map_of(path, {name: arrays[prefix + name] for name in _DTYPES}) for prefix in prefixes]
+
+
+def _map_of(path: Path, arrays: Mapping[str, NDArray[Any]]) -> LabelledMap:
     _check(path, arrays)
     rows, columns, _ = arrays["weights"].shape
     labels = NeuronLabels(rows, columns, arrays["classes"], arrays["cloud"], arrays["share"])
@@ -156,6 +208,11 @@ def _check(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
             raise _refused(path, f"{name} is {array.dtype} of shape {array.shape}")
         if name != "share" and not np.isfinite(array).all():
             raise _refused(path, f"{name} is not finite")
+    if (arrays["scaler_scale"] <= 0).any():
+        raise _refused(path, "scaler_scale is not above 0")
+    for name in ("weights", "scaler_scale", "scaler_min"):
+        if (np.abs(arrays[name]) > TOO_LARGE).any():
+            raise _refused(path, f"{name} holds {np.abs(arrays[name]).max():.3g}, which no reflectance comes to")
     neurons = arrays["submap_neuron"]
     if n == 0 or (k and (neurons.min() < 0 or neurons.max() >= n or len(set(neurons.tolist())) < k or size == 0)):
         raise _refused(path, f"{rows} x {columns} neurons, {k} sub-maps")

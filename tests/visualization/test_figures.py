@@ -25,7 +25,7 @@ from PIL import Image, ImageGrab
 from sklearn.preprocessing import MinMaxScaler
 
 from cloudsom.bands import BANDS, CLASS_COLOURS, CLASSES, CLOUD, MASK_NODATA
-from cloudsom.drawing import figures
+from cloudsom.drawing import figures, pictures
 from cloudsom.errors import UserError
 from cloudsom.files import stores
 from cloudsom.images.rasters import Grid, read_mask, write_layer, write_mask
@@ -608,8 +608,8 @@ def test_border_is_the_outermost_line_and_none_at_the_pictures_edge() -> None:
     inside[2:, 1:5] = True
     expected = inside.copy()
     expected[3:, 2:4] = False  # the inside, down to the picture's edge
-    np.testing.assert_array_equal(quicklooks.border(inside), expected)
-    assert not quicklooks.border(np.ones((4, 4), bool)).any()
+    np.testing.assert_array_equal(pictures.border(inside), expected)
+    assert not pictures.border(np.ones((4, 4), bool)).any()
 
 
 @pytest.mark.parametrize("shape", [(40, 30), (1830, 1830), (300, 700)])

@@ -1,0 +1,176 @@
+"""Cloud masks of products, in one command: no training, no tables, no other step.
+
+A committee of ready-made maps votes on every pixel; the median filter and the dilation of the paper's final masks
+(SOM2) follow. The maps were trained by steps 1 to 5, and fine-tuned: cloudsom/ready_made/README.md has their data,
+their scores beside other processors', and what they are not good at.
+
+    python mask_products.py --PRODUCTS S2A_MSIL1C_20170430T103021_N0205_R108_T32UPV_20170430T103024.SAFE.zip
+    python mask_products.py --PRODUCTS archive/*.zip --OUT_DIR masks_2026
+    python mask_products.py --PRODUCTS tiff/*.tif --MODEL_NPZ committee.npz
+
+reads   PRODUCTS                           L1C products anywhere: SAFE folders, zips of them, step 7's 13-band GeoTIFFs
+        MODEL_NPZ                          labelled maps (default: the ready-made ones)
+writes  OUT_DIR/NAME_mask.tif              uint8: 255 cloud, 0 clear, 1 nodata
+        OUT_DIR/NAME_probability.tif       uint8: per cent of the maps that say cloud, 255 nodata (of several maps)
+        OUT_DIR/NAME_classes.tif           optional, uint8: 10..60 as in the spectra database, 0 nodata or no class
+        OUT_DIR/NAME_quicklook.jpg         true colour, and the same with the mask's outline
+"""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cloudsom.drawing.pictures import write_quicklook
+from cloudsom.errors import UserError
+from cloudsom.files import stores
+from cloudsom.files.places import existing, input_path, under
+from cloudsom.files.stores import Snapshot
+from cloudsom.images.filters import final_mask
+from cloudsom.images.pixels import grid_of_scene
+from cloudsom.images.products import Granule, granules_at
+from cloudsom.images.rasters import write_mask
+from cloudsom.images.safe_to_tiff import check_grid, convert_granule
+from cloudsom.masking.labelling import check_rules, in_words, layers_of_scene, shares
+from cloudsom.masking.layers import write_class_map, write_probability
+from cloudsom.processors import processors
+from cloudsom.running.job import Job
+from cloudsom.running.pool import Engine, raise_if_any_failed, results_or_errors, run_jobs
+from cloudsom.running.settings import run, snapshot
+from cloudsom.som import labelled_map
+from cloudsom.som.committee import Committee
+from cloudsom.som.labelled_map import READY_MADE, LabelledMap
+
+# --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
+# paths (relative to DATA_DIR)
+DATA_DIR = "."  # folder that the other paths start from, or its URL (s3://...)
+PRODUCTS: list[str] = []  # SAFE folders, zipped SAFE, 13-band GeoTIFFs: at least one
+MODEL_NPZ: list[str] = []  # labelled maps that vote; none named: the ready-made ones
+OUT_DIR = "cloud_masks"  # masks and quicklooks
+
+# grid
+PIXEL_SIZE = 60  # m: 60 as in the paper, 20 or 10; of GeoTIFFs their own
+RESAMPLING: Literal["fast", "exact", "published"] = "fast"
+# fast (60 m only): in a quarter of the time, for a mask that differs from exact's in 0.13 % of a product's pixels.
+# exact: mean of all native pixels. published: the original's, which displaces the bands against each other
+
+# filters
+LEAST_PROBABILITY = 0.4  # share of the maps that must say cloud, above 0 and up to 1. Lower: more thin cloud, and more
+# land called cloud; chosen on places that no map was fine-tuned on (cloudsom/ready_made/README.md)
+MEDIAN_SIZE = 3  # pixels (180 m at 60 m), odd; 1 or 0: none. Removes single pixels, more often roofs than clouds
+DILATION_RADIUS = 1  # pixels (60 m at 60 m); 0: none. Covers the mixed pixels at a cloud's edge
+DILATION_SHAPE: Literal["disk", "square"] = "disk"  # what is dilated by
+
+# running
+CLASS_MAPS = False  # write NAME_classes.tif too
+WORKERS = 0  # processors to use; 0: all. A product takes one or two: 1.2 GB at 60 m, 2 GB at 10 m
+DASK_SCHEDULER: str | None = None  # address of a running Dask scheduler (tcp://host:8786)
+# the jobs run on its workers instead, which reach DATA_DIR under the same path or URL
+OVERWRITE = False  # make again what is finished
+# --- end of constants -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ProductJob:
+    """All that one product takes; fit to send to a worker. `source` is a granule of it, or a GeoTIFF."""
+
+    settings: Snapshot
+    name: str
+    source: Granule | Path
+    models: tuple[Path, ...]
+    out_dir: Path
+    grid: tuple[int, str]
+    least_probability: float
+    filters: tuple[int, int, str]
+    kinds: tuple[str, ...]
+    overwrite: bool
+
+    def file(self, kind: str) -> Path:
+        """The product's output of a kind: mask, probability, classes or quicklook."""
+        return self.out_dir / f"{self.name}_{kind}.{'jpg' if kind == 'quicklook' else 'tif'}"
+
+
+def main() -> None:
+    check_rules(LEAST_PROBABILITY, MEDIAN_SIZE, DILATION_RADIUS)
+    check_grid(PIXEL_SIZE, RESAMPLING)
+    models = tuple(existing(DATA_DIR, file, "give a file of labelled maps") for file in MODEL_NPZ) or READY_MADE
+    n_maps = len(load_maps(models))
+    kinds = ["quicklook", *["classes"] * CLASS_MAPS, *["probability"] * (n_maps > 1), "mask"]
+    rules = (LEAST_PROBABILITY, (MEDIAN_SIZE, DILATION_RADIUS, DILATION_SHAPE), tuple(kinds), OVERWRITE)
+    settings, out_dir, grid = snapshot(globals()), under(DATA_DIR, OUT_DIR), (PIXEL_SIZE, RESAMPLING)
+    jobs = [
+        Job(name, (ProductJob(settings, name, source, models, out_dir, grid, *rules),))
+        for name, source in sources().items()
+    ]
+    outcomes = run_jobs(mask_product, jobs, Engine(WORKERS, DASK_SCHEDULER, DATA_DIR), "masking")
+    for summary in results_or_errors(outcomes):
+        print(summary)
+    raise_if_any_failed(outcomes)
+
+
+def sources() -> dict[str, Granule | Path]:
+    """The granules and images that PRODUCTS names, by the name of their outputs."""
+    if not PRODUCTS:
+        raise UserError("PRODUCTS: names none; give SAFE folders, zipped SAFE or 13-band GeoTIFFs")
+    found: dict[str, Granule | Path] = {}
+    for text in PRODUCTS:
+        path = input_path(DATA_DIR, text)
+        own: dict[str, Granule | Path] = (
+            {path.stem: path} if path.suffix.lower() in (".tif", ".tiff") else {g.name: g for g in granules_at(path)}
+        )
+        if twice := found.keys() & own:
+            raise UserError(f"{path}: another product has outputs called {min(twice)} too; mask it by itself")
+        found |= own
+    return found
+
+
+def load_maps(models: tuple[Path, ...]) -> list[LabelledMap]:
+    """The labelled maps of some files."""
+    return [som for file in models for som in labelled_map.load_all(file)]
+
+
+def mask_product(job: ProductJob) -> str:
+    """Write one product's mask and what goes with it; returns a line of summary."""
+    files = job.source.input_files() if isinstance(job.source, Granule) else {job.source.name: job.source}
+    models = {f"MODEL_NPZ {i}".removesuffix(" 1"): file for i, file in enumerate(job.models, 1)}
+    made_by = stores.recipe(job.settings, files, models)
+    if done := stores.up_to_date([job.file(kind) for kind in job.kinds], made_by, job.overwrite):
+        return done
+    job.out_dir.mkdir(parents=True, exist_ok=True)
+    if isinstance(job.source, Path):
+        return write_layers(job, job.source, made_by)
+    with tempfile.TemporaryDirectory(prefix=".", dir=job.out_dir) as folder:
+        tiff = Path(folder) / f"{job.name}.tif"
+        convert_granule(job.source, tiff, *job.grid, min(2, processors()))
+        return write_layers(job, tiff, made_by)
+
+
+def write_layers(job: ProductJob, tiff: Path, made_by: stores.Recipe) -> str:
+    """The layers of an image, the mask last."""
+    grid, maps = grid_of_scene(tiff, tiff), load_maps(job.models)
+    layers = layers_of_scene(tiff, tiff, Committee(maps), job.least_probability, "classes" in job.kinds)
+    mask = final_mask(layers.mask, *job.filters)
+    names = ", ".join(file.name for file in job.models)
+    median, radius, shape = job.filters
+    tags = {
+        "PRODUCT": job.name,
+        "METHOD": f"{len(maps)} maps of {names}, cloud from {job.least_probability:g} of their votes on, median "
+        f"{median}, dilation {radius} {shape}",
+    }
+    for kind in job.kinds:
+        with stores.product(job.file(kind), made_by) as product:
+            if kind == "quicklook":
+                write_quicklook(product.partial, tiff, mask)
+            elif kind == "classes" and layers.classes is not None:
+                write_class_map(product.partial, layers.classes, grid, tags)
+            elif kind == "probability":
+                write_probability(product.partial, layers.probability, grid, tags)
+            else:
+                write_mask(product.partial, mask, grid, tags=tags)
+                product.results |= shares(mask)
+                product.results["summary"] = in_words(mask)
+    return f"{job.file('mask')}: {in_words(mask)}"
+
+
+if __name__ == "__main__":
+    run(main, globals())
