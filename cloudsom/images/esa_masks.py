@@ -13,7 +13,9 @@ from cloudsom.errors import UserError
 from cloudsom.images.products import Granule, parse_xml
 from cloudsom.images.vectors import Feature
 
-IMAGE, POLYGONS = "MSK_CLASSI_B00.jp2", "MSK_CLOUDS_B00.gml"
+#: Names of the two as expressions; before December 2016 they were S2A_OPER_MSK_CLOUDS_..._T31TFH_B00_MSIL1C.gml.
+IMAGE = r"MSK_CLASSI_B00\.jp2"
+POLYGONS = r"(?:S2\w_OPER_)?MSK_CLOUDS_(?:[^/]*_)?B00(?:_MSIL1C)?\.gml"
 
 CLOUD_TYPES = ("OPAQUE", "CIRRUS")
 
@@ -25,7 +27,8 @@ def find_mask(granule: Granule) -> str:
     """The path of a granule's cloud mask within the product: the image where there is one, else the polygons."""
     found = granule.quality_file(IMAGE) or granule.quality_file(POLYGONS)
     if found is None:
-        raise UserError(f"{granule.name}: QI_DATA holds neither {IMAGE} nor {POLYGONS}; get the product again")
+        names = "MSK_CLASSI_B00.jp2 nor MSK_CLOUDS_B00.gml"
+        raise UserError(f"{granule.name}: QI_DATA holds neither {names}; get the product again")
     return found
 
 

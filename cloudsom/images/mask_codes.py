@@ -129,13 +129,14 @@ def _listed(words: str, text: str) -> Codes:
 
 
 def fitting(found: Iterable[float]) -> str:
-    """In words, the presets that know all codes found; masks in bits (maja) fit anything and are not named."""
+    """In words, the presets that know all codes found, first of all those by which some are cloud.
+
+    Masks in bits (maja) would fit anything and are not named.
+    """
     codes = set(found)
-    fit = [
-        preset.name
-        for preset in PRESETS.values()
-        if preset.name not in ("maja", "l1c") and codes <= preset.cloud | (preset.clear or frozenset()) | preset.out
-    ]
+    known = [p for p in PRESETS.values() if codes <= p.cloud | (p.clear or frozenset()) | p.out]
+    known = [preset for preset in known if preset.name not in ("maja", "l1c")]
+    fit = [preset.name for preset in ([p for p in known if codes & p.cloud] or known)]
     return f"those of {', '.join(fit)} fit" if fit else "no preset fits, list them: codes(cloud=...;clear=...;out=...)"
 
 

@@ -289,10 +289,10 @@ class Granule:
             yield dataset
 
     def quality_file(self, name: str) -> str | None:
-        """The path within the product of a file in the granule's QI_DATA; None where there is none."""
+        """The path within the product of the file in the granule's QI_DATA whose name fits an expression, if any."""
         folder = next(iter(self.images.values())).rpartition("/IMG_DATA/")[0]
-        end = re.compile(rf"{re.escape(folder)}/QI_DATA/(S2\w_OPER_[^/]*)?{re.escape(name)}", re.IGNORECASE)
-        return next((path for path in self.files.names() if end.fullmatch(path)), None)
+        wanted = re.compile(rf"{re.escape(folder)}/QI_DATA/{name}", re.IGNORECASE)
+        return next((path for path in self.files.names() if wanted.fullmatch(path)), None)
 
     def input_files(self) -> dict[str, Path]:
         """The files on disk that the output is made from: the zip, or metadata and 13 images."""

@@ -1,5 +1,6 @@
 """Masks of other processors: where they are, what their codes mean, and the same masks in our codes on a given grid."""
 
+import mmap
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -13,14 +14,18 @@ from osgeo import gdal
 
 from cloudsom.bands import CLEAR, CLOUD, MASK_NODATA
 from cloudsom.errors import UserError
-from cloudsom.files.places import under, visible
+from cloudsom.files.places import local, under, visible
 from cloudsom.images import esa_masks, products, vectors
 from cloudsom.images.aligning import mask_on_grid
 from cloudsom.images.mask_codes import HOW, UNKNOWN, Codes, fitting, read_preset, shown
 from cloudsom.images.rasters import Grid, gdal_errors, grid_of, open_raster
 
-#: Formats that masks come in; each driver reads one file and nothing over a network.
-DRIVERS = ("GTiff", "JP2OpenJPEG", "HFA", "ENVI")
+#: Formats that masks come in, beside ERDAS Imagine (.img), which python-fmask writes.
+DRIVERS = ("GTiff", "JP2OpenJPEG")
+
+#: Entries by which an ERDAS file sends GDAL to another file for its pixels, wherever that is. (Overviews, which may be
+#: elsewhere too, are not looked at.)
+_LINKS = re.compile(rb"ExternalRasterDMS|(?<!Eimg_)DependentFile")
 
 #: Names in a pattern, made of a product's name.
 FIELDS = ("product", "satellite", "sensed", "date", "tile")
@@ -77,11 +82,22 @@ class OtherMask:
         return _Opened(self.path)
 
 
+def _erdas(path: Path) -> tuple[str, ...]:
+    """The driver for a file in ERDAS format; UserError for one that keeps its pixels in another file."""
+    with open(local(path), "rb") as file:
+        if file.read(15) != b"EHFA_HEADER_TAG":
+            return ()
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            if _LINKS.search(content):
+                raise UserError(f"{path}: keeps its pixels in another file; save it as one GeoTIFF")
+    return ("HFA",)
+
+
 class _Opened:
-    """A file opened by one of `DRIVERS` while a block lasts."""
+    """A file opened while a block lasts."""
 
     def __init__(self, path: Path) -> None:
-        self._dataset: gdal.Dataset | None = open_raster(path, DRIVERS)
+        self._dataset: gdal.Dataset | None = open_raster(path, (*DRIVERS, *_erdas(path)))
 
     def __enter__(self) -> gdal.Dataset:
         return self._dataset
