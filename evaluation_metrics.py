@@ -15,6 +15,7 @@ reads   MASK_DIR/NAME_mask.tif                                   step 9's masks
         REFERENCE_DIR/NAME/Classification/classification_map.tif reference class maps (Baetens et al. 2019 codes)
         MASK_FINETUNED_DIR/NAME_mask.tif, NAME_unfiltered.tif    fine_tuning.py's masks, where there are any
         OTHER_MASKS                                              masks of other processors, where there are any
+        MASK_DIR/NAME_classes.tif                                step 9's class maps, where there are any
         TIFF_DIR/NAME.tif                                        step 7's images, where there are any, for bright land
 writes  RESULTS_DIR/confusion_matrix.csv  one row a product: TP, FN, FP, TN, excluded (pixels; cloud is positive)
         RESULTS_DIR/metrics.csv           one row a product: accuracy, precision, recall, F-score, balanced accuracy and
@@ -26,6 +27,8 @@ writes  RESULTS_DIR/confusion_matrix.csv  one row a product: TP, FN, FP, TN, exc
                                           false-alarm rate, that on bright land, counts, and 95 % intervals of the
                                           measures; then `mean` and `pooled` of each role
         RESULTS_DIR/differences.csv       the final mask's measures minus those of each other processor, with intervals
+        RESULTS_DIR/classes.csv           where there are class maps of step 9: pixels of each class by class of the
+                                          reference, with producer's and user's accuracy, by product and pooled
         RESULTS_DIR/surfaces.csv          one row a product, masks and surface: pixels, and how many are called cloud;
                                           then `pooled`
 """
@@ -164,7 +167,9 @@ def find_scenes(
         ours = {comparison.SOM1: pairs[name][0], **finals.get(name, {})} if name in pairs else {}
         own = {processor: masks[name] for processor, masks in others.items() if name in masks}
         tiff = under(DATA_DIR, TIFF_DIR) / f"{name}.tif"
-        scenes.append(ComparedScene(name, references[name], ours, own, tiff))
+        classes = under(DATA_DIR, MASK_DIR) / f"{name}_classes.tif"
+        has_classes = bool(ours) and classes.is_file()
+        scenes.append(ComparedScene(name, references[name], ours, own, tiff, classes if has_classes else None))
     return scenes
 
 
@@ -215,7 +220,11 @@ def compare_masks(scenes: list[ComparedScene]) -> list[Outcome]:
     """Set the masks of all processors side by side: the other tables. Returns as `score_masks`."""
     results_dir = under(DATA_DIR, RESULTS_DIR)
     made_by = stores.recipe(snapshot(globals()), {k: v for scene in scenes for k, v in scene.inputs().items()})
-    files = [results_dir / f"{name}.csv" for name in ("surfaces", "differences", "processors")]
+    tables = {"surfaces": comparison.surfaces_table, "differences": comparison.differences_table}
+    if any(scene.classes for scene in scenes):
+        tables["classes"] = comparison.classes_table
+    tables["processors"] = comparison.processors_table
+    files = [results_dir / f"{name}.csv" for name in tables]
     if done := stores.up_to_date(files[::-1], made_by, OVERWRITE):
         print(done)
         return []
@@ -227,8 +236,7 @@ def compare_masks(scenes: list[ComparedScene]) -> list[Outcome]:
         return outcomes
     good = {outcome.name for outcome in outcomes if not outcome.error}
     made_by = made_by.only([role for scene in scenes if scene.name in good for role in scene.inputs()])
-    make = (comparison.surfaces_table, comparison.differences_table, comparison.processors_table)
-    for file, table_of in zip(files, make, strict=True):
+    for file, table_of in zip(files, tables.values(), strict=True):
         with stores.product(file, made_by) as product:
             table_of(compared).to_csv(product.partial, index=False, float_format="%.6f")
             product.results["summary"] = comparison.summary(compared)

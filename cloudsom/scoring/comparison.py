@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from cloudsom.bands import CLOUD, MASK_NODATA
 from cloudsom.brightness import brightness
 from cloudsom.images.pixels import spectra_of
-from cloudsom.images.rasters import Grid, open_raster, open_scene, read_mask
+from cloudsom.images.rasters import Grid, open_raster, open_scene, read_layer, read_mask
 from cloudsom.images.references import REFERENCE_CODES, check_cover, open_reference
-from cloudsom.scoring import bootstrap, other_masks
+from cloudsom.scoring import bootstrap, classes, other_masks
 from cloudsom.scoring.bootstrap import ALL_MEASURES, Estimate
 from cloudsom.scoring.other_masks import OtherMask
 from cloudsom.scoring.scores import Counts, surfaces
@@ -26,25 +26,30 @@ HELD_OUT, TUNED_ON, NOT_FOR_SCORING = "held out", "tuned on", "not for scoring"
 
 COUNTS = ("TP", "FN", "FP", "TN")
 
+LAND = next(code for code, name in REFERENCE_CODES.items() if name == "land")
+
 #: Side of the blocks that are drawn again where scenes are few, in pixels: 6 km at 60 m.
 BLOCK = 100
 
 
 @dataclass(frozen=True)
 class ComparedScene:
-    """The files of one product: its reference, masks by processor in the order of the tables, and image."""
+    """The files of one product: reference, masks by processor in the order of the tables, image and class map."""
 
     name: str
     reference: Path
     ours: dict[str, Path]
     others: dict[str, OtherMask]
     tiff: Path
+    classes: Path | None = None
 
     def inputs(self) -> dict[str, Path]:
         """Everything that is read, by role."""
         files = {"reference": self.reference, **self.ours}
         if self.tiff.is_file():
             files["image"] = self.tiff
+        if self.classes:
+            files["classes"] = self.classes
         for processor, mask in self.others.items():
             files |= {f"{processor} {i}".removesuffix(" 0"): file for i, file in enumerate(mask.inputs())}
         return {f"{kind} {self.name}": file for kind, file in files.items()}
@@ -68,6 +73,7 @@ class Compared:
     counts    of each processor, in each block: (blocks, 6) as `bootstrap.COUNTED` says
     excluded  pixels that are not scored
     surfaces  of each processor, by surface: pixels, and how many of them are called cloud
+    classes   pixels by class of the reference and of step 9's class map, where there is one: (6, 7)
     """
 
     product: str
@@ -75,6 +81,7 @@ class Compared:
     counts: dict[str, NDArray[np.int64]]
     excluded: int = 0
     surfaces: dict[str, dict[str, tuple[int, int]]] = field(default_factory=dict)
+    classes: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -92,8 +99,10 @@ def final_masks(folder: Path, name: str) -> dict[str, Path]:
     return {kind: file for kind, file in files.items() if file.is_file()}
 
 
-def compare(scene: ComparedScene, rules: Rules) -> Compared:
-    """Count one product's pixels for every processor; UserError for a mask that cannot be placed on the reference."""
+def read_masks(
+    scene: ComparedScene, cloud_share: float
+) -> tuple[NDArray[np.integer], Grid, dict[str, NDArray[np.uint8]]]:
+    """A product's reference, its grid, and every processor's mask on it; UserError for one that cannot be placed."""
     reference, grid = open_reference(scene.reference)
     masks = {}
     for processor, file in scene.ours.items():
@@ -101,12 +110,24 @@ def compare(scene: ComparedScene, rules: Rules) -> Compared:
         check_cover(scene.reference, grid, file, own_grid)
         grid = grid if grid.projection else own_grid
     for processor, mask in scene.others.items():
-        masks[processor] = other_masks.read(mask, grid, rules.cloud_share)
+        masks[processor] = other_masks.read(mask, grid, cloud_share)
+    return reference, grid, masks
+
+
+def compare(scene: ComparedScene, rules: Rules) -> Compared:
+    """Count one product's pixels for every processor. Raises UserError, as `read_masks`."""
+    reference, grid, masks = read_masks(scene, rules.cloud_share)
+    left_out = np.isin(reference, rules.left_out_codes)
     nodata = np.logical_or.reduce([mask == MASK_NODATA for mask in masks.values()])
-    scored = ~nodata & ~np.isin(reference, rules.left_out_codes)
+    scored = ~nodata & ~left_out
     bright = bright_pixels(scene.tiff, grid, rules.least_brightness) if scene.tiff.is_file() else None
     truth = np.isin(reference, rules.cloud_codes)
     is_bright_land = scored & bright & (reference == LAND) if bright is not None else np.zeros_like(scored)
+    found = None
+    if scene.classes:
+        layer, own_grid = read_layer(scene.classes)
+        check_cover(scene.reference, grid, scene.classes, own_grid)
+        found = classes.confusion(layer, reference, (masks[SOM1] != MASK_NODATA) & ~left_out)
     return Compared(
         scene.name,
         role_of(scene.ours[SOM2]) if SOM2 in scene.ours else "",
@@ -116,10 +137,8 @@ def compare(scene: ComparedScene, rules: Rules) -> Compared:
             name: surfaces(np.where(nodata, np.uint8(MASK_NODATA), mask), reference, bright)
             for name, mask in masks.items()
         },
+        found,
     )
-
-
-LAND = next(code for code, name in REFERENCE_CODES.items() if name == "land")
 
 
 def count_blocks(
@@ -230,6 +249,11 @@ def _row(name: str, product: str, role: str, estimate: Estimate, i: int, pixels:
         for k, end in enumerate(("low", "high"))
     }
     return {"processor": name, "product": product, "role": role, **values, **pixels, **ends}
+
+
+def classes_table(compared: list[Compared]) -> pd.DataFrame:
+    """classes.csv of the products with a class map; see `classes.classes_table`."""
+    return classes.classes_table({scene.product: scene.classes for scene in compared if scene.classes is not None})
 
 
 def differences_table(compared: list[Compared]) -> pd.DataFrame:
