@@ -21,7 +21,8 @@ writes  RESULTS_DIR/confusion_matrix.csv  one row a product: TP, FN, FP, TN, exc
         RESULTS_DIR/metrics.csv           one row a product: accuracy, precision, recall, F-score, balanced accuracy and
                                           IoU; then `mean` over products, and `pooled` over all their pixels. Beside
                                           them, where there are SOM2 masks, theirs (SOM2_accuracy...) and the product's
-                                          role; the last two lines then come once more for the products held out.
+                                          role; the last two lines then come once more for the products held out
+                                          (`mean held out`, `pooled held out`).
                                           A measure that is not defined is empty
         RESULTS_DIR/processors.csv        one row a processor and product: role (held out, or tuned on), the measures,
                                           false-alarm rate, that on bright land, counts, and 95 % intervals of the
@@ -293,17 +294,16 @@ def _totals(table: pd.DataFrame, scored: list[Scored], role: str) -> pd.DataFram
     finals = [found.final for found in scored if found.final]
     pooled = Scored(sum((found.counts for found in scored), nothing), sum(finals, nothing) if finals else None)
     mean = table.drop(columns=["product", "role"]).mean().to_dict()
-    return pd.DataFrame(
-        [{"product": "mean", **mean, "role": role}, {"product": "pooled", **_both(pooled), "role": role}]
-    )
+    lines = {"mean": mean, "pooled": _both(pooled)}
+    return pd.DataFrame([{"product": f"{kind} {role}".strip(), **v, "role": role} for kind, v in lines.items()])
 
 
 def summary(table: pd.DataFrame) -> str:
     """One line: products scored, and the pooled measures of step 9's masks."""
-    totals = table["product"] == "pooled"
-    pooled, products = table[totals].iloc[0], ~totals & (table["product"] != "mean")
+    n = table["product"].tolist().index("mean")  # products come first
+    pooled = table.iloc[n + 1]
     values = ", ".join(f"{name} {pooled[name]:.4f}" for name in MEASURES if pd.notna(pooled[name]))
-    return f"{products.sum()} products scored; {comparison.SOM1}, pooled: {values}"
+    return f"{n} products scored; {comparison.SOM1}, pooled: {values}"
 
 
 def refuse_unpaired(lines: list[str]) -> None:

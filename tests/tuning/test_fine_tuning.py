@@ -192,7 +192,13 @@ def test_step_10_sets_both_side_by_side(tuned: tuple[Path, str]) -> None:
     assert alarms["SOM1"] > 0.1 and alarms["SOM2 unfiltered"] < 0.01 and by_masks["recall"]["SOM2 unfiltered"] > 0.98
     scene = held_out[held_out["product"] == CLOUDY].set_index("processor")["recall"]
     step_10 = pd.read_csv(folder / "results" / "metrics.csv")
-    assert step_10["product"].tolist() == [*sorted((COAST, CLOUDY)), "mean", "pooled", "mean", "pooled"]
+    assert step_10["product"].tolist() == [
+        *sorted((COAST, CLOUDY)),
+        "mean",
+        "pooled",
+        "mean held out",
+        "pooled held out",
+    ]
     mine = step_10.set_index("product").loc[CLOUDY]
     assert np.isclose(scene["SOM1"], mine["recall"]) and np.isclose(scene["SOM2"], mine["SOM2_recall"])
     assert np.isclose(step_10["SOM2_recall"].iloc[-1], mine["SOM2_recall"]) and step_10["role"].iloc[-1] == "held out"
