@@ -44,7 +44,7 @@ from cloudsom.errors import UserError
 from cloudsom.files import stores
 from cloudsom.files.places import under
 from cloudsom.images.rasters import masks_in, read_mask
-from cloudsom.images.references import find_references, read_reference
+from cloudsom.images.references import find_references, labels_of, read_reference
 from cloudsom.running.job import Job, Outcome
 from cloudsom.running.pool import Engine, choose_products, one_each, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.running.settings import run, snapshot
@@ -60,6 +60,7 @@ MASK_DIR = "masks"  # step 9's masks
 REFERENCE_DIR = "reference"  # reference class maps, one folder a product
 MASK_FINETUNED_DIR = "masks_finetuned"  # fine_tuning.py's masks
 TIFF_DIR = "tiff"  # step 7's images
+REFERENCE_ARCHIVE = "SENTINEL_2_reference_cloud_masks_Baetens_Hagolle.tgz"  # step 6's: its record tells its references
 RESULTS_DIR = "results"  # the tables
 
 # scores
@@ -237,12 +238,23 @@ def compare_masks(scenes: list[ComparedScene]) -> list[Outcome]:
         return outcomes
     good = {outcome.name for outcome in outcomes if not outcome.error}
     made_by = made_by.only([role for scene in scenes if scene.name in good for role in scene.inputs()])
+    labels = whose_labels([scene for scene in scenes if scene.name in good])
     for file, table_of in zip(files, tables.values(), strict=True):
         with stores.product(file, made_by) as product:
             table_of(compared).to_csv(product.partial, index=False, float_format="%.6f")
             product.results["summary"] = comparison.summary(compared)
+            product.results["labels"] = labels
     print(f"{files[-1]}: {comparison.summary(compared)}")
+    print(f"{files[-1]}: the references' labels are {labels}")
     return outcomes
+
+
+def whose_labels(scenes: list[ComparedScene]) -> str:
+    """Whose labels the references have, in words."""
+    archive = under(DATA_DIR, REFERENCE_ARCHIVE)
+    found = [labels_of(scene.name, scene.reference, archive) or "of an origin that no file tells" for scene in scenes]
+    kinds = list(dict.fromkeys(found))
+    return kinds[0] if len(kinds) == 1 else "; ".join(f"of {found.count(kind)} scenes {kind}" for kind in kinds)
 
 
 # --- the first two tables ---------------------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ step python evaluation_metrics.py --DATA_DIR "$DATA_DIR" --OTHER_MASKS "${OTHERS
 
 step python visualization/sub_maps.py --DATA_DIR "$DATA_DIR" --WHERE_NONE skip
 for figure in Creating_hit_rate_maps neuron_label_maps Creating_component_planes U_matrix_creation \
-    Creating_scatterplots neuron_spectra colored_cloudmasks quicklooks methodology_figure report; do
+    Creating_scatterplots neuron_spectra colored_cloudmasks quicklooks compare_masks methodology_figure report; do
     step python "visualization/$figure.py" --DATA_DIR "$DATA_DIR"
 done
 

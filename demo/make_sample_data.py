@@ -43,6 +43,7 @@ from cloudsom.errors import UserError
 from cloudsom.files.places import under
 from cloudsom.files.stores import atomic
 from cloudsom.images.rasters import Grid, write_layer
+from cloudsom.images.references import LABELS_TAG
 from cloudsom.running.settings import run
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
@@ -57,6 +58,9 @@ CLEAR_PROBABILITY = 0.2  # and up to which it is labelled clear; in between it h
 # running
 SYNTHETIC = False  # make a small scene up instead, for machines without a network
 # --- end of constants -------------------------------------------------------------------------------------------------
+
+#: Whose labels the references have, in their files.
+LABELS = "an algorithm's, not a person's (s2cloudless probabilities and simple rules)"
 
 MAX_SDIST_BYTES = 1_000_000_000  # unpacked; the larger package has a tenth of it
 
@@ -242,7 +246,7 @@ def write_product(
     height, width = codes.shape
     grid = Grid(width, height, (origin[0], 60.0, 0.0, origin[1], 0.0, -60.0), projection(epsg))
     with atomic(reference) as partial:
-        write_layer(partial, codes, grid, nodata=0)
+        write_layer(partial, codes, grid, nodata=0, tags={LABELS_TAG: LABELS})
     safe = data_dir / "products" / f"{name}.SAFE"
     if not safe.exists():
         partial = data_dir / "products" / ".partial"

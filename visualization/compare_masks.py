@@ -264,7 +264,7 @@ def known(names: Iterable[str], values: Iterable[float]) -> list[tuple[str, floa
 
 @styled
 def confusion_figure(pixels: NDArray[np.float64], title: str) -> Figure:
-    """Per cent of each class of the reference, rows of (6, 7) pixels, by class of the map; accuracies in the margins."""
+    """Per cent of each class of the reference, rows of (6, 7) pixels, by class of the map; users' accuracies below."""
     share = ratio(pixels, np.broadcast_to(pixels.sum(axis=1, keepdims=True), pixels.shape))
     users = ratio(np.diag(pixels), pixels[:, : len(pixels)].sum(axis=0))
     figure = Figure(figsize=(0.75 * PAGE, 0.5 * PAGE), layout="constrained")

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloudsom.errors import UserError
+from cloudsom.files import stores
 from cloudsom.files.places import visible
-from cloudsom.images.rasters import Grid, read_layer
+from cloudsom.images.rasters import Grid, as_text, open_raster, read_layer
 
 #: Codes of the reference masks (Baetens, Desjardins & Hagolle 2019).
 REFERENCE_CODES = {
@@ -34,6 +35,27 @@ def find_references(reference_dir: Path) -> dict[str, Path]:
             raise UserError(f"{place}: product {name} has another reference, {found[name]}; remove one of them")
         found[name] = place
     return found
+
+
+#: Tag of a reference that says whose labels it has.
+LABELS_TAG = "LABELS"
+
+#: Whose labels the published references have (Baetens et al. 2019): drawn by people, spread by active learning.
+PUBLISHED = "a person's, spread by active learning (Baetens et al. 2019)"
+
+
+def labels_of(name: str, reference_file: Path, archive: Path) -> str:
+    """Whose labels a reference has: what its tag says, or that it is one of the published `archive`; else empty.
+
+    The archive's record, which step 6 writes, lists the files that came out of it with their sizes.
+    """
+    tag = as_text(open_raster(reference_file).GetMetadataItem(LABELS_TAG) or "")
+    if tag:
+        return " ".join(tag.split())[:200]
+    scenes = (stores.read_record(archive) or {}).get("scenes") or {}
+    files = scenes.get(name, {}).get("files", {})
+    inside = "/".join(reference_file.parts[-2:])
+    return PUBLISHED if files.get(inside) == reference_file.stat().st_size else ""
 
 
 def open_reference(reference_file: Path) -> tuple[NDArray[np.integer], Grid]:
