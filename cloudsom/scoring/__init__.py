@@ -1,1 +1,1 @@
-"""Masks against references: counts, the measures made of them, and masks before and after fine-tuning."""
+"""Masks against references: counts, the measures made of them and their intervals, ours and those of other processors."""
