@@ -63,7 +63,7 @@ printf '\n== all masks beside each other, on the pixels that all have (%s/result
 cut -d, -f1-12 "$DATA_DIR/results/processors.csv" | grep -e ^processor -e ,mean, -e ,pooled,
 if [ "$SCENES" = real ]; then
     echo "The scenes are real. Their labels are an algorithm's (s2cloudless), not a person's: no number here is a claim"
-    echo "about the paper."
+    echo "about the paper, least of all s2cloudless's own score: its mask comes from the same probabilities."
 else
     echo "The scenes are $SCENES: these numbers say only that everything runs."
 fi

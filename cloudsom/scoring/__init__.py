@@ -1,1 +1,1 @@
-"""Masks against references: counts, the measures made of them and their intervals, ours and those of other processors."""
+"""Masks of ours and of other processors against references: counts, measures and their intervals."""
