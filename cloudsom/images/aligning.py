@@ -64,6 +64,8 @@ def _check(source: Grid, target: Grid, shown: object) -> None:
         raise UserError(f"{shown}: the reference has no coordinate system, so nothing can be placed on it")
     if any((*source.transform[2:5:2], *target.transform[2:5:2])) or not source.transform[1] or not source.transform[5]:
         raise UserError(f"{shown}: its rows do not run from west to east; save it in the tile's own grid")
+    if not all(1e-3 < abs(side) < 1e6 for side in source.transform[1::4]) or not np.all(np.abs(source.transform) < 1e9):
+        raise UserError(f"{shown}: its georeference {source.transform} is none of an image; give it the right one")
     ours, theirs = osr.SpatialReference(target.projection), osr.SpatialReference(source.projection)
     if not (ours.IsSame(theirs) or ours.ExportToProj4() == theirs.ExportToProj4()):  # formats spell one system in ways
         names = " and ".join(system.GetName() or "unnamed" for system in (theirs, ours))

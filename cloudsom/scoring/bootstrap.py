@@ -2,7 +2,8 @@
 
 Neighbouring pixels are alike, so what is drawn again with replacement is never pixels: with many scenes it is whole
 scenes; with few it is square blocks within each scene, and the intervals then speak of other days of the same scenes,
-not of other places. All processors are drawn together, so that their differences have intervals too.
+not of other places. Scenes are taken as independent: where many are of one place, intervals are too narrow. All
+processors are drawn together, so that their differences have intervals too.
 """
 
 from dataclasses import dataclass

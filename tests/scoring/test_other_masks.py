@@ -16,6 +16,7 @@ from cloudsom.errors import UserError
 from cloudsom.images import mask_codes
 from cloudsom.images.aligning import mask_on_grid
 from cloudsom.images.mask_codes import UNKNOWN, read_preset
+from cloudsom.images.pixels import find_sources
 from cloudsom.images.rasters import Grid, read_mask, write_layer, write_mask
 from cloudsom.scoring import bootstrap
 from cloudsom.scoring.other_masks import fields_of, find, read, read_entries
@@ -364,6 +365,45 @@ def test_all_are_scored_on_the_pixels_that_all_have(tmp_path: Path, monkeypatch:
             assert row["recall_low"] <= row["recall"] <= row["recall_high"]
     alone = pd.read_csv(tmp_path / "results" / "confusion_matrix.csv")
     assert alone["excluded"].tolist() == [((codes == 1) | (own == 1)).sum()]
+
+
+def test_another_processors_mask_in_place_of_ours_is_no_perfect_score(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_reference(tmp_path, NAME, np.resize([2, 5], (SIZE, SIZE)))
+    wrong = np.resize(np.array([1, 0], np.uint8), (SIZE, SIZE))
+    for layer in (wrong, np.zeros_like(wrong)):
+        write(tmp_path / "masks" / f"{NAME}_mask.tif", layer, grid())
+        with pytest.raises(UserError, match="1 of 1 products failed"):
+            score(monkeypatch, tmp_path)
+        assert "OTHER_MASKS" in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
+
+
+def test_twins_of_macos_and_masks_without_a_reference_are_no_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_reference(tmp_path, NAME, np.resize([2, 5], (SIZE, SIZE)))
+    write_reference(tmp_path, "OTHER", np.resize([2, 5], (SIZE, SIZE)))
+    (tmp_path / "masks").mkdir()
+    for name in (NAME, "MINE"):
+        write_mask(tmp_path / "masks" / f"{name}_mask.tif", np.zeros((SIZE, SIZE), np.uint8), grid())
+    (tmp_path / "masks" / f"._{NAME}_mask.tif").write_bytes(b"junk")
+    shutil.copytree(tmp_path / "reference" / NAME, tmp_path / "reference" / f"._{NAME}")
+    table = score(monkeypatch, tmp_path)
+    assert table.index.tolist() == [("SOM1", NAME), ("SOM1", "mean"), ("SOM1", "pooled")]
+    said = capsys.readouterr().err
+    assert said.count("unpaired: ") == 2 and "MINE_mask.tif: has no reference" in said and "OTHER" in said
+    monkeypatch.setattr(evaluation_metrics, "UNPAIRED", "refuse")
+    with pytest.raises(UserError, match="2 masks or references stand alone"):
+        score(monkeypatch, tmp_path)
+
+
+def test_hidden_files_are_no_images_and_no_tables(tmp_path: Path) -> None:
+    for name in ("A.tif", "._A.tif", "A_converted.csv", "._A_converted.csv"):
+        (tmp_path / name).touch()
+    for kind in ("tiff", "csv"):
+        assert list(find_sources(kind, tmp_path, tmp_path, [])) == ["A"]
 
 
 def test_others_are_scored_without_masks_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
