@@ -63,7 +63,8 @@ def _preset(name: str, cloud: Iterable[int], clear: Iterable[int], out: Iterable
 #: seen at 1.38 um); shadows (0, 5, 6), the ways clouds were found (2, 3) and the thinnest clouds (4) alone make none.
 MAJA_CLOUD_BITS = 1 << 1 | 1 << 7
 
-#: scl: Sen2Cor's scene classification; 8, 9 cloud of medium and high probability, 10 cirrus, 0 no data, 1 saturated.
+#: scl: Sen2Cor's scene classification; 8, 9 cloud of medium and high probability, 10 cirrus, 0 no data, 1 saturated;
+#: 7, unclassified, counts as clear.
 #: fmask: python-fmask; 2 cloud, 0 null. omnicloudmask: 1 thick and 2 thin cloud, 3 shadow. ukis: 2 is shadow.
 #: l1c: ESA's own mask in every L1C product. binary: 1 or 255 is cloud, 0 clear.
 PRESETS = {

@@ -21,7 +21,7 @@ from cloudsom.scoring.scores import Counts, surfaces
 SOM1, UNFILTERED, SOM2 = "SOM1", "SOM2 unfiltered", "SOM2"
 OURS = (SOM1, UNFILTERED, SOM2)
 
-#: What fine-tuning knew of a scene, by the tags of its final mask; empty where there is none.
+#: What fine-tuning knew of a scene, by the tags of its final mask; empty where there is none, or it does not say.
 HELD_OUT, TUNED_ON, NOT_FOR_SCORING = "held out", "tuned on", "not for scoring"
 
 COUNTS = ("TP", "FN", "FP", "TN")
@@ -166,8 +166,13 @@ def _any_scored(scored: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def role_of(final_mask: Path) -> str:
-    """Whether fine-tuning took samples from the product of a final mask: "tuned on", "held out", "not for scoring"."""
+    """Whether fine-tuning took samples from the product of a final mask: "tuned on", "held out", "not for scoring".
+
+    Empty for a mask that does not say.
+    """
     tags = open_raster(final_mask).GetMetadata()
+    if "TUNED_ON" not in tags:
+        return ""
     if tags.get("TUNED_ON") == "yes":
         return TUNED_ON
     return HELD_OUT if tags.get("TEST", "yes") == "yes" else NOT_FOR_SCORING
