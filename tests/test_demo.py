@@ -39,6 +39,10 @@ def test_the_demo_masks_the_real_scenes(tmp_path: Path) -> None:
     assert found.loc[madagascar, "recall"] > 0.9 and found.loc[madagascar, "precision"] > 0.95
     assert found.loc[virginia, "accuracy"] > 0.95 and pd.isna(found.loc[virginia, "recall"])
     assert (tmp_path / "masks" / f"{madagascar}_mask.tif").exists()
+    table = pd.read_csv(tmp_path / "results" / "processors.csv")
+    held_out = table[(table["product"] == "pooled") & (table["role"] == "held out")].set_index("processor")
+    assert held_out.index.tolist() == ["SOM1", "SOM2 unfiltered", "SOM2", "ESA-like", "s2cloudless"]
+    assert held_out["recall"]["SOM2"] > held_out["recall"]["ESA-like"] > 0.7
 
 
 def test_without_the_real_scenes_made_up_ones_stand_in_and_a_second_run_redoes_nothing(tmp_path: Path) -> None:
@@ -49,6 +53,7 @@ def test_without_the_real_scenes_made_up_ones_stand_in_and_a_second_run_redoes_n
     assert "The scenes are made-up, for want of the real ones" in done.stdout
     folder = tmp_path / "run_offline"
     assert metrics_of(folder).loc["pooled", "accuracy"] > 0.95 and not (tmp_path / "run").exists()
+    assert "ESA-like" in set(pd.read_csv(folder / "results" / "processors.csv")["processor"])
     masks = {p: p.stat().st_mtime_ns for p in (folder / "masks").iterdir()}
     again = run_demo(folder, "--offline")
     assert again.returncode == 0 and again.stdout.count("is up to date") >= 8

@@ -430,10 +430,11 @@ def test_scoring_pairs_by_name(ok: Ok, refused: Ok, scenes: Path) -> None:
     step(ok, scenes, "convert_image_to_csv.py")
     step(ok, scenes, "create_cloudmasks.py")
     (scenes / "reference" / "B").rename(scenes / "reference" / "Z")
-    line = refused("evaluation_metrics.py", "--DATA_DIR", scenes)
-    assert "2 masks or references stand alone" in line
+    done = run_script("evaluation_metrics.py", "--DATA_DIR", scenes)
+    assert done.returncode == 0 and done.stderr.count("unpaired: ") == 2, done.stderr
     assert pd.read_csv(scenes / "results" / "metrics.csv")["product"].tolist() == ["A", "mean", "pooled"]
-    step(ok, scenes, "evaluation_metrics.py", "--UNPAIRED", "skip")
+    line = refused("evaluation_metrics.py", "--DATA_DIR", scenes, "--UNPAIRED", "refuse")
+    assert "2 masks or references stand alone" in line
     step(ok, scenes, "evaluation_metrics.py", "--PRODUCTS", "A")
     (scenes / "reference" / "A").rename(scenes / "reference" / "Y")
     assert "no pair found" in refused("evaluation_metrics.py", "--DATA_DIR", scenes)

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is besi
 
 from cloudsom.errors import UserError
 from cloudsom.files import stores
-from cloudsom.files.places import under
+from cloudsom.files.places import under, visible
 from cloudsom.files.stores import Snapshot
 from cloudsom.images.rasters import Grid, destroy, gdal_errors, grid_of, open_raster
 from cloudsom.running.job import Job
@@ -42,10 +42,10 @@ OVERWRITE = False  # make again what is finished
 
 def main() -> None:
     mask_dir, tiff_dir = under(DATA_DIR, MASK_DIR), under(DATA_DIR, TIFF_DIR)
-    layers = sorted(mask_dir.glob("*.tif"))
+    layers = visible(mask_dir.glob("*.tif"))
     if not layers:
         raise UserError(f"{mask_dir}: holds no .tif files; give the folder of the masks as MASK_DIR")
-    images = {image.stem: image for image in tiff_dir.glob("*.tif")}
+    images = {image.stem: image for image in visible(tiff_dir.glob("*.tif"))}
     target_dir = mask_dir if IN_PLACE else under(DATA_DIR, GEOREFERENCED_DIR)
     jobs = [Job(layer.name, (snapshot(globals()), layer, images, target_dir, OVERWRITE)) for layer in layers]
     outcomes = run_jobs(georeference, jobs, Engine(1), "georeferencing")

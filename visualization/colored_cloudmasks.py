@@ -18,13 +18,12 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
 
-from cloudsom.bands import CLOUD, MASK_NODATA
 from cloudsom.drawing.figures import COLUMN, Portfolio, find_masks, styled
+from cloudsom.drawing.outcomes import NOT_SCORED, OUTCOMES, outcomes_of, patches, picture
 from cloudsom.errors import UserError
 from cloudsom.files import stores
 from cloudsom.files.places import under
@@ -54,16 +53,6 @@ FORMATS = ["png"]  # of the pictures: png (300 dpi), pdf, svg: one or more
 SHOW = False  # open the pictures in windows too; they are then drawn one after the other
 OVERWRITE = False  # make again what is finished
 # --- end of constants -------------------------------------------------------------------------------------------------
-
-NOT_SCORED, TP, TN, FN, FP = 0, 1, 2, 3, 4
-
-#: Name, meaning and the paper's colour of each code.
-OUTCOMES = {
-    TP: ("TP", "cloud found", (0, 102, 102)),
-    TN: ("TN", "clear confirmed", (0, 102, 204)),
-    FN: ("FN", "cloud missed", (255, 102, 102)),
-    FP: ("FP", "false alarm", (153, 0, 0)),
-}
 
 
 def main() -> None:
@@ -135,20 +124,6 @@ def write_outcomes(target: Path, outcomes: NDArray[np.uint8], grid: Grid, name: 
     )
 
 
-def outcomes_of(
-    mask: NDArray[np.uint8], reference: NDArray[np.integer], cloud_codes: tuple[int, ...], left_out: tuple[int, ...]
-) -> NDArray[np.uint8]:
-    """TP, TN, FN and FP of each pixel; NOT_SCORED where the mask has no data or the reference code is left out.
-
-    mask (height, width) of 255, 0 and nodata; reference (height, width) class codes.
-    """
-    by_truth_and_mask = np.array([TN, FP, FN, TP], np.uint8)
-    truth = np.isin(reference, cloud_codes)
-    codes = by_truth_and_mask[2 * truth + (mask == CLOUD)]
-    codes[np.isin(reference, left_out) | (mask == MASK_NODATA)] = NOT_SCORED
-    return codes
-
-
 @styled
 def colored_mask(codes: NDArray[np.uint8]) -> Figure:
     """A mask's outcomes (height, width) as a picture at column width, the legend with pixel shares below it."""
@@ -174,20 +149,6 @@ def legend_figure() -> Figure:
     labels = [f"{name}: {meaning}" for name, meaning, _ in OUTCOMES.values()]
     figure.legend(handles=patches(labels), loc="center left", borderaxespad=0.3)
     return figure
-
-
-def patches(labels: list[str]) -> list[Patch]:
-    """One coloured patch an outcome."""
-    colours = [f"#{bytes(colour).hex()}" for _, _, colour in OUTCOMES.values()]
-    return [Patch(facecolor=colour, label=label) for colour, label in zip(colours, labels, strict=True)]
-
-
-def picture(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Codes (height, width) as colours (height, width, 4); what is not scored is transparent."""
-    table = np.zeros((5, 4), np.uint8)
-    for code, (_, _, colour) in OUTCOMES.items():
-        table[code] = (*colour, 255)
-    return table[codes]
 
 
 def summary(codes: NDArray[np.uint8]) -> str:

@@ -37,6 +37,8 @@ from cloudsom.images.rasters import masks_in, read_mask
 from cloudsom.running.job import Job, Outcome
 from cloudsom.running.pool import Engine, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.running.settings import run, snapshot
+from cloudsom.scoring.bootstrap import ALL_MEASURES
+from cloudsom.scoring.comparison import OF
 from cloudsom.scoring.scores import MEASURES
 from cloudsom.som import labelled_map, model
 from cloudsom.som.labels import NeuronLabels
@@ -79,11 +81,19 @@ FIGURES = {
     "scatterplots_*": "Creating_scatterplots.py",
     "neuron_spectra": "neuron_spectra.py",
     "sub_maps": "sub_maps.py",  # where fine-tuning has made some
+    "processors": "compare_masks.py",
+    "class_confusion": "compare_masks.py",  # where there are class maps
 }
 
 #: Measures that have a column in the table of scenes; the scenes' own tables have all of them.
 COLUMNS = ("accuracy", "precision", "recall", "f_score")
-NAMES = dict(zip(MEASURES, ("accuracy", "precision", "recall", "F-score", "balanced accuracy", "IoU"), strict=True))
+NAMES = dict(
+    zip(
+        ALL_MEASURES,
+        ("accuracy", "precision", "recall", "F-score", "balanced accuracy", "IoU", "false alarms", "on bright land"),
+        strict=True,
+    )
+)
 
 COUNTS = ("TP", "FN", "FP", "TN", "excluded")
 
@@ -154,17 +164,19 @@ class Masks:
     masks: dict[str, Path]
     quicklooks: dict[str, Path]
     coloured: dict[str, Path]
+    compared: dict[str, Path] = field(default_factory=dict)
 
     def inputs(self) -> dict[str, Path]:
         """Its files by role; the masks also by the roles step 10 knows them by."""
         files = {f"{self.kind} {name}": place for name, place in self.masks.items()}
         files |= {f"mask {name}": place for name, place in self.masks.items() if self.kind == SOM1}
+        files |= {f"comparison of {name}": place for name, place in self.compared.items()}
         files |= {f"quicklook of {self.kind} {name}": place for name, place in self.quicklooks.items()}
         return files | {f"coloured {self.kind} {name}": place for name, place in self.coloured.items()}
 
     def only(self, names: Collection[str]) -> "Masks":
         """Those of some products."""
-        files = (self.masks, self.quicklooks, self.coloured)
+        files = (self.masks, self.quicklooks, self.coloured, self.compared)
         return Masks(self.kind, *({name: f[name] for name in f if name in names} for f in files))
 
 
@@ -180,8 +192,10 @@ class Training:
 
 def main() -> None:
     run_files = find_run_files()
-    figures, missing = find_figures(has_sub_maps(run_files))
     sets, tables = find_masks(), find_tables()
+    of_tables = {"processors": "processors", "class_confusion": "classes"}
+    without = {figure for figure, table in of_tables.items() if table not in tables}
+    figures, missing = find_figures(without if has_sub_maps(run_files) else without | {"sub_maps"})
     missing += missing_parts(sets, tables)
     if not run_files and not sets[0].masks:
         raise UserError(f"{under(DATA_DIR, '.')}: holds nothing of a run; give its DATA_DIR, or run step 1 and on")
@@ -220,6 +234,7 @@ def write_report(
         list(scenes.values()),
         totals,
         read_surfaces(tables),
+        read_standings(tables),
         [read_picture(place) for place in figures.values()],
         {place.name: record for place in (run_files | tables).values() if (record := stores.read_record(place))},
         missing,
@@ -261,10 +276,10 @@ def has_sub_maps(run_files: dict[str, Path]) -> bool:
     return tuned is not None and bool(labelled_map.load(tuned).submaps)
 
 
-def find_figures(with_sub_maps: bool) -> tuple[dict[str, Path], list[str]]:
+def find_figures(not_expected: Collection[str]) -> tuple[dict[str, Path], list[str]]:
     """The figures drawn so far by name, in the report's order, and a line for each one that is not."""
     folder = under(DATA_DIR, FIGURES_DIR)
-    wanted = {pattern: script for pattern, script in FIGURES.items() if with_sub_maps or pattern != "sub_maps"}
+    wanted = {pattern: script for pattern, script in FIGURES.items() if pattern not in not_expected}
     found = {pattern: sorted(folder.glob(f"{pattern}.png")) for pattern in wanted}
     missing = [
         f"{pattern.replace('_*', '')} (python visualization/{script})"
@@ -282,13 +297,14 @@ def find_masks() -> list[Masks]:
         masks = masks_in(mask_dir)
         quicklooks = {name: figures_dir / "quicklooks" / f"{name}_{mask_dir.name}.png" for name in masks}
         coloured = {name: figures_dir / f"colored_{mask_dir.name}" / f"{name}_colored.png" for name in masks}
-        sets.append(Masks(kind, masks, only_existing(quicklooks), only_existing(coloured)))
+        compared = {name: figures_dir / "compared" / f"{name}.png" for name in masks if kind == SOM1}
+        sets.append(Masks(kind, masks, *map(only_existing, (quicklooks, coloured, compared))))
     return sets
 
 
 def find_tables() -> dict[str, Path]:
     """The tables of step 10 that are there, by name."""
-    names = ("metrics", "confusion_matrix", "surfaces", "comparison")
+    names = ("metrics", "confusion_matrix", "surfaces", "processors", "differences", "classes")
     return only_existing({name: under(DATA_DIR, RESULTS_DIR) / f"{name}.csv" for name in names})
 
 
@@ -304,9 +320,11 @@ def missing_parts(sets: list[Masks], tables: dict[str, Path]) -> list[str]:
             lines.append(f"masks {each.kind} (python {script})")
         if len(each.quicklooks) < len(each.masks):
             lines.append(f"quicklooks of the masks {each.kind} (python visualization/quicklooks.py)")
+        if each.kind == SOM1 and len(each.compared) < len(each.masks):
+            lines.append("some masks of all processors side by side (python visualization/compare_masks.py)")
         if len(each.coloured) < len(each.masks):
             lines.append(f"some coloured masks {each.kind} (python visualization/colored_cloudmasks.py)")
-    wanted = {"metrics", "confusion_matrix"} | ({"comparison"} if sets[1].masks else set())
+    wanted = {"metrics", "confusion_matrix", "processors"}
     if sets[0].masks and not wanted <= set(tables):
         lines.append("measures of the masks (python evaluation_metrics.py)")
     return lines
@@ -357,17 +375,21 @@ def read_scene(name: str, sets: list[Masks]) -> Scene:
     for each in sets:  # those of both sets last, and so beside each other
         if name in each.coloured:
             scene.pictures.append(read_picture(each.coloured[name]))
+    for each in sets:
+        if name in each.compared:
+            scene.pictures.append(read_picture(each.compared[name]))
     return scene
 
 
 def add_scores(scenes: dict[str, Scene], tables: dict[str, Path]) -> list[Scene]:
-    """Give the scenes their measures and counts, from comparison.csv where it is there; the summary lines."""
+    """Give the scenes their measures and counts, from processors.csv where it is there; the summary lines."""
     totals: dict[str, Scene] = {}
     for row in score_rows(tables):
-        name, kind = str(row["product"]), str(row["masks"])
+        name, kind = str(row["product"]), str(row["processor"])
         if name in ("mean", "pooled"):
             role = str(row.get("role", ""))
-            scene = totals.setdefault(name, Scene(f"{name} ({role})" if role in ROLES else name))
+            line = f"{name} ({role})" if role in ROLES else name
+            scene = totals.setdefault(line, Scene(line))
         elif name in scenes:
             scene = scenes[name]
             scene.tuned_on = row.get("role") == "tuned on"
@@ -380,24 +402,62 @@ def add_scores(scenes: dict[str, Scene], tables: dict[str, Path]) -> list[Scene]
 
 
 def score_rows(tables: dict[str, Path]) -> list[dict[str, Any]]:
-    """The rows of step 10's tables with the masks they are about; those of both sets stand in comparison.csv."""
-    if "comparison" in tables:
-        table = model.read_table(tables["comparison"], ("product", "role", "masks", *COUNTS, *MEASURES))
-        return list(table[table["masks"].isin([SOM1, SOM2])].to_dict("records"))
+    """The rows of step 10's tables with the masks they are about; those of both sets stand in processors.csv."""
+    if "processors" in tables:
+        table = model.read_table(tables["processors"], ("product", "role", "processor", *COUNTS, *MEASURES))
+        return list(table[table["processor"].isin([SOM1, SOM2])].to_dict("records"))
     needed = {"metrics": MEASURES, "confusion_matrix": COUNTS}
     found = [model.read_table(tables[n], ("product", *columns)) for n, columns in needed.items() if n in tables]
-    return [row | {"masks": SOM1} for table in found for row in table.to_dict("records")]
+    return [row | {"processor": SOM1} for table in found for row in table.to_dict("records")]
 
 
 def read_surfaces(tables: dict[str, Path]) -> dict[str, dict[str, tuple[int, float]]]:
     """Of each surface, by kind of masks: pixels of all scored scenes, and the share called cloud."""
     found: dict[str, dict[str, tuple[int, float]]] = {}
     if "surfaces" in tables:
-        table = model.read_table(tables["surfaces"], ("product", "masks", "surface", "pixels", "share"))
-        for row in table[table["product"] == "pooled"].to_dict("records"):
+        table = model.read_table(tables["surfaces"], ("product", "role", "masks", "surface", "pixels", "share"))
+        pooled = table[table["product"] == "pooled"]
+        roles = pooled["role"].astype(object).fillna("")
+        for row in pooled[roles == next(iter(roles), "")].to_dict("records"):
             pair = int(row["pixels"]), float(row["share"])
             found.setdefault(str(row["surface"]), {})[str(row["masks"])] = pair
     return found
+
+
+@dataclass
+class Standing:
+    """The pooled measures of all processors over the scenes of one role.
+
+    rows  of each processor: its name, and value, low and high end of the 95 % interval of each measure; None: undefined
+    """
+
+    of: str
+    scenes: int
+    pixels: int
+    rows: list[tuple[str, list[tuple[float | None, float | None, float | None]]]]
+
+
+def read_standings(tables: dict[str, Path]) -> tuple[list[Standing], str]:
+    """All processors beside each other, held-out scenes first, and whose labels they are scored by."""
+    if "processors" not in tables:
+        return [], ""
+    table = model.read_table(tables["processors"], ("processor", "product", "role", "pixels", *ALL_MEASURES))
+    table["role"] = table["role"].astype(object).fillna("")
+    found = []
+    for role, rows in table[table["product"] == "pooled"].groupby("role", sort=False):
+        scenes = table[(table["role"] == role) & ~table["product"].isin(["mean", "pooled"])]
+        have = scenes[scenes["processor"].isin(rows["processor"])].groupby("product")["processor"].nunique()
+        lines = [(str(row["processor"]), [triple(row, name) for name in ALL_MEASURES]) for _, row in rows.iterrows()]
+        found.append(Standing(OF[str(role)], int((have == len(rows)).sum()), int(rows["pixels"].iloc[0]), lines))
+    record = stores.read_record(tables["processors"]) or {}
+    return found, str(record.get("results", {}).get("labels", ""))
+
+
+def triple(row: pd.Series, measure: str) -> tuple[float | None, float | None, float | None]:
+    """A measure and the ends of its interval."""
+    values = [row.get(f"{measure}{end}") for end in ("", "_low", "_high")]
+    low_to_high = [None if value is None or pd.isna(value) else float(value) for value in values]
+    return low_to_high[0], low_to_high[1], low_to_high[2]
 
 
 def read_picture(place: Path, jpeg: bool = False, width: int | None = None) -> Picture:
@@ -427,6 +487,7 @@ def render(
     scenes: list[Scene],
     totals: list[Scene],
     surfaces: dict[str, dict[str, tuple[int, float]]],
+    standings: tuple[list[Standing], str],
     figures: list[Picture],
     records: dict[str, dict[str, Any]],
     missing: list[str],
@@ -450,6 +511,9 @@ def render(
         surfaces=surfaces,
         surface_kinds=[kind for kind in STAGES if any(kind in found for found in surfaces.values())],
         stages=STAGES,
+        standings=standings[0],
+        labels=standings[1],
+        all_measures=[NAMES[name] for name in ALL_MEASURES],
         columns=COLUMNS,
         names=NAMES,
         figures=figures,
@@ -474,12 +538,13 @@ def facts(training: Training, scenes: list[Scene], totals: list[Scene]) -> list[
     found += [(name.replace("_", " "), f"{results[name]:.4f}", what) for name, what in known.items()]
     if scenes:
         found.append(("scenes", str(len(scenes)), ""))
-    pooled = next((scene.results for scene in totals if scene.name.startswith("pooled")), {})
+    pooled = next((scene for scene in totals if scene.name.startswith("pooled")), Scene("pooled"))
     for measure in ("accuracy", "f_score"):
-        values = {kind: result.measures.get(measure) for kind, result in pooled.items()}
-        if (first := values.get(SOM1)) is not None:
-            after = "" if (last := values.get(SOM2)) is None else f"{last:.4f} after fine-tuning"
-            found.append((f"pooled {NAMES[measure]}", f"{first:.4f}", after))
+        first, last = (pooled.result(kind).measures.get(measure) for kind in (SOM1, SOM2))
+        if last is not None and first is not None:
+            found.append((f"{pooled.name}, {NAMES[measure]}", f"{last:.4f}", f"{first:.4f} before fine-tuning"))
+        elif first is not None:
+            found.append((f"{pooled.name}, {NAMES[measure]}", f"{first:.4f}", "without fine-tuning"))
     return found
 
 

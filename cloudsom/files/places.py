@@ -14,7 +14,7 @@ import re
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -100,6 +100,11 @@ def folder_here(place: Path, what: str) -> Path:
     if is_remote(place):
         raise UserError(f"{what}: {place} is behind a URL; choose a folder here, and copy its files there")
     return place
+
+
+def visible(found: Iterable[Path]) -> list[Path]:
+    """Files and folders sorted, without hidden ones: our unfinished ones, and the `._` twins that macOS adds."""
+    return sorted(place for place in found if not place.name.startswith("."))
 
 
 def refusal(problem: BaseException) -> str | None:

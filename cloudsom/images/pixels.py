@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from cloudsom.bands import N_BANDS
 from cloudsom.errors import UserError
+from cloudsom.files.places import visible
 from cloudsom.images.rasters import Grid, Scene, open_scene, reflectance
 from cloudsom.running.pool import choose_products
 from cloudsom.tables import csv_tables
@@ -21,8 +22,8 @@ def find_sources(kind: str, csv_dir: Path, tiff_dir: Path, wanted: Sequence[str]
     All products there are, or those of `wanted`; UserError for one that is not there.
     """
     if kind == "tiff":
-        return choose_products({f.stem: f for f in tiff_dir.glob("*.tif")}, wanted, tiff_dir, "run step 7")
-    csv_files = {f.name.removesuffix("_converted.csv"): f for f in csv_dir.glob("*_converted.csv")}
+        return choose_products({f.stem: f for f in visible(tiff_dir.glob("*.tif"))}, wanted, tiff_dir, "run step 7")
+    csv_files = {f.name.removesuffix("_converted.csv"): f for f in visible(csv_dir.glob("*_converted.csv"))}
     return choose_products(csv_files, wanted, csv_dir, "run step 8")
 
 

@@ -22,7 +22,7 @@ from osgeo import gdal
 
 from cloudsom.bands import N_BANDS, SAFE_BANDS
 from cloudsom.errors import UserError
-from cloudsom.files.places import local
+from cloudsom.files.places import local, visible
 from cloudsom.files.zips import DAMAGED, is_damage
 from cloudsom.images.rasters import open_by_name, open_raster
 from cloudsom.safe_names import PRODUCT_XML
@@ -288,6 +288,12 @@ class Granule:
         with self.files.open_image(self.images[band], f"{self.name}: band {band}") as dataset:
             yield dataset
 
+    def quality_file(self, name: str) -> str | None:
+        """The path within the product of the file in the granule's QI_DATA whose name fits an expression, if any."""
+        folder = next(iter(self.images.values())).rpartition("/IMG_DATA/")[0]
+        wanted = re.compile(rf"{re.escape(folder)}/QI_DATA/{name}", re.IGNORECASE)
+        return next((path for path in self.files.names() if wanted.fullmatch(path)), None)
+
     def input_files(self) -> dict[str, Path]:
         """The files on disk that the output is made from: the zip, or metadata and 13 images."""
         return self.files.on_disk([self.metadata_file, *self.images.values()])
@@ -301,12 +307,16 @@ class Found:
     path: Path
     inside: str = ""
 
+    def files(self) -> Files:
+        """The product's files."""
+        return ZippedFiles(self.path, self.inside) if self.path.is_file() else Files(self.path)
+
     def granules(self) -> list[Granule]:
         """The product's granules by tile, one for each output.
 
         Raises UserError for a Level-2A product, missing metadata, no granule, a missing or doubled band.
         """
-        files = ZippedFiles(self.path, self.inside) if self.path.is_file() else Files(self.path)
+        files = self.files()
         names = files.names()
         metadata_file = _product_xml(self.name, names)
         images: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
@@ -364,7 +374,7 @@ def find_products(folder: Path) -> tuple[dict[str, Found], dict[str, str]]:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; put the SAFE products there, or name another folder")
     for entry in sorted(folder.iterdir(), key=lambda p: (p.is_file(), p.name)):
-        if entry.name.startswith("."):
+        if entry.name.startswith(".") or entry.name == "__MACOSX":
             continue
         try:
             for product in _products_at(entry):
@@ -391,7 +401,7 @@ def _products_at(entry: Path) -> list[Found]:
     if entry.is_dir():
         if _is_safe(entry.name) or any(PRODUCT_XML.fullmatch(p.name) for p in entry.iterdir()):
             return [Found(_product_name(entry.name), entry)]
-        inner = [p for p in sorted(entry.iterdir()) if p.is_dir() and _is_safe(p.name)]
+        inner = [p for p in visible(entry.iterdir()) if p.is_dir() and _is_safe(p.name)]
         return [Found(_product_name(p.name), p) for p in inner]
     if entry.is_file() and entry.suffix.lower() == ".zip":
         return [_zipped_product(entry)]

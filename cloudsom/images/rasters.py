@@ -18,8 +18,8 @@ from osgeo import gdal
 
 from cloudsom.bands import CLEAR, CLOUD, MASK_NODATA, N_BANDS, SAFE_BANDS
 from cloudsom.errors import UserError
-from cloudsom.files.places import local
-from cloudsom.images import jpeg2000
+from cloudsom.files.places import local, visible
+from cloudsom.images import jpeg2000, mask_codes
 
 gdal.UseExceptions()
 gdal.SetConfigOption("GDAL_PAM_ENABLED", "NO")  # read and write no .aux.xml: it can override a file's own content
@@ -339,22 +339,35 @@ def read_layer(path: Path) -> tuple[NDArray[Any], Grid]:
 
 def masks_in(folder: Path) -> dict[str, Path]:
     """The masks of a folder by product name."""
-    return {file.name.removesuffix("_mask.tif"): file for file in sorted(folder.glob("*_mask.tif"))}
+    return {file.name.removesuffix("_mask.tif"): file for file in visible(folder.glob("*_mask.tif"))}
 
 
 def read_mask(path: Path) -> tuple[NDArray[np.uint8], Grid]:
-    """A cloud mask, whole: (uint8 array of CLOUD, CLEAR and MASK_NODATA, grid). UserError on any other code."""
+    """A cloud mask of ours, whole: (uint8 array of CLOUD, CLEAR and MASK_NODATA, grid).
+
+    UserError on any other code, and where neither the tag that our masks carry nor a declared nodata of MASK_NODATA
+    says that these are our codes: others have 1 for cloud.
+    """
     mask, grid = read_layer(path)
     if mask.dtype != np.uint8:
         raise UserError(f"{path}: stores {mask.dtype}, a mask is uint8; give a mask that create_cloudmasks.py wrote")
-    codes = np.flatnonzero(code_counts(mask))
-    strange = sorted(set(codes.tolist()) - {CLOUD, CLEAR, MASK_NODATA})
-    if strange:
+    codes = np.flatnonzero(code_counts(mask)).tolist()
+    strange = set(codes) - {CLOUD, CLEAR, MASK_NODATA}
+    if strange or not _says_what_it_is(path):
+        meaning = f"{CLOUD} (cloud), {CLEAR} (clear) and {MASK_NODATA} (nodata)"
+        wrong = f"a mask of ours has {meaning} only" if strange else f"nothing in it says that they are {meaning}"
         raise UserError(
-            f"{path}: holds {', '.join(map(str, strange[:5]))}; a mask has {CLOUD} (cloud), {CLEAR} (clear) "
-            f"and {MASK_NODATA} (nodata) only: give a mask that create_cloudmasks.py wrote"
+            f"{path}: holds {mask_codes.shown(codes)}; {wrong}: give a mask that create_cloudmasks.py wrote; another "
+            f"processor's mask goes into OTHER_MASKS of evaluation_metrics.py: {mask_codes.fitting(codes)}"
         )
     return mask, grid
+
+
+def _says_what_it_is(path: Path) -> bool:
+    """Whether a mask's tag or its declared nodata shows that it has our codes."""
+    dataset = open_raster(path)
+    tag = dataset.GetMetadataItem(mask_codes.CODES_TAG)
+    return tag == mask_codes.CODES_TEXT or (not tag and dataset.GetRasterBand(1).GetNoDataValue() == MASK_NODATA)
 
 
 class RasterWriter:
@@ -542,7 +555,7 @@ def mask_writer(path: Path, grid: Grid, tags: Mapping[str, str] | None = None) -
         np.uint8,
         nodata=MASK_NODATA,
         descriptions=["cloud mask"],
-        tags={"CODES": f"{CLOUD} cloud, {CLEAR} clear, {MASK_NODATA} nodata"} | dict(tags or {}),
+        tags={mask_codes.CODES_TAG: mask_codes.CODES_TEXT} | dict(tags or {}),
         colours=MASK_COLOURS,
     )
 

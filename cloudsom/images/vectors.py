@@ -104,7 +104,12 @@ def _of_layer(path: Path, layer: ogr.Layer) -> Iterator[Feature]:
 
 
 def pixels_marked(features: list[Feature], grid: Grid, shown: object) -> NDArray[np.int64]:
-    """Sorted flat positions of the pixels of `grid` that features mark: centres inside polygons, pixels points lie in.
+    """Sorted flat positions of the pixels of `grid` that features mark (see `marked`)."""
+    return np.flatnonzero(marked(features, grid, shown))
+
+
+def marked(features: list[Feature], grid: Grid, shown: object) -> NDArray[np.uint8]:
+    """Which pixels of `grid` features mark, as 1: centres inside polygons, pixels points lie in. (height, width).
 
     Geometries are brought to the grid's coordinate system. `shown` stands for the scene in errors; a scene without a
     coordinate system is one.
@@ -123,7 +128,8 @@ def pixels_marked(features: list[Feature], grid: Grid, shown: object) -> NDArray
             shape.SetGeometryDirectly(_moved(feature, target))
             layer.CreateFeature(shape)
         gdal.RasterizeLayer(canvas, [1], layer, burn_values=[1])
-        return np.flatnonzero(canvas.ReadAsArray())
+        found: NDArray[np.uint8] = canvas.ReadAsArray()
+        return found
 
 
 def _moved(feature: Feature, target: osr.SpatialReference) -> ogr.Geometry:

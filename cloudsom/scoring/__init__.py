@@ -1,1 +1,1 @@
-"""Masks against references: counts, the measures made of them, and masks before and after fine-tuning."""
+"""Masks of ours and of other processors against references: counts, measures and their intervals."""

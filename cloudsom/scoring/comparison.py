@@ -1,87 +1,181 @@
-"""Masks before and after fine-tuning side by side: in all, and by surface."""
+"""Masks of several processors side by side on the same pixels: ours before and after fine-tuning, and other ones."""
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cloudsom.bands import CLOUD, MASK_NODATA
 from cloudsom.brightness import brightness
 from cloudsom.images.pixels import spectra_of
-from cloudsom.images.rasters import Grid, open_raster, open_scene, read_mask
-from cloudsom.images.references import read_reference
-from cloudsom.scoring.scores import MEASURES, Counts, count, false_alarm_rate, measures, surfaces
+from cloudsom.images.rasters import Grid, open_raster, open_scene, read_layer, read_mask
+from cloudsom.images.references import REFERENCE_CODES, check_cover, open_reference
+from cloudsom.scoring import bootstrap, classes, other_masks
+from cloudsom.scoring.bootstrap import ALL_MEASURES, Estimate
+from cloudsom.scoring.other_masks import OtherMask
+from cloudsom.scoring.scores import Counts, surfaces
 
 SOM1, UNFILTERED, SOM2 = "SOM1", "SOM2 unfiltered", "SOM2"
+OURS = (SOM1, UNFILTERED, SOM2)
+
+#: What fine-tuning knew of a scene, by the tags of its final mask; empty where there is none, or it does not say.
+HELD_OUT, TUNED_ON, NOT_FOR_SCORING = "held out", "tuned on", "not for scoring"
+
+COUNTS = ("TP", "FN", "FP", "TN")
+
+LAND = next(code for code, name in REFERENCE_CODES.items() if name == "land")
+
+#: Side of the blocks that are drawn again where scenes are few, in pixels: 6 km at 60 m.
+BLOCK = 100
 
 
 @dataclass(frozen=True)
 class ComparedScene:
-    """The files of one product: its SOM1 mask, reference and image, and the folder of final masks if there is one."""
+    """The files of one product: reference, masks by processor in the order of the tables, image and class map."""
 
     name: str
-    mask: Path
     reference: Path
-    finals_dir: Path | None
+    ours: dict[str, Path]
+    others: dict[str, OtherMask]
     tiff: Path
-
-    @property
-    def finals(self) -> dict[str, Path]:
-        """The masks of fine-tuning that are there."""
-        if self.finals_dir is None:
-            return {}
-        ends = {UNFILTERED: "unfiltered", SOM2: "mask"}
-        files = {kind: self.finals_dir / f"{self.name}_{end}.tif" for kind, end in ends.items()}
-        return {kind: file for kind, file in files.items() if file.is_file()}
+    classes: Path | None = None
 
     def inputs(self) -> dict[str, Path]:
         """Everything that is read, by role."""
-        files = {SOM1: self.mask, "reference": self.reference, **self.finals}
+        files = {"reference": self.reference, **self.ours}
         if self.tiff.is_file():
             files["image"] = self.tiff
+        if self.classes:
+            files["classes"] = self.classes
+        for processor, mask in self.others.items():
+            files |= {f"{processor} {i}".removesuffix(" 0"): file for i, file in enumerate(mask.inputs())}
         return {f"{kind} {self.name}": file for kind, file in files.items()}
 
 
 @dataclass(frozen=True)
-class Row:
-    """What one product's masks of one kind are worth; `role` says what fine-tuning knew of the product.
+class Rules:
+    """How masks are scored; see the constants of step 10."""
 
-    surfaces  pixels of each surface, and how many of them are called cloud
+    cloud_codes: tuple[int, ...]
+    left_out_codes: tuple[int, ...]
+    least_brightness: float
+    cloud_share: float
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What the masks of one product are worth on the pixels that all of them have.
+
+    role      what fine-tuning knew of the product
+    counts    of each processor, in each block: (blocks, 6) as `bootstrap.COUNTED` says
+    excluded  pixels that are not scored
+    surfaces  of each processor, by surface: pixels, and how many of them are called cloud
+    classes   pixels by class of the reference and of step 9's class map, where there is one: (6, 7)
     """
 
     product: str
     role: str
-    masks: str
+    counts: dict[str, NDArray[np.int64]]
+    excluded: int = 0
+    surfaces: dict[str, dict[str, tuple[int, int]]] = field(default_factory=dict)
+    classes: NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Counts of one product's masks: step 9's, and where there is one the final mask's, with its role."""
+
     counts: Counts
-    surfaces: dict[str, tuple[int, int]] = field(default_factory=dict)
+    final: Counts | None = None
+    role: str = ""
 
 
-def compare(
-    scene: ComparedScene, cloud_codes: tuple[int, ...], left_out: tuple[int, ...], least_brightness: float
-) -> list[Row]:
-    """One product's rows: SOM1, and where fine-tuning has run SOM2 before and after the filters."""
-    _, grid = read_mask(scene.mask)
-    reference = read_reference(scene.reference, scene.mask, grid)
-    bright = bright_pixels(scene.tiff, grid, least_brightness) if scene.tiff.is_file() else None
-    role = role_of(scene.finals[SOM2]) if SOM2 in scene.finals else ""
-    rows = []
-    for kind, file in {SOM1: scene.mask, **scene.finals}.items():
-        mask, own_grid = read_mask(file)
-        if own_grid.difference(grid):
-            read_reference(scene.reference, file, own_grid)  # raises the error that says what differs
-        counts = count(mask, reference, cloud_codes, left_out)
-        rows.append(Row(scene.name, role, kind, counts, surfaces(mask, reference, bright)))
-    return rows
+def final_masks(folder: Path, name: str) -> dict[str, Path]:
+    """The masks of fine-tuning that are there for a product."""
+    files = {UNFILTERED: folder / f"{name}_unfiltered.tif", SOM2: folder / f"{name}_mask.tif"}
+    return {kind: file for kind, file in files.items() if file.is_file()}
+
+
+def read_masks(
+    scene: ComparedScene, cloud_share: float
+) -> tuple[NDArray[np.integer], Grid, dict[str, NDArray[np.uint8]]]:
+    """A product's reference, its grid, and every processor's mask on it; UserError for one that cannot be placed."""
+    reference, grid = open_reference(scene.reference)
+    masks = {}
+    for processor, file in scene.ours.items():
+        masks[processor], own_grid = read_mask(file)
+        check_cover(scene.reference, grid, file, own_grid)
+        grid = grid if grid.projection else own_grid
+    for processor, mask in scene.others.items():
+        masks[processor] = other_masks.read(mask, grid, cloud_share)
+    return reference, grid, masks
+
+
+def compare(scene: ComparedScene, rules: Rules) -> Compared:
+    """Count one product's pixels for every processor. Raises UserError, as `read_masks`."""
+    reference, grid, masks = read_masks(scene, rules.cloud_share)
+    left_out = np.isin(reference, rules.left_out_codes)
+    nodata = np.logical_or.reduce([mask == MASK_NODATA for mask in masks.values()])
+    scored = ~nodata & ~left_out
+    bright = bright_pixels(scene.tiff, grid, rules.least_brightness) if scene.tiff.is_file() else None
+    truth = np.isin(reference, rules.cloud_codes)
+    is_bright_land = scored & bright & (reference == LAND) if bright is not None else np.zeros_like(scored)
+    found = None
+    if scene.classes:
+        layer, own_grid = read_layer(scene.classes)
+        check_cover(scene.reference, grid, scene.classes, own_grid)
+        found = classes.confusion(layer, reference, (masks[SOM1] != MASK_NODATA) & ~left_out)
+    return Compared(
+        scene.name,
+        role_of(scene.ours[SOM2]) if SOM2 in scene.ours else "",
+        {name: count_blocks(mask == CLOUD, truth, scored, is_bright_land) for name, mask in masks.items()},
+        int(scored.size - scored.sum()),
+        {
+            name: surfaces(np.where(nodata, np.uint8(MASK_NODATA), mask), reference, bright)
+            for name, mask in masks.items()
+        },
+        found,
+    )
+
+
+def count_blocks(
+    cloud: NDArray[np.bool_], truth: NDArray[np.bool_], scored: NDArray[np.bool_], bright_land: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """What is counted in each block of a scene (height, width): (blocks, 6); blocks without a scored pixel left out."""
+    found = []
+    for rows, columns in _blocks(scored.shape):
+        c, t, s, b = (layer[rows, columns] for layer in (cloud, truth, scored, bright_land))
+        pairs = [c & t, ~c & t, c & ~t, ~c & ~t]
+        found.append([int((pair & s).sum()) for pair in pairs] + [int(b.sum()), int((b & c).sum())])
+    counts = np.array(found, np.int64).reshape(-1, bootstrap.COUNTED)
+    return counts[_any_scored(scored)]
+
+
+def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
+    for top in range(0, shape[0], BLOCK):
+        for left in range(0, shape[1], BLOCK):
+            yield slice(top, top + BLOCK), slice(left, left + BLOCK)
+
+
+def _any_scored(scored: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which blocks hold a scored pixel."""
+    return np.array([scored[rows, columns].any() for rows, columns in _blocks(scored.shape)], bool)
 
 
 def role_of(final_mask: Path) -> str:
-    """Whether fine-tuning took samples from the product of a final mask: "tuned on", "held out", "not for scoring"."""
+    """Whether fine-tuning took samples from the product of a final mask: "tuned on", "held out", "not for scoring".
+
+    Empty for a mask that does not say.
+    """
     tags = open_raster(final_mask).GetMetadata()
+    if "TUNED_ON" not in tags:
+        return ""
     if tags.get("TUNED_ON") == "yes":
-        return "tuned on"
-    return "held out" if tags.get("TEST", "yes") == "yes" else "not for scoring"
+        return TUNED_ON
+    return HELD_OUT if tags.get("TEST", "yes") == "yes" else NOT_FOR_SCORING
 
 
 def bright_pixels(tiff: Path, grid: Grid, least: float) -> NDArray[np.bool_] | None:
@@ -96,68 +190,142 @@ def bright_pixels(tiff: Path, grid: Grid, least: float) -> NDArray[np.bool_] | N
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
-def scored(rows: Iterable[Row]) -> list[Row]:
-    """The rows to pool: the products held out from fine-tuning, or all where none is."""
-    rows = list(rows)
-    held_out = [row for row in rows if row.role == "held out"]
-    return held_out or [row for row in rows if row.role != "not for scoring"]
+@dataclass(frozen=True)
+class Group:
+    """Scenes of one role that have masks of all its processors, which summary rows are made of."""
+
+    role: str
+    processors: list[str]
+    scenes: list[Compared]
 
 
-def pooled(rows: Iterable[Row]) -> list[Row]:
-    """One row a kind of masks over all pixels of the products that are scored and have masks of every kind."""
-    chosen = scored(rows)
-    complete = {row.product for row in chosen if row.masks == SOM2} or {row.product for row in chosen}
+def groups(compared: Iterable[Compared]) -> list[Group]:
+    """The scenes to sum up, those held out first, or all where none has a role; only those with every mask."""
+    scenes = list(compared)
+    roles = [role for role in (HELD_OUT, TUNED_ON) if any(scene.role == role for scene in scenes)] or [""]
     found = []
-    for kind in (SOM1, UNFILTERED, SOM2):
-        own = [row for row in chosen if row.masks == kind and row.product in complete]
-        if own:
-            names = dict.fromkeys(name for row in own for name in row.surfaces)
-            pairs = {name: [row.surfaces.get(name, (0, 0)) for row in own] for name in names}
-            sums = {name: (sum(p for p, _ in pair), sum(c for _, c in pair)) for name, pair in pairs.items()}
-            found.append(Row("pooled", own[0].role, kind, sum((row.counts for row in own), Counts(0, 0, 0, 0)), sums))
+    for role in roles:
+        own = [scene for scene in scenes if scene.role == role]
+        every = list(dict.fromkeys(name for scene in own for name in scene.counts))
+        processors = sorted(every, key=lambda name: (name not in OURS, OURS.index(name) if name in OURS else 0))
+        complete = [scene for scene in own if set(scene.counts) == set(processors)]
+        if complete:
+            found.append(Group(role, processors, complete))
     return found
 
 
-def measures_table(rows: list[Row]) -> pd.DataFrame:
-    """comparison.csv: counts and measures, one row a product and masks."""
+def processors_table(compared: list[Compared]) -> pd.DataFrame:
+    """processors.csv: a row a processor and product, then `mean` and `pooled` of each role.
+
+    Measures, pixels and counts, and the ends of the measures' 95 % intervals.
+    """
     table = []
-    for row in rows + pooled(rows):
-        counts = {("excluded" if key == "excluded" else key.upper()): n for key, n in asdict(row.counts).items()}
-        values = {name: measures(row.counts)[name] for name in MEASURES}
-        rate = {"false_alarm_rate": false_alarm_rate(row.counts)}
-        table.append({"product": row.product, "role": row.role, "masks": row.masks, **counts, **values, **rate})
-    return pd.DataFrame(table)
+    for scene in compared:
+        estimate, _ = bootstrap.pooled_and_mean([np.stack(list(scene.counts.values()))])
+        for i, (name, counts) in enumerate(scene.counts.items()):
+            pixels = _counts(counts.sum(axis=0), scene.excluded)
+            table.append(_row(name, scene.product, scene.role, estimate, i, pixels))
+    for group in groups(compared):
+        pooled, mean = _estimates(group)
+        excluded = sum(scene.excluded for scene in group.scenes)
+        for kind, estimate in (("mean", mean), ("pooled", pooled)):
+            for i, name in enumerate(group.processors):
+                pixels = _counts(sum(scene.counts[name].sum(axis=0) for scene in group.scenes), excluded)
+                own = pixels if kind == "pooled" else {"pixels": pixels["pixels"]}
+                table.append(_row(name, kind, group.role, estimate, i, own))
+    return pd.DataFrame(table).astype(dict.fromkeys(("pixels", *COUNTS, "excluded"), "Int64"))
 
 
-def surfaces_table(rows: list[Row]) -> pd.DataFrame:
-    """surfaces.csv: pixels and share called cloud, one row a product, masks and surface."""
+def _estimates(group: Group) -> tuple[Estimate, Estimate]:
+    """Pooled and mean measures of a group, by the order of its processors."""
+    return bootstrap.pooled_and_mean([np.stack([s.counts[name] for name in group.processors]) for s in group.scenes])
+
+
+def _counts(sums: NDArray[np.int64], excluded: int) -> dict[str, int]:
+    pixels = {"pixels": int(sums[:4].sum())} | {name: int(n) for name, n in zip(COUNTS, sums[:4], strict=True)}
+    return pixels | {"excluded": excluded}
+
+
+def _row(name: str, product: str, role: str, estimate: Estimate, i: int, pixels: dict[str, int]) -> dict[str, object]:
+    values = dict(zip(ALL_MEASURES, estimate.values[i].tolist(), strict=True))
+    ends = {
+        f"{measure}_{end}": float(estimate.interval()[k, i, m])
+        for m, measure in enumerate(ALL_MEASURES)
+        for k, end in enumerate(("low", "high"))
+    }
+    return {"processor": name, "product": product, "role": role, **values, **pixels, **ends}
+
+
+def classes_table(compared: list[Compared]) -> pd.DataFrame:
+    """classes.csv of the products with a class map; see `classes.classes_table`."""
+    return classes.classes_table({scene.product: scene.classes for scene in compared if scene.classes is not None})
+
+
+def differences_table(compared: list[Compared]) -> pd.DataFrame:
+    """differences.csv: our final mask minus each other processor, a row a role, summary, processor and measure.
+
+    `beyond_chance` is yes where the 95 % interval of the difference does not hold zero.
+    """
+    table: list[dict[str, object]] = []
+    for group in groups(compared):
+        final = next((name for name in (SOM2, SOM1) if name in group.processors), group.processors[0])
+        for kind, estimate in zip(("pooled", "mean"), _estimates(group), strict=True):
+            values, ends = estimate.differences(group.processors.index(final))
+            for i, name in enumerate(group.processors):
+                for m, measure in enumerate(ALL_MEASURES if name != final else ()):
+                    low, high = float(ends[0, i, m]), float(ends[1, i, m])
+                    table.append(
+                        {"of": final, "minus": name, "product": kind, "role": group.role, "measure": measure,
+                         "difference": float(values[i, m]), "low": low, "high": high,
+                         "beyond_chance": "" if np.isnan(low) else "yes" if low > 0 or high < 0 else "no"}
+                    )  # fmt: skip
+    columns = ["of", "minus", "product", "role", "measure", "difference", "low", "high", "beyond_chance"]
+    return pd.DataFrame(table, columns=columns)
+
+
+def surfaces_table(compared: list[Compared]) -> pd.DataFrame:
+    """surfaces.csv: pixels and share called cloud, a row a product, masks and surface, then `pooled` of each role."""
+    rows = [(scene.product, scene.role, name, found) for scene in compared for name, found in scene.surfaces.items()]
+    for group in groups(compared):
+        for name in group.processors:
+            each = [scene.surfaces.get(name, {}) for scene in group.scenes]
+            names = dict.fromkeys(surface for found in each for surface in found)
+            pairs = {surface: [found.get(surface, (0, 0)) for found in each] for surface in names}
+            sums = {surface: (sum(p for p, _ in pair), sum(c for _, c in pair)) for surface, pair in pairs.items()}
+            rows.append(("pooled", group.role, name, sums))
     return pd.DataFrame(
         [
-            {"product": row.product, "role": row.role, "masks": row.masks, "surface": name, "pixels": pixels,
+            {"product": product, "role": role, "masks": name, "surface": surface, "pixels": pixels,
              "called_cloud": cloud, "share": cloud / pixels}
-            for row in rows + pooled(rows)
-            for name, (pixels, cloud) in row.surfaces.items()
+            for product, role, name, found in rows
+            for surface, (pixels, cloud) in found.items()
         ],
         columns=["product", "role", "masks", "surface", "pixels", "called_cloud", "share"],
     )  # fmt: skip
 
 
-def summary(rows: list[Row]) -> str:
-    """One line: recall, false alarms and those on bright land, SOM1 -> SOM2 unfiltered -> SOM2, and of which scenes."""
-    totals = pooled(rows)
-    recall = [measures(row.counts)["recall"] for row in totals]
-    alarms = [false_alarm_rate(row.counts) for row in totals]
-    bright = [row.surfaces["bright land"] for row in totals if "bright land" in row.surfaces]
+#: What the summary line says of the scenes it is about.
+OF = {HELD_OUT: "scenes held out from fine-tuning", TUNED_ON: "scenes fine-tuned on, as in the paper", "": "scenes"}
+
+
+def summary(compared: list[Compared]) -> str:
+    """One line: recall, false alarms and those on bright land of every processor, pooled, and over what."""
+    found = groups(compared)
+    if not found:
+        return "no scene has a mask of every processor, so nothing is summed up"
+    group = found[0]
+    sums = {name: sum(scene.counts[name].sum(axis=0) for scene in group.scenes) for name in group.processors}
+    pixels = int(next(iter(sums.values()))[:4].sum())
+    values = {name: dict(zip(ALL_MEASURES, bootstrap.rates(total), strict=True)) for name, total in sums.items()}
+    wanted = {
+        "recall": "recall",
+        "false_alarm_rate": "false alarms",
+        "bright_land_false_alarms": "false alarms on bright land",
+    }
     parts = [
-        f"{name} {' -> '.join(f'{value:.4f}' for value in values)}"
-        for name, values in (
-            ("recall", recall),
-            ("false alarms", alarms),
-            ("false alarms on bright land", [cloud / pixels for pixels, cloud in bright]),
-        )
-        if values and not np.isnan(values[0])
+        f"{words} {' -> '.join(f'{own[measure]:.4f}' for own in values.values())}"
+        for measure, words in wanted.items()
+        if not any(np.isnan(own[measure]) for own in values.values())
     ]
-    products = {row.product for row in scored(rows)}
-    of = {"held out": "scenes held out from fine-tuning", "tuned on": "scenes fine-tuned on, as in the paper"}
-    which = of.get(totals[0].role, "scenes")
-    return f"{len(products)} {which}; {' -> '.join(row.masks for row in totals)}: {', '.join(parts)}"
+    what = f"{len(group.scenes)} {OF[group.role]}, {pixels:,} pixels that all have"
+    return f"{what}; {' -> '.join(group.processors)}: {', '.join(parts)}"

@@ -1,6 +1,7 @@
 """Scores of a mask against a reference: counts, and the measures made of them."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,16 +58,23 @@ def measures(counts: Counts) -> dict[str, float]:
     are undefined there, its false alarms show in the accuracy. Precision is undefined without cloud in the mask,
     balanced accuracy without clear pixels in the reference.
     """
-    tp, fn, fp, tn = counts.tp, counts.fn, counts.fp, counts.tn
-    values = dict.fromkeys(MEASURES, float("nan"))
-    values["accuracy"] = _ratio(tp + tn, tp + fn + fp + tn)
-    if tp + fn:
-        values["precision"] = _ratio(tp, tp + fp)
-        values["recall"] = tp / (tp + fn)
-        values["f_score"] = 2 * tp / (2 * tp + fp + fn)
-        values["balanced_accuracy"] = (values["recall"] + _ratio(tn, tn + fp)) / 2
-        values["iou"] = tp / (tp + fp + fn)
-    return values
+    values = measure_arrays(np.array([counts.tp, counts.fn, counts.fp, counts.tn]))
+    return dict(zip(MEASURES, values.tolist(), strict=True))
+
+
+def measure_arrays(counts: NDArray[Any]) -> NDArray[np.float64]:
+    """`measures` of many counts at once: (..., 4) of TP, FN, FP, TN -> (..., 6) in the order of `MEASURES`."""
+    tp, fn, fp, tn = np.moveaxis(np.asarray(counts, np.float64), -1, 0)
+    recall = ratio(tp, tp + fn)
+    of_cloud = [
+        ratio(tp, tp + fp),
+        recall,
+        ratio(2 * tp, 2 * tp + fp + fn),
+        (recall + ratio(tn, tn + fp)) / 2,
+        ratio(tp, tp + fp + fn),
+    ]
+    of_cloud = [np.where(tp + fn > 0, values, np.nan) for values in of_cloud]
+    return np.stack([ratio(tp + tn, tp + fn + fp + tn), *of_cloud], axis=-1)
 
 
 def surfaces(
@@ -92,8 +100,9 @@ def surfaces(
 
 def false_alarm_rate(counts: Counts) -> float:
     """Share of the clear pixels that the mask calls cloud; NaN where there are none."""
-    return _ratio(counts.fp, counts.fp + counts.tn)
+    return float(ratio(*np.array([counts.fp, counts.fp + counts.tn], np.float64)))
 
 
-def _ratio(part: int, whole: int) -> float:
-    return part / whole if whole else float("nan")
+def ratio(part: Any, whole: Any) -> NDArray[np.float64]:
+    """part / whole, NaN where the whole is 0."""
+    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)

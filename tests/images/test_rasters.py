@@ -199,7 +199,7 @@ def test_shares_of_a_mask_without_valid_pixels() -> None:
 @pytest.mark.parametrize(
     ("array", "words"),
     [
-        (np.full((4, 5), 7, np.uint8), "holds 7; a mask has 255"),
+        (np.full((4, 5), 7, np.uint8), "holds 7; a mask of ours has 255"),
         (np.full((4, 5), 1, np.float32), "stores float32"),
         (np.full((4, 5, 2), 1, np.uint8), "has 2 bands"),
     ],

@@ -111,7 +111,8 @@ STEPS: list[tuple[object, ...]] = [
     ("convert_image_to_csv.py",),
     ("create_cloudmasks.py", "--CLASS_MAPS", "--CONFIDENCE"),
     ("fine_tuning.py", "--MOST_CIRRUS", 1, "--MIN_CLOUD_FOR_COPIES", 1),
-    ("evaluation_metrics.py",),
+    # another processor's masks, for which the references themselves will do
+    ("evaluation_metrics.py", "--OTHER_MASKS", "Perfect=codes(cloud=2,3;out=0):reference/{product}/*/*_map.tif"),
 ]
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from cloudsom.bands import MASK_NODATA
+from cloudsom.scoring.classes import classes_table, confusion
 from cloudsom.scoring.scores import MEASURES, Counts, count, measures
 
 
@@ -59,3 +60,21 @@ def test_measures_equal_scikit_learn(pixels: list[tuple[bool, bool]]) -> None:
             assert math.isclose(got["precision"], metrics.precision_score(truth, found))
         if not all(truth):
             assert math.isclose(got["balanced_accuracy"], metrics.balanced_accuracy_score(truth, found))
+
+
+def test_classes_by_hand() -> None:
+    reference = np.array([[5, 5, 6, 4, 3, 2, 7, 0, 1, 5, 2]], np.uint8)
+    found = np.array([[10, 20, 20, 0, 40, 40, 60, 10, 10, 50, 50]], np.uint8)
+    pixels = confusion(found, reference, np.array([[True] * 10 + [False]]))
+    assert pixels.tolist() == [
+        [1, 1, 0, 0, 1, 0, 0],  # land: found, water, opaque
+        [0, 1, 0, 0, 0, 0, 0],
+        [0, 0, 0, 0, 0, 0, 1],  # shadow: no class
+        [0, 0, 0, 1, 0, 0, 0],
+        [0, 0, 0, 1, 0, 0, 0],  # low clouds: cirrus
+        [0, 0, 0, 0, 0, 1, 0],
+    ]
+    table = classes_table({"A": pixels, "B": pixels}).set_index(["product", "reference"])
+    assert table.loc[("pooled", "land")].tolist() == [2, 2, 0, 0, 2, 0, 0, 6, 0.333333]
+    own = table.loc[("A", "user's accuracy")].tolist()
+    assert own[:2] == [1, 0.5] and math.isnan(own[2]) and own[3:6] == [0.5, 0, 1] and own[7:] == [8, 0.5]

@@ -180,16 +180,32 @@ def test_som1_stays_and_everything_is_written_down(tuned: tuple[Path, str], mask
 
 def test_step_10_sets_both_side_by_side(tuned: tuple[Path, str]) -> None:
     folder, _ = tuned
-    table = pd.read_csv(folder / "results" / "comparison.csv")
-    assert table["masks"].tolist() == ["SOM1", "SOM2 unfiltered", "SOM2"] * 3
-    roles = table.drop_duplicates("product").set_index("product")["role"].to_dict()
-    assert roles == {CLOUDY: "held out", COAST: "tuned on", "pooled": "held out"}
-    by_masks = table[table["product"] == "pooled"].set_index("masks")
+    table = pd.read_csv(folder / "results" / "processors.csv")
+    assert table["processor"].tolist() == ["SOM1", "SOM2 unfiltered", "SOM2"] * 6
+    roles = table.iloc[::3][["product", "role"]].to_numpy().tolist()
+    totals = [[kind, role] for role in ("held out", "tuned on") for kind in ("mean", "pooled")]
+    assert sorted(roles[:2]) == sorted([[CLOUDY, "held out"], [COAST, "tuned on"]]) and roles[2:] == totals
+    held_out = table[table["role"] == "held out"]
+    by_masks = held_out[held_out["product"] == "pooled"].set_index("processor")
+    assert np.allclose(by_masks["false_alarm_rate"], held_out[held_out["product"] == CLOUDY]["false_alarm_rate"])
     alarms = by_masks["false_alarm_rate"]
     assert alarms["SOM1"] > 0.1 and alarms["SOM2 unfiltered"] < 0.01 and by_masks["recall"]["SOM2 unfiltered"] > 0.98
-    mine = table[(table["product"] == CLOUDY) & (table["masks"] == "SOM1")]
-    step_10 = pd.read_csv(folder / "results" / "metrics.csv").set_index("product")
-    assert np.isclose(mine["recall"].iloc[0], step_10["recall"][CLOUDY])
+    scene = held_out[held_out["product"] == CLOUDY].set_index("processor")["recall"]
+    step_10 = pd.read_csv(folder / "results" / "metrics.csv")
+    assert step_10["product"].tolist() == [
+        *sorted((COAST, CLOUDY)),
+        "mean",
+        "pooled",
+        "mean held out",
+        "pooled held out",
+    ]
+    mine = step_10.set_index("product").loc[CLOUDY]
+    assert np.isclose(scene["SOM1"], mine["recall"]) and np.isclose(scene["SOM2"], mine["SOM2_recall"])
+    assert np.isclose(step_10["SOM2_recall"].iloc[-1], mine["SOM2_recall"]) and step_10["role"].iloc[-1] == "held out"
+    differences = pd.read_csv(folder / "results" / "differences.csv").set_index(["minus", "product", "role", "measure"])
+    row = differences.loc[("SOM1", "pooled", "held out", "false_alarm_rate")]
+    assert np.isclose(row["difference"], alarms["SOM2"] - alarms["SOM1"], atol=2e-6)
+    assert row["low"] <= row["difference"] <= row["high"] < 0 and row["beyond_chance"] == "yes"
     surfaces = pd.read_csv(folder / "results" / "surfaces.csv").set_index(["product", "masks", "surface"])["share"]
     assert surfaces[CLOUDY, "SOM1", "bright land"] > 0.1 and surfaces[CLOUDY, "SOM2 unfiltered", "bright land"] < 0.01
     assert surfaces[CLOUDY, "SOM2", "low clouds"] > 0.98

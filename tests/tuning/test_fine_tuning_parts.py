@@ -1,6 +1,5 @@
 """Fine-tuning's parts: filters, relabelling, sub-maps, samples, vector files, suggestions, comparison."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from cloudsom.errors import UserError
 from cloudsom.images import filters, stripes, vectors
 from cloudsom.images.rasters import Grid
 from cloudsom.scoring import comparison
-from cloudsom.scoring.scores import Counts, surfaces
+from cloudsom.scoring.scores import surfaces
 from cloudsom.som import labelled_map, submaps
 from cloudsom.som.labelled_map import LabelledMap
 from cloudsom.som.labels import CLASS_CODES, NeuronLabels, is_cloud
@@ -530,25 +529,34 @@ def test_surfaces_by_hand() -> None:
     assert "bright land" not in surfaces(mask, reference, None)
 
 
-def test_held_out_scenes_alone_are_pooled() -> None:
-    def row(product: str, role: str, masks_: str, fp: int) -> comparison.Row:
-        return comparison.Row(product, role, masks_, Counts(1, 1, fp, 8, 0), {"land": (10, fp)})
+def row(product: str, role: str, **false_alarms: int) -> comparison.Compared:
+    """A product with a hit, a miss and eight clear pixels, in two blocks, and some false alarms of each processor."""
+    counts = {name: np.array([[1, 1, fp, 4, 6, fp], [0, 0, 0, 4, 4, 0]]) for name, fp in false_alarms.items()}
+    surfaces = {name: {"land": (10, fp)} for name, fp in false_alarms.items()}
+    return comparison.Compared(product, role, counts, 0, surfaces)
 
-    rows = [row("A", "tuned on", "SOM1", 9), row("B", "held out", "SOM1", 2), row("C", "held out", "SOM1", 4)]
-    rows += [row("A", "tuned on", "SOM2", 0), row("B", "held out", "SOM2", 1), row("C", "held out", "SOM2", 1)]
-    table = comparison.measures_table(rows)
-    pooled = table[table["product"] == "pooled"]
-    assert pooled["masks"].tolist() == ["SOM1", "SOM2"] and pooled["FP"].tolist() == [6, 2]
-    assert np.allclose(pooled["false_alarm_rate"], [6 / 22, 2 / 18]) and set(pooled["role"]) == {"held out"}
+
+def test_held_out_scenes_and_those_tuned_on_are_summed_up_apart() -> None:
+    rows = [row("A", "tuned on", SOM1=9, SOM2=0), row("B", "held out", SOM1=2, SOM2=1)]
+    rows.append(row("C", "held out", SOM1=4, SOM2=1))
+    table = comparison.processors_table(rows)
+    pooled = table[table["product"] == "pooled"].reset_index(drop=True)
+    assert pooled["processor"].tolist() == ["SOM1", "SOM2"] * 2 and pooled["FP"].tolist() == [6, 2, 9, 0]
+    assert pooled["role"].tolist() == ["held out"] * 2 + ["tuned on"] * 2 and pooled["pixels"][0] == 26
+    assert np.allclose(pooled["false_alarm_rate"][:2], [6 / 22, 2 / 18])
+    assert np.allclose(pooled["bright_land_false_alarms"][:2], [6 / 20, 2 / 20])
+    mean = table[(table["product"] == "mean") & (table["role"] == "held out")]
+    assert np.allclose(mean["false_alarm_rate"], [(2 / 10 + 4 / 12) / 2, 1 / 9])
     by_surface = comparison.surfaces_table(rows)
-    assert by_surface[by_surface["product"] == "pooled"]["called_cloud"].tolist() == [6, 2]
-    assert comparison.summary(rows).startswith("2 scenes held out from fine-tuning; SOM1 -> SOM2: recall 0.5000")
-    only = [r for r in rows if r.product == "A"]
-    assert "as in the paper" in comparison.summary(only)
+    assert by_surface[by_surface["product"] == "pooled"]["called_cloud"].tolist() == [6, 2, 9, 0]
+    said = comparison.summary(rows)
+    assert said.startswith("2 scenes held out from fine-tuning, 26 pixels that all have; SOM1 -> SOM2: recall 0.5000")
+    assert "as in the paper" in comparison.summary(rows[:1])
 
 
 def test_pooling_asks_for_every_kind_of_masks() -> None:
-    make: Callable[..., comparison.Row] = comparison.Row
-    rows = [make("A", "held out", "SOM1", Counts(1, 0, 0, 1)), make("B", "", "SOM1", Counts(5, 0, 0, 5))]
-    rows.append(make("A", "held out", "SOM2", Counts(1, 0, 0, 1)))
-    assert [(r.masks, r.counts.tp) for r in comparison.pooled(rows)] == [("SOM1", 1), ("SOM2", 1)]
+    rows = [row("A", "held out", SOM1=1, SOM2=1), row("B", "", SOM1=5), row("C", "held out", SOM1=5)]
+    found = comparison.groups(rows)
+    assert [(g.role, g.processors, [s.product for s in g.scenes]) for g in found] == [
+        ("held out", ["SOM1", "SOM2"], ["A"])
+    ]

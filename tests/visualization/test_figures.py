@@ -142,7 +142,7 @@ def fine_tune(folder: Path) -> Path:
     for mask_file in sorted((folder / "masks").glob("*_mask.tif")):
         mask, grid = read_mask(mask_file)
         mask[7, 10:20] = CLOUD
-        write_mask(folder / "masks_finetuned" / mask_file.name, mask, grid)
+        write_mask(folder / "masks_finetuned" / mask_file.name, mask, grid, tags={"TUNED_ON": "no"})
     return folder
 
 

@@ -24,6 +24,7 @@ from visualization import (
     Creating_hit_rate_maps,
     U_matrix_creation,
     colored_cloudmasks,
+    compare_masks,
     neuron_label_maps,
     quicklooks,
     report,
@@ -43,6 +44,7 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fine_tune(folder)
     make_figures(folder)
     call(evaluation_metrics, folder)
+    call(compare_masks, folder)
     call(report, folder)
     return folder
 
@@ -84,7 +86,8 @@ def test_report_needs_nothing_from_elsewhere(whole_run: Path) -> None:
 
 def test_every_picture_has_words_and_is_whole(whole_run: Path) -> None:
     pictures = page_of(whole_run).all("img")
-    assert len(pictures) == 4 + 3 * (1 + 2 + 2)  # figures; a small picture, two quicklooks, two coloured masks a scene
+    # figures; a small picture, two quicklooks, two coloured masks and all masks beside each other for each scene
+    assert len(pictures) == 5 + 3 * (1 + 2 + 2 + 1)
     for picture in pictures:
         assert len(picture["alt"]) > 10
         data = base64.b64decode(picture["src"].split(",", 1)[1])
@@ -93,9 +96,12 @@ def test_every_picture_has_words_and_is_whole(whole_run: Path) -> None:
 
 def test_tables_have_the_numbers_of_step_10(whole_run: Path) -> None:
     words = page_of(whole_run).words
-    compared = model.read_table(whole_run / "results" / "comparison.csv", ("product", "masks", *report.COLUMNS))
-    assert set(compared["product"]) == {"SCENE_A", "SCENE_B", "A<b>&'\"C", "pooled"}
-    for value in compared.loc[compared["masks"].isin(["SOM1", "SOM2"]), list(report.COLUMNS)].to_numpy().ravel():
+    compared = model.read_table(
+        whole_run / "results" / "processors.csv", ("product", "processor", *report.ALL_MEASURES)
+    )
+    assert set(compared["product"]) == {"SCENE_A", "SCENE_B", "A<b>&'\"C", "mean", "pooled"}
+    own = compared["processor"].isin(["SOM1", "SOM2"])
+    for value in compared.loc[own, list(report.COLUMNS)].to_numpy().ravel():
         assert np.isnan(value) or f"{value:.4f}" in words
     surfaces = model.read_table(whole_run / "results" / "surfaces.csv", ("product", "surface", "share"))
     for surface, share in surfaces.loc[surfaces["product"] == "pooled", ["surface", "share"]].to_numpy():
@@ -118,7 +124,7 @@ def test_report_before_fine_tuning_has_one_column_a_measure(tmp_path: Path) -> N
 def test_scenes_that_gave_samples_are_marked(whole_run: Path, tmp_path: Path) -> None:
     assert "marked *" not in page_of(whole_run).words
     folder = Path(shutil.copytree(whole_run, tmp_path / "data"))
-    place = folder / "results" / "comparison.csv"
+    place = folder / "results" / "processors.csv"
     table = model.read_table(place, ("product", "role"))
     table.loc[table["product"] == "SCENE_A", "role"] = "tuned on"
     table.to_csv(place, index=False)
@@ -365,7 +371,7 @@ SORT = "document.querySelectorAll('table.scenes th')[{}].getAttribute('aria-sort
 def test_loads_without_errors_and_with_its_pictures(browser: Browser, whole_run: Path, width: int) -> None:
     browser.open(whole_run / "report.html", width)
     widths = browser.run("Promise.all([...document.images].map(i => i.decode().then(() => i.naturalWidth)))")
-    assert len(widths) == 19 and all(width > 0 for width in widths)
+    assert len(widths) == 23 and all(width > 0 for width in widths)
     assert browser.run("document.title") == "Cloud masks with a self-organizing map"
     assert browser.problems() == []
 
@@ -402,7 +408,7 @@ def test_table_sorts_by_a_click(browser: Browser, whole_run: Path) -> None:
     browser.click("table.scenes th:nth-child(1) button")
     assert (browser.run(SORT.format(2)), browser.run(SORT.format(0))) == ("none", "ascending")
     assert browser.run(NAMES) == sorted(names, key=str.lower)
-    assert browser.run("document.querySelector('table.scenes tfoot').innerText").startswith("pooled (held out)")
+    assert browser.run("document.querySelector('table.scenes tfoot').innerText").startswith("mean (held out)")
 
 
 @pytest.mark.parametrize(("key", "text"), [("Enter", "\r"), (" ", " ")])
@@ -457,3 +463,29 @@ def luminance(colour: str) -> float:
         for value in (int(number) / 255 for number in re.findall(r"\d+", colour)[:3])
     ]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_the_table_of_all_masks_is_step_10s(whole_run: Path) -> None:
+    words = page_of(whole_run).words
+    table = model.read_table(whole_run / "results" / "processors.csv", ("product", "processor", "pixels"))
+    pooled = table[table["product"] == "pooled"]
+    assert "All masks side by side: 3 scenes held out" in words and f"{pooled['pixels'].iloc[0]:,} pixels" in words
+    assert "The labels of the references are of an origin that no file tells" in words
+    for measure in report.ALL_MEASURES:
+        for value, low in pooled[[measure, f"{measure}_low"]].to_numpy(float):
+            assert np.isnan(value) or (f"{value:.4f}" in words and f"{low:.3f} to" in words)
+    final = pooled.set_index("processor").loc["SOM2", "accuracy"]
+    assert f"pooled (held out), accuracy{final:.4f}" in words
+
+
+def test_whose_labels_the_references_have(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "data", ("SCENE_A", "SCENE_B"))
+    place = folder / "reference" / "SCENE_A" / "Classification" / "classification_map.tif"
+    archive = folder / evaluation_metrics.REFERENCE_ARCHIVE
+    files = {"Classification/classification_map.tif": place.stat().st_size}
+    stores.record_path(archive).write_text(json.dumps({"scenes": {"SCENE_A": {"files": files}}}))
+    call(evaluation_metrics, folder)
+    call(report, folder)
+    words = page_of(folder).words
+    assert "of 1 scenes a person's, spread by active learning (Baetens et al. 2019)" in words
+    assert "of 1 scenes of an origin that no file tells" in words

@@ -1,7 +1,7 @@
 """The readers that are tried: how good files of each come about, and how each is read."""
 
 from campaigns.fuzz.engine import Target
-from campaigns.fuzz.targets import hdf5, models, products, rasters, records, tables, vectors
+from campaigns.fuzz.targets import hdf5, models, other_masks, products, rasters, records, tables, vectors
 
 TARGETS: dict[str, Target] = {
     target.name: target
@@ -16,5 +16,6 @@ TARGETS: dict[str, Target] = {
         models.NPZ,
         records.JSON,
         vectors.VECTOR,
+        other_masks.OTHER_MASK,
     )
 }
