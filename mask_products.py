@@ -55,8 +55,9 @@ RESAMPLING: Literal["fast", "exact", "published"] = "fast"
 # exact: mean of all native pixels. published: the original's, which displaces the bands against each other
 
 # filters
-LEAST_PROBABILITY = 0.4  # share of the maps that must say cloud, above 0 and up to 1. Lower: more thin cloud, and more
-# land called cloud; chosen on places that no map was fine-tuned on (cloudsom/ready_made/README.md)
+LEAST_PROBABILITY = 0.25  # share of the maps that must say cloud, above 0 and up to 1: two of the ready-made seven.
+# Lower: more thin cloud, and more land called cloud. Fine-tuned maps err by missing clouds, so two that see one are
+# right; chosen on places that no map was fine-tuned on (cloudsom/ready_made/README.md)
 MEDIAN_SIZE = 3  # pixels (180 m at 60 m), odd; 1 or 0: none. Removes single pixels, more often roofs than clouds
 DILATION_RADIUS = 1  # pixels (60 m at 60 m); 0: none. Covers the mixed pixels at a cloud's edge
 DILATION_SHAPE: Literal["disk", "square"] = "disk"  # what is dilated by

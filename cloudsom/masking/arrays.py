@@ -22,7 +22,7 @@ def cloud_mask(
     *,
     offset: float = 0.0,
     quantification: float = 1.0,
-    least_probability: float = 0.4,
+    least_probability: float = 0.25,
     model_npz: str | Path | None = None,
 ) -> tuple[Any, Any]:
     """Cloud and cloud probability of Sentinel-2 L1C pixels, by the vote of the ready-made maps; no filters.
@@ -33,7 +33,7 @@ def cloud_mask(
                        in it is worked on block by block, when it is computed
     offset, quantification  of digital numbers: reflectance = (DN + offset) / quantification, where DN 0 is no data;
                        -1000 and 10000 from processing baseline 04.00 on, 0 and 10000 before
-    least_probability  share of the maps (0..1) that must say cloud
+    least_probability  share of the maps (0..1) that must say cloud, as in mask_products.py
     model_npz          labelled maps to take instead of the ready-made ones
 
     Returns `cloud` (...) bool, False without data, and `probability` (...) float32, NaN without data. Raises ValueError

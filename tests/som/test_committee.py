@@ -81,11 +81,12 @@ def committee_npz(tmp_path: Path) -> Path:
 
 def test_an_array_becomes_a_mask(committee_npz: Path) -> None:
     scene = SPECTRA.reshape(1, 5, 13)
-    cloud, probability = cloud_mask(scene, model_npz=committee_npz)
+    cloud, probability = cloud_mask(scene, least_probability=0.5, model_npz=committee_npz)
     assert cloud.tolist() == [[False, False, True, True, False]]
     np.testing.assert_allclose(probability, [[0, 1 / 3, 2 / 3, 1, np.nan]], rtol=1e-6)
     dn = np.nan_to_num(np.rint(scene * 10000 + 1000), nan=0).astype(np.uint16)
-    again, _ = cloud_mask(dn, offset=-1000, quantification=10000, model_npz=committee_npz)
+    rules = {"least_probability": 0.5, "model_npz": committee_npz}
+    again, _ = cloud_mask(dn, offset=-1000, quantification=10000, **rules)
     assert np.array_equal(again, cloud)
     with pytest.raises(ValueError, match="look like digital numbers"):
         cloud_mask(dn, model_npz=committee_npz)
