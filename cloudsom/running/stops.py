@@ -29,18 +29,24 @@ def unwind_at(numbers: Collection[int], raised: BaseException) -> None:
         global _requested
         _requested = True
         for number in numbers:
-            signal.signal(number, signal.SIG_IGN)
+            signal.signal(number, _ignore)
         raise raised
 
     for number in numbers:
         signal.signal(number, handler)
 
 
+def _ignore(signum: int, frame: FrameType | None) -> None:
+    """A request after the first one. SIG_IGN would not do: Python prints an OSError where one was just coming in."""
+
+
 def no_longer(numbers: Collection[int]) -> None:
     """The signals `numbers` end the process at once again: nothing is left to clear up."""
     signal.setitimer(signal.ITIMER_REAL, 0)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)  # one that has come in already is seen to here
     for number in numbers:
         signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
