@@ -43,8 +43,8 @@ from cloudsom.som.labelled_map import READY_MADE, LabelledMap
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
-DATA_DIR = "."  # folder that the other paths start from, or its URL (s3://...)
-PRODUCTS: list[str] = []  # SAFE folders, zipped SAFE, 13-band GeoTIFFs: at least one
+DATA_DIR = "data"  # folder that the other paths start from, or its URL (s3://...)
+PRODUCTS: list[str] = []  # SAFE folders, zipped SAFE, 13-band GeoTIFFs, from here or DATA_DIR: at least one
 MODEL_NPZ: list[str] = []  # labelled maps that vote; none named: the ready-made ones
 OUT_DIR = "cloud_masks"  # masks and quicklooks
 
