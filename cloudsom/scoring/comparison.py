@@ -198,6 +198,10 @@ class Group:
     processors: list[str]
     scenes: list[Compared]
 
+    def counted(self, processor: str) -> NDArray[np.int64]:
+        """What a processor's masks count over all scenes (6,), as `bootstrap.COUNTED` says."""
+        return np.concatenate([scene.counts[processor] for scene in self.scenes]).sum(axis=0)
+
 
 def groups(compared: Iterable[Compared]) -> list[Group]:
     """The scenes to sum up, those held out first, or all where none has a role; only those with every mask."""
@@ -230,7 +234,7 @@ def processors_table(compared: list[Compared]) -> pd.DataFrame:
         excluded = sum(scene.excluded for scene in group.scenes)
         for kind, estimate in (("mean", mean), ("pooled", pooled)):
             for i, name in enumerate(group.processors):
-                pixels = _counts(sum(scene.counts[name].sum(axis=0) for scene in group.scenes), excluded)
+                pixels = _counts(group.counted(name), excluded)
                 own = pixels if kind == "pooled" else {"pixels": pixels["pixels"]}
                 table.append(_row(name, kind, group.role, estimate, i, own))
     return pd.DataFrame(table).astype(dict.fromkeys(("pixels", *COUNTS, "excluded"), "Int64"))
@@ -314,7 +318,7 @@ def summary(compared: list[Compared]) -> str:
     if not found:
         return "no scene has a mask of every processor, so nothing is summed up"
     group = found[0]
-    sums = {name: sum(scene.counts[name].sum(axis=0) for scene in group.scenes) for name in group.processors}
+    sums = {name: group.counted(name) for name in group.processors}
     pixels = int(next(iter(sums.values()))[:4].sum())
     values = {name: dict(zip(ALL_MEASURES, bootstrap.rates(total), strict=True)) for name, total in sums.items()}
     wanted = {
