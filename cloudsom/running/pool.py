@@ -3,7 +3,6 @@
 import ctypes
 import difflib
 import multiprocessing
-import multiprocessing.util
 import os
 import signal
 import sys
@@ -149,9 +148,6 @@ def _prepare_worker(parent: int, begun: Any, n_processors: int) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # one that came before ends the worker here
     _begun = begun
     set_share(n_processors)
-    stops.unwind_at([signal.SIGTERM], SystemExit(143))
-    # A worker that has ended has nothing to unwind: raised in what Python does at exit, it would be a traceback.
-    multiprocessing.util.Finalize(None, stops.no_longer, ([signal.SIGTERM],), exitpriority=1000)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # the parent had ended before it could be watched
@@ -161,11 +157,13 @@ def _prepare_worker(parent: int, begun: Any, n_processors: int) -> None:
 def _attempt_here(i: int, function: Callable[..., Any], job: Job) -> Outcome:
     """`attempt` in a worker process."""
     _begun[i] = 1
+    stops.unwind_at([signal.SIGTERM], SystemExit(143))
     try:
         return attempt(function, job)
     finally:
         if stops.requested():
             os._exit(143)  # else the pool would give this worker the next job
+        stops.no_longer([signal.SIGTERM])  # nothing is left to unwind; raised at Python's end, it would be a traceback
 
 
 def results_or_errors(outcomes: Sequence[Outcome]) -> list[Any]:
