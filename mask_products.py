@@ -4,9 +4,9 @@ A committee of ready-made maps votes on every pixel; the median filter and the d
 (SOM2) follow. The maps were trained by steps 1 to 5, and fine-tuned: cloudsom/ready_made/README.md has their data,
 their scores beside other processors', and what they are not good at.
 
-    python mask_products.py --PRODUCTS S2A_MSIL1C_20170430T103021_N0205_R108_T32UPV_20170430T103024.SAFE.zip
-    python mask_products.py --PRODUCTS archive/*.zip --OUT_DIR masks_2026
-    python mask_products.py --PRODUCTS tiff/*.tif --MODEL_NPZ committee.npz
+    python mask_products.py S2A_MSIL1C_20170430T103021_N0205_R108_T32UPV_20170430T103024.SAFE.zip
+    python mask_products.py archive/*.zip --OUT_DIR masks_2026
+    python mask_products.py tiff/*.tif --MODEL_NPZ committee.npz
 
 reads   PRODUCTS                           L1C products anywhere: SAFE folders, zips of them, step 7's 13-band GeoTIFFs
         MODEL_NPZ                          labelled maps (default: the ready-made ones)

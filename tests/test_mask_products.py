@@ -33,7 +33,7 @@ def scene(tmp_path: Path) -> Path:
 
 
 def test_an_image_becomes_a_mask_a_probability_and_a_quicklook(ok: Ok, scene: Path, tmp_path: Path) -> None:
-    words = ("mask_products.py", "--DATA_DIR", tmp_path, "--PRODUCTS", "images/A.tif")
+    words = ("mask_products.py", "images/A.tif", "--DATA_DIR", tmp_path)
     assert "A_mask.tif: 4,800 pixels; cloud 11.24" in ok(*words, "--CLASS_MAPS")
     out = tmp_path / "cloud_masks"
     assert sorted(f.name for f in out.iterdir() if f.suffix in (".tif", ".jpg")) == [
@@ -59,7 +59,7 @@ def test_an_image_becomes_a_mask_a_probability_and_a_quicklook(ok: Ok, scene: Pa
 
 
 def test_the_array_and_the_image_have_the_same_mask(ok: Ok, scene: Path, tmp_path: Path) -> None:
-    ok("mask_products.py", "--DATA_DIR", tmp_path, "--PRODUCTS", scene, "--MEDIAN_SIZE", "0", "--DILATION_RADIUS", "0")
+    ok("mask_products.py", scene, "--DATA_DIR", tmp_path, "--MEDIAN_SIZE", "0", "--DILATION_RADIUS", "0")
     with open_scene(scene) as opened:
         spectra = reflectance(opened.read(0, 60), opened.info)
     cloud, probability = cloud_mask(spectra)
@@ -69,7 +69,7 @@ def test_the_array_and_the_image_have_the_same_mask(ok: Ok, scene: Path, tmp_pat
 
 def test_a_product_from_its_zip(ok: Ok, kit: Path, tmp_path: Path) -> None:
     product = next(kit.glob("*.SAFE.zip"))
-    said = ok("mask_products.py", "--DATA_DIR", tmp_path, "--PRODUCTS", product)
+    said = ok("mask_products.py", product, "--DATA_DIR", tmp_path)
     name = product.name.removesuffix(".SAFE.zip")
     mask, grid = read_mask(tmp_path / "cloud_masks" / f"{name}_mask.tif")
     assert (grid.width, grid.height) == (1830, 1830) and "98.8" in said and 0 < (mask == CLOUD).mean() < 0.012
@@ -80,13 +80,13 @@ def test_a_product_from_its_zip(ok: Ok, kit: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_masked_is_told(refused: Ok, scene: Path, tmp_path: Path) -> None:
     words = ("mask_products.py", "--DATA_DIR", tmp_path)
     assert "PRODUCTS: names none" in refused(*words)
-    assert "no such file" in refused(*words, "--PRODUCTS", "none.SAFE")
+    assert "no such file" in refused(*words, "none.SAFE")
     (tmp_path / "text.txt").write_text("x")
-    assert "is no SAFE folder" in refused(*words, "--PRODUCTS", "text.txt")
+    assert "is no SAFE folder" in refused(*words, "text.txt")
     shutil.copy(scene, tmp_path / "A.tif")
-    assert "called A too" in refused(*words, "--PRODUCTS", scene, "A.tif")
-    assert "LEAST_PROBABILITY" in refused(*words, "--PRODUCTS", scene, "--LEAST_PROBABILITY", "0")
-    assert "MEDIAN_SIZE" in refused(*words, "--PRODUCTS", scene, "--MEDIAN_SIZE", "4")
+    assert "called A too" in refused(*words, scene, "A.tif")
+    assert "LEAST_PROBABILITY" in refused(*words, scene, "--LEAST_PROBABILITY", "0")
+    assert "MEDIAN_SIZE" in refused(*words, scene, "--MEDIAN_SIZE", "4")
 
 
 def test_the_ready_made_maps_are_those_of_the_card() -> None:

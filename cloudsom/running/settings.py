@@ -2,7 +2,8 @@
 
 Each script keeps its settings as UPPER_CASE constants between two comment lines that begin with `# --- constants` and
 `# --- end of constants`. This module reads that block as text, so that a constant's help is the comment beside it, and
-the block stays the only place a setting is written down:
+the block stays the only place a setting is written down. Words of the command line without a name are PRODUCTS, where
+the script has that constant: `python mask_products.py A.zip B.zip --WORKERS 2`. A block:
 
     # --- constants: edit here, or set on the command line (--NAME value) ---
     # paths
@@ -52,6 +53,9 @@ GROUPS = (
     *("scenes", "samples", "correction", "filters", "samples, for experts", "correction, for experts"),
     *("scores", "picture"),
 )
+
+#: The constant that words without a name belong to.
+WORDS = "PRODUCTS"
 
 #: Signals that ask a script to stop.
 STOPS = (signal.SIGINT, signal.SIGTERM)
@@ -192,8 +196,13 @@ def parse_command_line(script: str, doc: str, constants: list[Constant], words: 
 
     Exits with status 2 and one line on an unknown name (the nearest one is named) or a value of the wrong type.
     """
+    takes_words = any(c.name == WORDS for c in constants)
     parser = _Parser(
-        prog=script, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        prog=script,
+        usage=f"%(prog)s {f'[{WORDS} ...] ' if takes_words else ''}[--NAME value ...]",
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     groups: dict[str, Any] = {}
     for c in constants:
@@ -214,13 +223,30 @@ def parse_command_line(script: str, doc: str, constants: list[Constant], words: 
             help=shown,
             **extra,
         )
+    if takes_words:
+        words = _separate_switches(words, {f"--{c.name}" for c in constants if c.kind == "bool"})
     found, unknown = parser.parse_known_args(words)
+    if takes_words and (products := [word for word in unknown if not word.startswith("-")]):
+        setattr(found, WORDS, [*getattr(found, WORDS, []), *products])
+        unknown = [word for word in unknown if word.startswith("-") and word != "--"]
     if unknown:
         name = unknown[0].split("=")[0].lstrip("-")
         near = difflib.get_close_matches(name.upper(), [c.name for c in constants], n=1, cutoff=0.4)
         hint = f"; the nearest setting is --{near[0]}" if near else ""
         parser.error(f"{unknown[0]!r} is not a setting of this script{hint}")
     return vars(found)
+
+
+def _separate_switches(words: list[str], switches: set[str]) -> list[str]:
+    """`words` in which no switch (`--OVERWRITE`) takes the word behind it for its value, unless it is True or False."""
+    separated = []
+    for word, following in zip(words, [*words[1:], "--"], strict=True):
+        try:
+            _parse_bool(following)
+        except argparse.ArgumentTypeError:
+            word = f"{word}=True" if word in switches else word
+        separated.append(word)
+    return separated
 
 
 def snapshot(namespace: dict[str, Any]) -> Snapshot:

@@ -75,6 +75,26 @@ def test_words_become_typed_values(words: list[str], expected: dict) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "products"),
+    [
+        ("a.zip b.zip --N_ITER 5", ["a.zip", "b.zip"]),
+        ("a.zip --N_ITER 5 b.zip", ["a.zip", "b.zip"]),
+        ("--N_ITER=5 --OVERWRITE a.zip", ["a.zip"]),
+        ("--OVERWRITE true a.zip --N_ITER 5", ["a.zip"]),
+        ("--N_ITER 5 --PRODUCTS a.zip b.zip", ["a.zip", "b.zip"]),
+        ("--N_ITER 5 --NAMES x -- a.zip", ["a.zip"]),
+    ],
+)
+def test_words_without_a_name_are_products_where_there_are_any(words: str, products: list[str]) -> None:
+    source = SCRIPT.replace("NAMES", "PRODUCTS: list[str] = []\nNAMES")
+    found = parse_command_line("script.py", "", read_constants(source), words.split())
+    assert found["PRODUCTS"] == products and found["N_ITER"] == 5
+    assert found.get("OVERWRITE", False) == ("OVERWRITE" in words)
+    with pytest.raises(SystemExit):
+        parse_command_line("script.py", "", read_constants(source), ["a.zip", "--N_ITERS", "5"])
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--N_ITERS", "5"], "nearest setting is --N_ITER"),
