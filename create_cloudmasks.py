@@ -15,9 +15,10 @@ reads   CSV_DIR/NAME_converted.csv     step 8's tables (or, with PIXELS = "tiff"
 writes  MASK_DIR/NAME_mask.tif         uint8: 255 cloud, 0 clear, 1 nodata
         MASK_DIR/NAME_classes.tif      optional, uint8: 10..60 as in the spectra database, 0 nodata or no class
         MASK_DIR/NAME_probability.tif  optional, of several maps, uint8: per cent of them that say cloud, 255 nodata
-        MASK_DIR/NAME_confidence.tif   optional, of one map, float32, two bands: share of the winning class in the votes
-                                       of the pixel's neuron, which is no probability of cloud (cirrus and opaque cloud
-                                       may share a neuron); distance of the spectrum to the neuron's weights (scaled)
+        MASK_DIR/NAME_confidence.tif   optional, of one map, float32, two bands: share of cirrus and opaque cloud among
+                                       the training spectra on the pixel's neuron, which says how pure the neuron is and
+                                       is no probability; distance of the spectrum to the neuron's weights (scaled)
+        *.aux.xml                      beside masks and classes, what a GIS shows: names, and clear ground transparent
 
 The tag METHOD of a mask says whether it comes from the three files (SOM1) or from which MODEL_NPZ. Sub-maps of a
 fine-tuned map decide on cloud or clear; class and confidence stay those of the neuron.
@@ -38,7 +39,7 @@ from cloudsom.images.filters import final_mask
 from cloudsom.images.pixels import find_sources, grid_of_scene
 from cloudsom.images.rasters import Grid, RasterWriter, write_mask
 from cloudsom.masking.labelling import check_rules, in_words, label_pixels, layers_of_scene, shares
-from cloudsom.masking.layers import write_class_map, write_probability
+from cloudsom.masking.layers import LEGENDS, write_class_map, write_legend, write_probability
 from cloudsom.running.job import Job
 from cloudsom.running.pool import Engine, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.running.settings import run, snapshot
@@ -46,7 +47,7 @@ from cloudsom.som import labelled_map
 from cloudsom.som.bmu import BMUs
 from cloudsom.som.committee import Committee
 from cloudsom.som.labelled_map import LabelledMap
-from cloudsom.som.labels import NeuronLabels
+from cloudsom.som.labels import cloud_share
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
@@ -56,6 +57,7 @@ TIFF_DIR = "tiff"  # step 7's images
 SCALER_FILE = "scaler.p"  # step 2's scaler
 SOM_FILE = "SOM_trained.p"  # step 3's map
 NEURON_LABELS_CSV = "neuron_labels.csv"  # step 5's labels
+HIT_MAPS_CSV = "hit_maps.csv"  # step 5's votes; read for CONFIDENCE only
 MODEL_NPZ: list[str] = []  # plain files instead of these three: step 5's, fine_tuning.py's with its sub-maps, or
 # train_committee.py's; all the maps in them vote
 MASK_DIR = "masks"  # one mask an image
@@ -132,6 +134,8 @@ def check_layers(maps: list[LabelledMap]) -> None:
         raise UserError("PROBABILITY: one map says only yes or no; give several in MODEL_NPZ (train_committee.py)")
     if CONFIDENCE and len(maps) > 1:
         raise UserError(f"CONFIDENCE: is of one map, there are {len(maps)}; take --PROBABILITY instead")
+    if CONFIDENCE and maps[0].votes is None:
+        raise UserError(f"CONFIDENCE: {MODEL_NPZ[0]} does not tell its neurons' votes; make it again (labeling.py)")
 
 
 def model_files() -> Model:
@@ -139,18 +143,21 @@ def model_files() -> Model:
     if MODEL_NPZ:
         advice = "run step 5 (labeling.py), or give the file you were sent"
         return {f"MODEL_NPZ {i}".removesuffix(" 1"): existing(DATA_DIR, f, advice) for i, f in enumerate(MODEL_NPZ, 1)}
-    return {
+    trained = {
         "SCALER_FILE": existing(DATA_DIR, SCALER_FILE, "run step 2 (data_preprocessing.py)"),
         "SOM_FILE": existing(DATA_DIR, SOM_FILE, "run step 3 (SOM_training.py)"),
         "NEURON_LABELS_CSV": existing(DATA_DIR, NEURON_LABELS_CSV, "run step 5 (labeling.py)"),
     }
+    if CONFIDENCE:
+        trained["HIT_MAPS_CSV"] = existing(DATA_DIR, HIT_MAPS_CSV, "run step 5 (labeling.py)")
+    return trained
 
 
 def load_model(trained: Model) -> list[LabelledMap]:
     """The labelled maps in these files."""
     if "MODEL_NPZ" in trained:
         return [som for file in trained.values() for som in labelled_map.load_all(file)]
-    return [labelled_map.from_steps(trained["SCALER_FILE"], trained["SOM_FILE"], trained["NEURON_LABELS_CSV"])]
+    return [labelled_map.from_steps(*trained.values())]
 
 
 def method(job: MaskJob, maps: list[LabelledMap]) -> str:
@@ -172,6 +179,8 @@ def create_masks(job: MaskJob) -> str:
         return done
     maps = load_model(job.trained)
     tags = {"PRODUCT": job.tiff.stem, "METHOD": method(job, maps)}
+    for kind in LEGENDS.keys() & job.kinds:
+        write_legend(job.file(kind), LEGENDS[kind])
     if "confidence" in job.kinds:
         with stores.product(job.file("confidence"), made_by) as product:
             write_confidence(product.partial, job, maps[0], grid, tags)
@@ -192,18 +201,20 @@ def create_masks(job: MaskJob) -> str:
 
 
 def write_confidence(place: Path, job: MaskJob, som: LabelledMap, grid: Grid, tags: dict[str, str]) -> None:
-    """Two bands: share of the winning class in the votes of a pixel's neuron, distance to that neuron."""
-    names = ["share of the winning class in the neuron's votes", "distance to the BMU (scaled units)"]
+    """Two bands: cloud share in the votes of a pixel's neuron, distance to that neuron."""
+    assert som.votes is not None, "check_layers refuses such maps"
+    share = cloud_share(som.votes)
+    names = ["cloud share of the training spectra on the neuron (no probability)", "distance to the BMU (scaled units)"]
     with RasterWriter(place, grid, np.float32, 2, nodata=np.nan, descriptions=names, tags=tags) as layer:
         for _, bmus, _ in label_pixels(job.source, job.tiff, som, with_distance=True):
-            layer.append(confidences(bmus, som.labels))
+            layer.append(confidences(bmus, share))
 
 
-def confidences(bmus: BMUs, labels: NeuronLabels) -> NDArray[np.float32]:
+def confidences(bmus: BMUs, share: NDArray[np.float64]) -> NDArray[np.float32]:
     """The two values (n, 2) of each pixel; NaN without data."""
     values = np.full((len(bmus.index), 2), np.nan, dtype=np.float32)
     valid = bmus.index >= 0
-    values[valid, 0] = labels.share[bmus.index[valid]]
+    values[valid, 0] = share[bmus.index[valid]]
     values[:, 1] = bmus.distance
     return values
 

@@ -76,7 +76,7 @@ def main() -> None:
     counts = count_hits(inputs["TRAINING_CSV"], inputs["BMUS_CSV"], index, rows * columns)
     labels = majority_vote(counts, weights, tuple(TIE_ORDER), UNHIT_NEURONS)
     with stores.product(model_npz, made_by) as whole:
-        labelled_map.save(whole.partial, LabelledMap(weights, scaler.scale_, scaler.min_, labels))
+        labelled_map.save(whole.partial, LabelledMap(weights, scaler.scale_, scaler.min_, labels, counts))
     with stores.product(hit_maps_csv, made_by) as maps, stores.product(neuron_labels_csv, made_by) as table:
         model.hit_maps_table(counts, rows, columns).to_csv(maps.partial, index=False)
         model.neuron_labels_table(labels).to_csv(table.partial, index=False)

@@ -32,7 +32,7 @@ from cloudsom.images.products import Granule, granules_at
 from cloudsom.images.rasters import write_mask
 from cloudsom.images.safe_to_tiff import check_grid, convert_granule
 from cloudsom.masking.labelling import check_rules, in_words, layers_of_scene, shares
-from cloudsom.masking.layers import write_class_map, write_probability
+from cloudsom.masking.layers import LEGENDS, write_class_map, write_legend, write_probability
 from cloudsom.processors import processors
 from cloudsom.running.job import Job
 from cloudsom.running.pool import Engine, raise_if_any_failed, results_or_errors, run_jobs
@@ -158,6 +158,8 @@ def write_layers(job: ProductJob, tiff: Path, made_by: stores.Recipe) -> str:
         "METHOD": f"{len(maps)} maps of {names}, cloud from {job.least_probability:g} of their votes on, median "
         f"{median}, dilation {radius} {shape}",
     }
+    for kind in LEGENDS.keys() & job.kinds:
+        write_legend(job.file(kind), LEGENDS[kind])
     for kind in job.kinds:
         with stores.product(job.file(kind), made_by) as product:
             if kind == "quicklook":

@@ -1,6 +1,8 @@
 """mask_products.py: a product in, a cloud mask out, with the ready-made maps."""
 
+import json
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from conftest import write_scene
 from PIL import Image
 
 from cloudsom import cloud_mask
-from cloudsom.bands import CLOUD, MASK_NODATA
+from cloudsom.bands import CLASSES, CLOUD, MASK_NODATA
 from cloudsom.files import stores
 from cloudsom.images.rasters import open_raster, open_scene, read_mask, reflectance
 from cloudsom.som import labelled_map
@@ -32,6 +34,16 @@ def scene(tmp_path: Path) -> Path:
     return write_scene(tmp_path / "images" / "A.tif", dn)
 
 
+def legend_of(layer: Path) -> dict[int, tuple[str, int]]:
+    """Name and opacity of each code, as gdalinfo (and so a GIS) has them from palette, names and attribute table."""
+    told = json.loads(subprocess.run(["gdalinfo", "-json", layer], capture_output=True, check=True).stdout)
+    (band,) = told["bands"]
+    rows = [row["f"] for row in told["rat"]["row"]]
+    for code, name, *colour in rows:
+        assert band["categories"][code] == name and band["colorTable"]["entries"][code] == colour
+    return {row[0]: (row[1], row[-1]) for row in rows}
+
+
 def test_an_image_becomes_a_mask_a_probability_and_a_quicklook(ok: Ok, scene: Path, tmp_path: Path) -> None:
     words = ("mask_products.py", "images/A.tif", "--DATA_DIR", tmp_path)
     assert "A_mask.tif: 4,800 pixels; cloud 11.24" in ok(*words, "--CLASS_MAPS")
@@ -51,6 +63,9 @@ def test_an_image_becomes_a_mask_a_probability_and_a_quicklook(ok: Ok, scene: Pa
     assert (per_cent[cloud] == 100).all() and (per_cent[:, :10] == 255).all() and (per_cent[50:, 60:] == 0).all()
     classes = open_raster(out / "A_classes.tif").ReadAsArray()
     assert (classes[cloud] == 50).all() and (classes[50:, 60:] == 10).all() and (classes[:, :10] == 0).all()
+    assert legend_of(out / "A_mask.tif") == {0: ("clear", 0), 1: ("no data", 0), 255: ("cloud", 255)}
+    named = {code: (name, 255) for code, name in CLASSES.items()}
+    assert legend_of(out / "A_classes.tif") == {0: ("no data or no class", 0)} | named
     assert Image.open(out / "A_quicklook.jpg").size[0] == 1600
     assert "up to date" in ok(*words, "--CLASS_MAPS")
     unfiltered = ok(*words, "--MEDIAN_SIZE", "1", "--DILATION_RADIUS", "0", "--OUT_DIR", "plain")

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -22,6 +23,7 @@ from cloudsom.bands import BANDS, MASK_NODATA, SAFE_BANDS
 from cloudsom.errors import UserError
 from cloudsom.files import stores
 from cloudsom.images.rasters import open_raster, read_layer, read_mask
+from cloudsom.som import labelled_map
 from cloudsom.tables import csv_tables
 
 Ok = Callable[..., str]
@@ -323,13 +325,19 @@ def test_from_image_to_scores(ok: Ok, scenes: Path) -> None:
     assert (mask[:5, :5] == MASK_NODATA).all() and (mask == MASK_NODATA).sum() == 25
     assert grid.transform == (600000.0, 60.0, 0.0, 4900020.0, 0.0, -60.0)
     known = classes != 0  # a neuron never hit has no class
+    layers = open_raster(scenes / "masks" / "A_confidence.tif")
+    share = layers.ReadAsArray()[0]
+    assert "no probability" in layers.GetRasterBand(1).GetDescription()
+    assert np.array_equal(np.isnan(share), ~known) and (share[(mask == 255) & known] >= 1 / 3).all()
     assert ((mask == 255) == np.isin(classes, (40, 50)))[known].all() and known.sum() > 1000
     som = pickle.loads((scenes / "SOM_trained.p").read_bytes())
     scaler = pickle.loads((scenes / "scaler.p").read_bytes())
-    labels = pd.read_csv(scenes / "neuron_labels.csv").set_index(["row", "column"])
+    labels, hits = (pd.read_csv(scenes / f).set_index(["row", "column"]) for f in ("neuron_labels.csv", "hit_maps.csv"))
     for row, column in ((0, 5), (20, 7), (39, 29)):
         winner = som.winner(scaler.transform(dn[row, column][None] / 10000)[0])
         assert mask[row, column] == labels.loc[winner, "cloud"]
+        votes = hits.loc[winner]
+        assert np.isclose(share[row, column], (votes["cirrus"] + votes["opaque_cloud"]) / votes.sum())
 
     step(ok, scenes, "evaluation_metrics.py")
     matrix = pd.read_csv(scenes / "results" / "confusion_matrix.csv").set_index("product")
@@ -364,6 +372,9 @@ def test_the_masks_are_the_same_from_the_plain_file(ok: Ok, refused: Ok, scenes:
     method = open_raster(scenes / "plain" / "A_mask.tif").GetMetadataItem("METHOD")
     assert method == "map of SOM_model.npz (0 sub-maps), unfiltered"
     assert "run step 5" in refused("create_cloudmasks.py", "--DATA_DIR", scenes, "--MODEL_NPZ", "none.npz")
+    old = replace(labelled_map.load(scenes / "SOM_model.npz"), votes=None)
+    labelled_map.save(scenes / "old.npz", old)
+    assert "does not tell its neurons' votes" in refused(*words, "--DATA_DIR", scenes, "--MODEL_NPZ", "old.npz")
     (scenes / "other.npz").write_bytes(b"PK")
     assert "not a labelled map" in refused("create_cloudmasks.py", "--DATA_DIR", scenes, "--MODEL_NPZ", "other.npz")
 
@@ -374,7 +385,7 @@ def test_the_masks_are_the_same_from_tables_and_images_and_any_number_of_workers
     for name, words in {"one": ("--WORKERS", 1), "two": ("--WORKERS", 2), "tiff": ("--PIXELS", "tiff")}.items():
         step(ok, scenes, "create_cloudmasks.py", "--CONFIDENCE", "--MASK_DIR", name, *words)
         made[name] = files_of(scenes / name)
-    assert made["one"] == made["two"] and len(made["one"]) == 8
+    assert made["one"] == made["two"] and len(made["one"]) == 10
     tiffs = {name for name in made["one"] if name.endswith(".tif")}
     assert all(made["tiff"][name] == made["one"][name] for name in tiffs)
 

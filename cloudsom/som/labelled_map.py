@@ -30,7 +30,8 @@ class LabelledMap:
     weights       (rows, columns, 13), in scaled units
     scale, shift  (13,), scaled = reflectance * scale + shift
     labels        of the neurons; neurons with a sub-map stay cloud there
-    votes         (neurons, 6) training spectra by class in the order of `CLASS_CODES`; None where they are not known
+    votes         (neurons, 6) training spectra by class in the order of `CLASS_CODES`; None where they are not known.
+                  A file of one map keeps them
     submaps       by flat position of their neuron; none unless fine-tuning split some
     """
 
@@ -94,7 +95,7 @@ def save_all(path: Path, maps: Sequence[LabelledMap]) -> None:
     arrays: dict[str, Any] = {
         prefix + name: array
         for prefix, labelled in zip(_prefixes(len(maps)), maps, strict=True)
-        for name, array in _arrays_of(labelled).items()
+        for name, array in _arrays_of(labelled, prefix).items()
     }
     with open(path, "wb") as handle:
         np.savez(handle, **arrays)
@@ -112,12 +113,13 @@ def _prefixes(n: int) -> list[str]:
     return [""] if n == 1 else [f"map{i}_" for i in range(1, n + 1)]
 
 
-def _arrays_of(labelled: LabelledMap) -> dict[str, NDArray[Any]]:
+def _arrays_of(labelled: LabelledMap, prefix: str) -> dict[str, NDArray[Any]]:
     neurons = sorted(labelled.submaps)
     submaps = [labelled.submaps[neuron] for neuron in neurons]
     size = submaps[0].weights.shape[0] if submaps else 0
     n, labels = len(submaps), labelled.labels
-    return {
+    votes = {} if prefix or labelled.votes is None else {"votes": labelled.votes}  # a committee has no use for them
+    return votes | {
         "weights": labelled.weights,
         "scaler_scale": labelled.scale,
         "scaler_min": labelled.shift,
@@ -132,7 +134,7 @@ def _arrays_of(labelled: LabelledMap) -> dict[str, NDArray[Any]]:
     }
 
 
-#: The arrays of the file with their types; `_check` has their shapes.
+#: The arrays of the file with their types; `_check` has their shapes. The votes may be missing.
 _DTYPES = {
     "weights": "<f8",
     "scaler_scale": "<f8",
@@ -145,6 +147,7 @@ _DTYPES = {
     "submap_projection": "<f8",
     "submap_weights": "<f8",
     "submap_cloud": "|u1",
+    "votes": "<i8",
 }
 
 
@@ -166,12 +169,14 @@ def load(path: Path) -> LabelledMap:
 def load_all(path: Path) -> list[LabelledMap]:
     """The labelled maps of an .npz, one or more, whoever made it; UserError for anything else."""
     try:
-        n = max(1, sum(re.fullmatch(r"map[1-9]\d*_weights", name) is not None for name in npz.names(path)))
+        names = npz.names(path)
+        n = max(1, sum(re.fullmatch(r"map[1-9]\d*_weights", name) is not None for name in names))
         prefixes = _prefixes(min(n, MOST_MAPS))
-        arrays = npz.read(path, [prefix + name for prefix in prefixes for name in _DTYPES])
+        wanted = [name for name in _DTYPES if name != "votes" or name in names]
+        arrays = npz.read(path, [prefix + name for prefix in prefixes for name in wanted])
     except Damaged as problem:
         raise _refused(path, str(problem)) from None
-    return [_map_of(path, {name: arrays[prefix + name] for name in _DTYPES}) for prefix in prefixes]
+    return [_map_of(path, {name: arrays[prefix + name] for name in wanted}) for prefix in prefixes]
 
 
 def _map_of(path: Path, arrays: Mapping[str, NDArray[Any]]) -> LabelledMap:
@@ -182,7 +187,8 @@ def _map_of(path: Path, arrays: Mapping[str, NDArray[Any]]) -> LabelledMap:
         int(neuron): SubMap(*(arrays[f"submap_{name}"][i] for name in ("centre", "projection", "weights", "cloud")))
         for i, neuron in enumerate(arrays["submap_neuron"])
     }
-    return LabelledMap(arrays["weights"], arrays["scaler_scale"], arrays["scaler_min"], labels, submaps=submaps)
+    weights, scale, shift = (arrays[name] for name in ("weights", "scaler_scale", "scaler_min"))
+    return LabelledMap(weights, scale, shift, labels, arrays.get("votes"), submaps)
 
 
 def _refused(path: Path, reason: str) -> UserError:
@@ -202,12 +208,15 @@ def _check(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
         "submap_projection": (k, N_BANDS, N_BANDS),
         "submap_weights": (k, size, size, N_BANDS),
         "submap_cloud": (k, size * size),
+        "votes": (n, len(CLASS_CODES)),
     }
     for name, array in arrays.items():
         if array.dtype.str != _DTYPES[name] or array.shape != shapes.get(name, (n,)):
             raise _refused(path, f"{name} is {array.dtype} of shape {array.shape}")
         if name != "share" and not np.isfinite(array).all():
             raise _refused(path, f"{name} is not finite")
+    if "votes" in arrays and (arrays["votes"] < 0).any():
+        raise _refused(path, "votes holds numbers below 0")
     if (arrays["scaler_scale"] <= 0).any():
         raise _refused(path, "scaler_scale is not above 0")
     for name in ("weights", "scaler_scale", "scaler_min"):

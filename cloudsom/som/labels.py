@@ -72,6 +72,12 @@ def majority_vote(
     return NeuronLabels(rows, columns, classes, cloud, share)
 
 
+def cloud_share(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Share of cirrus and opaque cloud in each neuron's votes (neurons, 6); NaN for a neuron never hit."""
+    cloud = counts[:, [CLASS_CODES.index(code) for code in CLOUD_CLASSES]].sum(axis=1)
+    return np.asarray(cloud / np.where(unhit_neurons(counts), np.nan, counts.sum(axis=1)))
+
+
 def unhit_neurons(counts: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which neurons no training spectrum fell on, from their hit maps (neurons, 6)."""
     return np.asarray(counts.sum(axis=1) == 0)

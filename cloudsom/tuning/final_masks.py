@@ -10,6 +10,7 @@ from cloudsom.images.filters import final_mask
 from cloudsom.images.pixels import grid_of_scene
 from cloudsom.images.rasters import write_mask
 from cloudsom.masking.labelling import mask_of_scene
+from cloudsom.masking.layers import MASK_LEGEND, write_legend
 from cloudsom.som import labelled_map
 
 
@@ -45,6 +46,8 @@ def create_final_mask(job: FinalMaskJob) -> str:
         return done
     unfiltered = mask_of_scene(job.source, job.tiff, labelled_map.load(job.tuned_npz))
     mask = final_mask(unfiltered, *job.filters)
+    for kind in ("unfiltered", "mask"):
+        write_legend(job.file(kind), MASK_LEGEND)
     with stores.product(job.file("unfiltered"), made_by) as product:
         write_mask(product.partial, unfiltered, grid, tags=job.tags | {"FILTERS": "none"})
     with stores.product(job.file("mask"), made_by) as product:
