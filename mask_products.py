@@ -14,6 +14,7 @@ writes  OUT_DIR/NAME_mask.tif              uint8: 255 cloud, 0 clear, 1 nodata
         OUT_DIR/NAME_probability.tif       uint8: per cent of the maps that say cloud, 255 nodata (of several maps)
         OUT_DIR/NAME_classes.tif           optional, uint8: 10..60 as in the spectra database, 0 nodata or no class
         OUT_DIR/NAME_quicklook.jpg         true colour, and the same with the mask's outline
+        OUT_DIR/*.aux.xml                  beside masks and classes: names, and clear ground transparent, in a GIS
 """
 
 import tempfile
