@@ -48,9 +48,11 @@ Called = list[NDArray[np.bool_]]
 
 @dataclass(frozen=True)
 class Scene:
-    """A labelled scene: its place, reflectance (n, 13), labels (n,), and what peers call cloud, where that is known."""
+    """A labelled scene: reflectance (n, 13), labels (n,), and what peers call cloud, where that is known."""
 
+    name: str
     place: str
+    shape: tuple[int, int]
     spectra: NDArray[np.float64]
     labels: NDArray[np.uint8]
     peers: dict[str, NDArray[np.bool_]]
@@ -64,7 +66,8 @@ def read_scene(file: Path) -> Scene:
     codes = {"s2cloudless": 1, "ukis": 1}
     peers = {peer: arrays[peer].ravel() == code for peer, code in codes.items() if peer in arrays}
     labels = arrays["labels"] if "labels" in arrays else np.full(arrays["dn"].shape[:2], 10, np.uint8)
-    return Scene(place, arrays["dn"].reshape(-1, 13) / 1e4, labels.ravel(), peers)
+    rows, columns, _ = arrays["dn"].shape
+    return Scene(name, place, (rows, columns), arrays["dn"].reshape(-1, 13) / 1e4, labels.ravel(), peers)
 
 
 def masks_by_one_map(
@@ -105,6 +108,11 @@ def training_of(data_dir: Path, folder: Path, spectra: NDArray[np.float64], labe
     return Training(lambda neurons: {n: (spectra[bmus == n], labels[bmus == n]) for n in neurons}, land)
 
 
+def head() -> None:
+    """The head of the table."""
+    print(" " * 28 + " ".join(f"{name:>7}" for name in SURFACES.values()), flush=True)
+
+
 def show(name: str, called: Called, scenes: Sequence[Scene]) -> None:
     """One line of the table."""
     shares = {code: [] for code in SURFACES}  # type: dict[int, list[float]]
@@ -126,7 +134,7 @@ def main() -> None:
     assert {scene.place for scene in scenes} == set().union(*FOLDS)
     blocks = list(csv_tables.read_spectra(data_dir / "training_spectra.csv", dtype=np.float64))
     spectra, labels = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
-    print(" " * 28 + " ".join(f"{name:>7}" for name in SURFACES.values()))
+    head()
     for peer in ("s2cloudless", "ukis"):
         known = [scene for scene in scenes if peer in scene.peers]
         show(f"{peer} ({len(known)} scenes)", [scene.peers[peer] for scene in known], known)
