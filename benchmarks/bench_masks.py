@@ -134,7 +134,7 @@ def bands_of(product: Path, bands: tuple[str, ...], metres: int) -> tuple[Array,
         offsets = [metadata.offsets[SAFE_BANDS.index(band)] for band in bands]
         quantification = metadata.quantification
     reflectance = (dn + np.array(offsets, np.float32)) / np.float32(quantification)
-    return reflectance, (dn > 0).all(axis=-1)
+    return reflectance, np.asarray((dn > 0).all(axis=-1))
 
 
 WAYS: dict[str, Callable[[Path, Path], float]] = {

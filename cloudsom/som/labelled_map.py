@@ -62,9 +62,10 @@ class LabelledMap:
         split = np.zeros(len(self.labels.cloud), bool)
         split[list(self.submaps)] = True
         contested = np.flatnonzero(split[bmus] & (bmus >= 0))
+        neurons = bmus[contested]
         for neuron, submap in self.submaps.items():
-            here = contested[bmus[contested] == neuron]
-            label[here] = np.where(submap.is_cloud(scaled[here]), CLOUD, CLEAR)
+            here = contested[neurons == neuron]
+            label[here] = np.where(submap.is_cloud(scaled, here), CLOUD, CLEAR)
         return label
 
 

@@ -242,7 +242,7 @@ def prefetch(_: Any, address: Any) -> Any:
 
 
 def _digest_of_sources() -> str:
-    files = [Path(__file__).with_name(name) for name in ("lanes.py", "training_loop.py", "search.py")]
+    files = [Path(__file__).with_name(name) for name in ("lanes.py", "training_loop.py", "search.py", "submaps.py")]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

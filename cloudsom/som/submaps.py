@@ -7,12 +7,14 @@ on the neuron and the bright samples that do, in coordinates standardised within
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cloudsom.bands import BANDS, CLEAR, CLOUD, N_BANDS
 from cloudsom.som.bmu import BMUSearch
+from cloudsom.som.lanes import kernel
 from cloudsom.som.training import TrainingLaw, train_som
 
 Floats = NDArray[np.float64]
@@ -49,14 +51,32 @@ class SubMap:
     weights: Floats
     cloud: NDArray[np.uint8]
 
-    def coordinates(self, scaled: Floats) -> Floats:
-        """Scaled spectra (n, 13) in the sub-map's coordinates (n, 13)."""
-        # Not by `@`, whose bits depend on how many rows it is given.
-        return np.asarray(np.einsum("ij,jk->ik", scaled - self.centre, self.projection))
+    @cached_property
+    def _search(self) -> BMUSearch:
+        return BMUSearch(self.weights)
 
-    def is_cloud(self, scaled: Floats) -> NDArray[np.bool_]:
-        """Which of the scaled spectra (n, 13) fall on a cloud sub-neuron."""
-        return self.cloud[BMUSearch(self.weights)(self.coordinates(scaled)).index] == CLOUD
+    def coordinates(self, scaled: Floats, rows: NDArray[np.intp] | None = None) -> Floats:
+        """Scaled spectra (n, 13), or some rows of them, in the sub-map's coordinates (rows, 13)."""
+        rows = np.arange(len(scaled)) if rows is None else rows
+        out = np.empty((len(rows), N_BANDS))
+        _project(scaled, rows, self.centre, self.projection, out)
+        return out
+
+    def is_cloud(self, scaled: Floats, rows: NDArray[np.intp] | None = None) -> NDArray[np.bool_]:
+        """Which of the scaled spectra (n, 13), or of some rows of them, fall on a cloud sub-neuron."""
+        return self.cloud[self._search(self.coordinates(scaled, rows)).index] == CLOUD
+
+
+@kernel
+def _project(scaled: Floats, rows: NDArray[np.intp], centre: Floats, projection: Floats, out: Floats) -> None:
+    """out = (scaled[rows] - centre) @ projection, each sum from the first band on, however many rows there are."""
+    for i in range(len(rows)):
+        for k in range(out.shape[1]):
+            out[i, k] = 0.0
+        for j in range(len(centre)):
+            offset = scaled[rows[i], j] - centre[j]
+            for k in range(out.shape[1]):
+                out[i, k] += offset * projection[j, k]
 
 
 def bands_for(label: int, left_out: Sequence[str], left_out_if_opaque: Sequence[str]) -> list[int]:
