@@ -24,7 +24,7 @@ from typing import Literal
 
 from cloudsom.drawing.pictures import write_quicklook
 from cloudsom.errors import UserError
-from cloudsom.files import stores
+from cloudsom.files import places, stores
 from cloudsom.files.places import existing, input_path, under
 from cloudsom.files.stores import Snapshot
 from cloudsom.images.filters import final_mask
@@ -138,10 +138,10 @@ def mask_product(job: ProductJob) -> str:
     made_by = stores.recipe(job.settings, files, models)
     if done := stores.up_to_date([job.file(kind) for kind in job.kinds], made_by, job.overwrite):
         return done
-    job.out_dir.mkdir(parents=True, exist_ok=True)
-    if isinstance(job.source, Path):
+    if not isinstance(job.source, Granule):
         return write_layers(job, job.source, made_by)
-    with tempfile.TemporaryDirectory(prefix=".", dir=job.out_dir) as folder:
+    places.make_folder(job.out_dir)
+    with tempfile.TemporaryDirectory(prefix=".", dir=None if places.is_remote(job.out_dir) else job.out_dir) as folder:
         tiff = Path(folder) / f"{job.name}.tif"
         convert_granule(job.source, tiff, *job.grid, min(2, processors()))
         return write_layers(job, tiff, made_by)

@@ -1,8 +1,9 @@
 """Independent jobs on a Dask cluster that is running already.
 
 Workers need the packages of requirements.txt and requirements-cluster.txt, nothing of this project: with each job goes
-the package's own code (some 100 kB), which a worker unpacks once a version beside its scratch folder. So every worker,
-also one that joins late or replaces one that was lost, runs the code of whoever gave the address.
+the package's own code (some 100 kB), which a worker unpacks once a version beside its scratch folder, and the package's
+other files that the job names (the ready-made maps). So every worker, also one that joins late or replaces one that was
+lost, runs the code of whoever gave the address.
 """
 
 import functools
@@ -117,9 +118,11 @@ class _ByValue:
 
 
 class _Pickler(cloudpickle.Pickler):
-    """Relative paths travel as absolute ones: a worker stands in another folder."""
+    """Relative paths travel as absolute ones: a worker stands in another folder. Files of the package travel whole."""
 
     def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, Path) and obj.is_relative_to(package := Path(cloudsom.__file__).parent):
+            return file_of_package, (obj.relative_to(package).as_posix(), obj.read_bytes())
         if isinstance(obj, Path) and not obj.is_absolute():
             return type(obj), (str(obj.absolute()),)
         return super().reducer_override(obj)
@@ -179,6 +182,16 @@ def _on_worker(name: str, code: bytes, packed: bytes, dask_worker: Any = None) -
 
 
 # --- on the workers ---------------------------------------------------------------------------------------------------
+
+
+def file_of_package(name: str, content: bytes) -> Path:
+    """On a worker: where a file of the package is; put there if it is missing."""
+    place = Path(cloudsom.__file__).parent / name
+    if not place.exists() or place.read_bytes() != content:
+        place.parent.mkdir(exist_ok=True)
+        with stores.atomic(place) as partial:
+            partial.write_bytes(content)
+    return place
 
 
 def worker_fault(versions: dict[str, str], seen: Path | None) -> str:

@@ -128,6 +128,11 @@ def test_products_are_read_from_a_url_as_folders_and_as_zips(store: str, tmp_pat
         assert step_7(tmp_path, *on_it).returncode == 0
     finally:
         cluster.stop()
+    (product,) = (tmp_path / "zipped").iterdir()
+    succeed("mask_products.py", f"zipped/{product.name}", "--DATA_DIR", url)
+    succeed("mask_products.py", f"{url}/zipped/{product.name}", "--DATA_DIR", tmp_path)
+    masks = files_at(f"{url}/cloud_masks")
+    assert masks == files_of(tmp_path / "cloud_masks") and len([name for name in masks if name.endswith(".tif")]) == 2
     images = {k: v for k, v in files_of(tmp_path / "tiff").items() if k.endswith(".tif")}
     assert images and images == {k: v for k, v in files_at(f"{url}/folder").items() if k.endswith(".tif")}
     assert images == {k: v for k, v in files_at(f"{url}/zip").items() if k.endswith(".tif")}

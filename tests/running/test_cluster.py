@@ -113,6 +113,7 @@ STEPS: list[tuple[object, ...]] = [
     ("fine_tuning.py", "--MOST_CIRRUS", 1, "--MIN_CLOUD_FOR_COPIES", 1),
     # another processor's masks, for which the references themselves will do
     ("evaluation_metrics.py", "--OTHER_MASKS", "Perfect=codes(cloud=2,3;out=0):reference/{product}/*/*_map.tif"),
+    ("mask_products.py", "tiff/SCENE_000.tif", "tiff/SCENE_001.tif", "--CLASS_MAPS"),
 ]
 
 
@@ -126,6 +127,9 @@ def test_all_steps_give_the_same_bytes_on_a_cluster(cluster: Cluster, trained: P
     one = files_of(tmp_path / "one")
     assert labelled_map.load(tmp_path / "one" / "neuron_labels_finetuned.npz").submaps
     assert {"BMUs.csv", "masks/SCENE_000_mask.tif", "masks_finetuned/SCENE_003_mask.tif"} <= one.keys()
+    assert {f"cloud_masks/SCENE_001_{kind}" for kind in ("mask.tif", "probability.tif", "quicklook.jpg")} <= one.keys()
+    sent = cluster.folder.rglob("cloudsom/ready_made/committee.npz")
+    assert [file.read_bytes() for file in sent] == [file.read_bytes() for file in labelled_map.READY_MADE]
     other = files_of(tmp_path / "dask")
     assert other.keys() == one.keys() and not [file for file in one if one[file] != other[file]]
 
