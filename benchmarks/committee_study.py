@@ -6,8 +6,9 @@
 The kit's labelled scenes are split by place into four parts. Each part in turn is left out: every map is corrected
 with bright land and snow of the other places that it calls cloud, by the rules of fine_tuning.py, and masks the part,
 without filters. Printed are per cent of each surface called cloud, mean over scenes with 50 pixels of it or more, and
-the worst scenes. The maps' training spectra are of other places, but for the upper half of the Madagascar scene. A few
-minutes; needs the kit of real data beside the checkout (`KIT` of tests/conftest.py).
+the worst scenes; at the end place by place, single maps by their mean. The maps' training spectra are of other places,
+but for the upper half of the Madagascar scene. A few minutes; needs the kit of real data beside the checkout (`KIT` of
+tests/conftest.py).
 """
 
 import re
@@ -44,6 +45,7 @@ RULES = Rules(
 )
 
 Called = list[NDArray[np.bool_]]
+Shares = list[NDArray[np.floating]]  # of several maps, between 0 and 1
 
 
 @dataclass(frozen=True)
@@ -113,17 +115,18 @@ def head() -> None:
     print(" " * 28 + " ".join(f"{name:>7}" for name in SURFACES.values()), flush=True)
 
 
-def show(name: str, called: Called, scenes: Sequence[Scene]) -> None:
-    """One line of the table."""
-    shares = {code: [] for code in SURFACES}  # type: dict[int, list[float]]
+def show(name: str, called: Called | Shares, scenes: Sequence[Scene], place: str = "") -> None:
+    """One line of the table, of all scenes or those of one place."""
+    shares: dict[int, list[tuple[float, str]]] = {code: [] for code in SURFACES}
     for cloud, scene in zip(called, scenes, strict=True):
         for code, found in shares.items():
             here = scene.labels == code
-            if here.sum() >= FEWEST_PIXELS:
-                found.append(100 * float(cloud[here].mean()))
-    means = " ".join(f"{np.mean(found):7.2f}" for found in shares.values())
-    worst = f"opaque {min(shares[50]):6.2f}, land {max(shares[10]):5.2f}, snow {max(shares[60]):5.2f}"
-    print(f"{name:28}{means}   worst: {worst}", flush=True)
+            if here.sum() >= FEWEST_PIXELS and place in ("", scene.place):
+                found.append((100 * float(cloud[here].mean()), scene.name))
+    means = (f"{np.mean([share for share, _ in found]):7.2f}" if found else f"{'-':>7}" for found in shares.values())
+    ends = {} if place else {50: min, 10: max, 60: max}
+    worst = [f"{SURFACES[code]} %.2f (%s)" % end(shares[code]) for code, end in ends.items()]
+    print(f"{name:28}{' '.join(means)}{'   worst: ' * bool(worst)}{', '.join(worst)}", flush=True)
 
 
 def main() -> None:
@@ -149,6 +152,13 @@ def main() -> None:
         votes = [np.sum(of_scene, axis=0) for of_scene in zip(*found, strict=True)]
         for least in range(1, len(folders) + 1):
             show(f"{least} of {len(folders)}, {kind}", [v >= least for v in votes], scenes)
+    for place in sorted({scene.place for scene in scenes}):
+        print(f"{place} ({sum(scene.place == place for scene in scenes)} scenes)")
+        show(f"  2 of {len(folders)}, sub-maps", [v >= 2 for v in votes], scenes, place)
+        show("  single maps, their mean", [v / len(folders) for v in votes], scenes, place)
+        for peer in ("s2cloudless", "ukis"):
+            known = [scene for scene in scenes if peer in scene.peers]
+            show(f"  {peer}", [scene.peers[peer] for scene in known], known, place)
 
 
 if __name__ == "__main__":
