@@ -1,6 +1,6 @@
 # Sourced by run_demo.sh and run_tests.sh: a Python environment in .venv with everything the pipeline needs, and in $PY
 # its interpreter. Quick when it is there already. Arguments: requirement files; the versions are those of
-# constraints.txt, which were tested together.
+# requirements.lock, which were tested together.
 #
 # Settings (environment variables):
 #   PYTHON  the Python to build the environment with (3.11 or later; default python3)
@@ -12,7 +12,7 @@ case $VENV in -*) VENV=./$VENV ;; esac
 PYTHON=${PYTHON:-python3}
 PY=$VENV/bin/python
 
-pip_install() { "$PY" -m pip install -q --disable-pip-version-check -c "$ROOT/constraints.txt" "$@"; }
+pip_install() { "$PY" -m pip install -q --disable-pip-version-check -c "$ROOT/requirements.lock" "$@"; }
 
 fail() { printf 'set-up: %s\n' "$*" >&2; exit 1; }
 
@@ -72,7 +72,7 @@ install_gdal() {
 setup_environment() {
     system_packages
     local stamp # of everything the environment depends on: what was once set up for it is not set up again
-    stamp=$({ "$PYTHON" --version; gdal-config --version; cat "$ROOT/setup_environment.sh" "$ROOT/constraints.txt" "$@"; } | sha256sum)
+    stamp=$({ "$PYTHON" --version; gdal-config --version; cat "$ROOT/setup_environment.sh" "$ROOT/requirements.lock" "$@"; } | sha256sum)
     stamp=$VENV/.set-up-${stamp%% *}
     if ! [ -e "$stamp" ]; then
         printf 'set-up: Python environment in %s\n' "$VENV"

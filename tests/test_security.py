@@ -372,7 +372,7 @@ def test_the_demo_and_set_up_in_a_folder_of_a_hostile_name(tmp_path: Path) -> No
     """Everything up to the first step: the checkout, the environment, the data and the cache all have such names."""
     checkout = tmp_path / HOSTILE
     checkout.mkdir()
-    for file in ("run_demo.sh", "setup_environment.sh", "requirements.txt", "constraints.txt"):
+    for file in ("run_demo.sh", "setup_environment.sh", "requirements.txt", "requirements.lock"):
         shutil.copy(ROOT / file, checkout)
     (checkout / HOSTILE).symlink_to(sys.prefix)  # the environment that is there already
     (checkout / "demo").mkdir()
@@ -388,7 +388,7 @@ def test_the_demo_and_set_up_in_a_folder_of_a_hostile_name(tmp_path: Path) -> No
 
 
 def test_a_demo_folder_that_begins_with_a_dash(tmp_path: Path) -> None:
-    for file in ("run_demo.sh", "setup_environment.sh", "requirements.txt", "constraints.txt"):
+    for file in ("run_demo.sh", "setup_environment.sh", "requirements.txt", "requirements.lock"):
         shutil.copy(ROOT / file, tmp_path)
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo" / "make_sample_data.py").write_text(FIRST_STEP, encoding="utf-8")

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from cloudsom.bands import CLEAR, CLOUD, N_BANDS, NO_CLASS
 from cloudsom.errors import Damaged, UserError
 from cloudsom.files import npz, stores
-from cloudsom.som import model
 from cloudsom.som.labels import CLASS_CODES, NeuronLabels
 from cloudsom.som.submaps import SubMap
 
@@ -73,6 +72,8 @@ def from_steps(
     scaler_file: Path, som_file: Path, neuron_labels_csv: Path, hit_maps_csv: Path | None = None
 ) -> LabelledMap:
     """The map of steps 2, 3 and 5, with its votes where their table is given; UserError unless they are of one map."""
+    from cloudsom.som import model  # and with it pandas, which the masks of arrays do without
+
     scaler, weights = model.load_scaler(scaler_file), model.load_som(som_file).get_weights()
     labels, votes = model.read_neuron_labels(neuron_labels_csv), None
     model.check_same_map(som_file, weights.shape, neuron_labels_csv, labels.rows, labels.columns)
