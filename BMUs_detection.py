@@ -9,6 +9,8 @@ reads   TRAINING_CSV, SCALER_FILE (step 2), SOM_FILE (step 3)
 writes  BMUS_CSV      one row a spectrum: position1 (row on the map), position2 (column), both from 0
 """
 
+import cloudsom.start  # first: without its packages, a script starts again with .venv
+
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 

@@ -14,6 +14,8 @@ reads   TRAINING_CSV  step 2's table
 writes  SOM_FILE      a minisom.MiniSom (pickle): `pickle.load` and minisom are all it takes to use it elsewhere
 """
 
+import cloudsom.start  # first: without its packages, a script starts again with .venv
+
 from pathlib import Path
 from typing import Any, Literal
 

@@ -11,6 +11,8 @@ writes  CSV_DIR/NAME_converted.csv  one row a pixel, row by row from the top: re
                                     `nan` in every band of a pixel without data
 """
 
+import cloudsom.start  # first: without its packages, a script starts again with .venv
+
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 

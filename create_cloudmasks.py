@@ -24,6 +24,8 @@ The tag METHOD of a mask says whether it comes from the three files (SOM1) or fr
 fine-tuned map decide on cloud or clear; class and confidence stay those of the neuron.
 """
 
+import cloudsom.start  # first: without its packages, a script starts again with .venv
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal

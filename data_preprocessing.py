@@ -11,6 +11,8 @@ writes  TRAINING_CSV  columns B1..B8, B8a, B9..B12 (reflectance, not scaled) and
         SCALER_FILE   a fitted scikit-learn MinMaxScaler (pickle)
 """
 
+import cloudsom.start  # first: without its packages, a script starts again with .venv
+
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -34,6 +34,8 @@ writes  RESULTS_DIR/confusion_matrix.csv  one row a product: TP, FN, FP, TN, exc
                                           then `pooled`
 """
 
+import cloudsom.start  # first: without its packages, a script starts again with .venv
+
 import sys
 from pathlib import Path
 from typing import Literal

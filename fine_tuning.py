@@ -28,6 +28,8 @@ writes  BRIGHT_SAMPLES_CSV                   product, row, column (counted from 
         with SUGGEST, only: SUGGESTIONS_CSV and FIGURES_DIR/suggested_neurons.png
 """
 
+import cloudsom.start  # first: without its packages, a script starts again with .venv
+
 from dataclasses import replace
 from functools import partial
 from pathlib import Path

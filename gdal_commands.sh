@@ -33,17 +33,18 @@ OVERWRITE=${OVERWRITE:-False}     # True: make again what is finished
 
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 
-# The Python of an active environment, else of the one that set-up makes, else the system's.
-if [ -x "${VIRTUAL_ENV:-}/bin/python" ]; then
-    python=$VIRTUAL_ENV/bin/python
-elif [ -x "$here/.venv/bin/python" ]; then
-    python=$here/.venv/bin/python
-else
-    python=python3
-fi
-if ! "$python" -P -c 'from osgeo import gdal_array' 2>/dev/null; then
-    printf 'gdal_commands.sh: error: %s has no GDAL with numpy; make the environment first: bash run_demo.sh\n' \
-        "$python" >&2
+# The Python of an active environment, else of the one that set-up makes, else the system's: the first that has GDAL's
+# bindings, with numpy, and the other packages.
+packages='from importlib.util import find_spec
+from osgeo import gdal_array
+assert all(map(find_spec, ("defusedxml", "numba", "scipy")))'
+for python in "${VIRTUAL_ENV:-$here/.venv}/bin/python" "$here/.venv/bin/python" python3; do
+    "$python" -P -c "$packages" 2>/dev/null && break
+    python=
+done
+if [ -z "$python" ]; then
+    printf 'gdal_commands.sh: error: no Python here has GDAL with numpy; set up what it needs, once: bash %q\n' \
+        "$(realpath --relative-to=. -- "$here")/setup_environment.sh" >&2
     exit 1
 fi
 

@@ -16,6 +16,8 @@ writes  HIT_MAPS_CSV      one row a neuron: row, column, one count a class
                           nothing that whoever is given it would have to trust
 """
 
+import cloudsom.start  # first: without its packages, a script starts again with .venv
+
 from pathlib import Path
 from typing import Literal
 

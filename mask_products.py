@@ -17,6 +17,8 @@ writes  OUT_DIR/NAME_mask.tif              uint8: 255 cloud, 0 clear, 1 nodata
         OUT_DIR/*.aux.xml                  beside masks and classes: names, and clear ground transparent, in a GIS
 """
 
+import cloudsom.start  # first: without its packages, a script starts again with .venv
+
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path

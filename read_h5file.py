@@ -11,6 +11,8 @@ reads   H5_FILES      one or more of the published files
 writes  SPECTRA_CSVS  one table a file: columns B1..B8, B8a, B9..B12 (reflectance) and label (10..60)
 """
 
+import cloudsom.start  # first: without its packages, a script starts again with .venv
+
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal

@@ -1,6 +1,9 @@
-# Sourced by run_demo.sh and run_tests.sh: a Python environment in .venv with everything the pipeline needs, and in $PY
-# its interpreter. Quick when it is there already. Arguments: requirement files; the versions are those of
-# requirements.lock, which were tested together.
+#!/usr/bin/env bash
+# Set up: a Python environment in .venv with everything the pipeline needs. Quick when it is there already.
+#     bash setup_environment.sh                                            what requirements.txt names
+#     bash setup_environment.sh requirements.txt requirements-cluster.txt  these files instead
+# The versions are those of requirements.lock, which were tested together. The other scripts source this file, and have
+# the environment's interpreter in $PY and before all others in PATH.
 #
 # Settings (environment variables):
 #   PYTHON  the Python to build the environment with (3.11 or later; default python3)
@@ -86,5 +89,16 @@ setup_environment() {
     fi
 }
 
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then # on its own
+    set -euo pipefail
+    case "${1:-}" in --help | -h) sed -n '2,/^ROOT/{s/^# \{0,1\}//;/^ROOT/!p}' "$0"; exit ;; esac
+    case $VENV in /* | ./*) ;; *) VENV=$PWD/$VENV PY=$PWD/$PY ;; esac
+    cd -- "$ROOT"
+    [ $# -gt 0 ] || set -- requirements.txt
+    setup_environment "$@"
+    printf 'set-up: %s is ready; the scripts find .venv by themselves. To have it as "python" in this terminal:\n' "$VENV"
+    printf '    source %q\n' "$VENV/bin/activate"
+    exit
+fi
 setup_environment "$@"
 export VIRTUAL_ENV=$VENV PATH=$VENV/bin:$PATH

@@ -16,6 +16,8 @@ writes  REFERENCE_DIR/NAME/Classification/classification_map.tif ...
 Exit status 0 means that everything is there.
 """
 
+import cloudsom.start  # first: without its packages, a script starts again with .venv
+
 from pathlib import Path
 from typing import Literal
 

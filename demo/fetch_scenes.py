@@ -11,6 +11,13 @@ reads   SCENES_TXT                      a line each: name==version --hash=sha256
 writes  DATA_DIR/NAME-VERSION.tar.gz   what is there and right is left alone
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package lies beside this folder
+
+import cloudsom.start  # first: without its packages, a script starts again with .venv
+
 import ast
 import base64
 import json
@@ -18,10 +25,8 @@ import re
 import shutil
 import ssl
 import subprocess
-import sys
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit, urlunsplit
 
 import requests
@@ -29,8 +34,6 @@ import urllib3
 from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
 from packaging.version import InvalidVersion, Version
 from pypi_simple import ACCEPT_ANY, ProjectPage
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package lies beside this folder
 
 from cloudsom.downloads.client import Client, DownloadError, Limits
 from cloudsom.downloads.display import Display

@@ -22,20 +22,22 @@ writes  spectra.h5                      labelled spectra in the schema of the sp
         s2cloudless/NAME.tif            mask published with the scene: 1 cloud, 0 clear
 """
 
-import io
-import shutil
 import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package lies beside this folder
+
+import cloudsom.start  # first: without its packages, a script starts again with .venv
+
+import io
+import shutil
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 from osgeo import gdal, osr
-from scipy.ndimage import binary_opening
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package lies beside this folder
-
 from safe_maker import PIXEL_M, make_safe, write_clouds
+from scipy.ndimage import binary_opening
 
 from cloudsom.bands import BANDS, DATABASE_CLASSES, SAFE_BANDS
 from cloudsom.downloads.archives import damage_told, plain_files

@@ -9,15 +9,18 @@ writes  FIGURES_DIR/u_matrix.png   the U-matrix and its natural logarithm
 """
 
 import sys
-from itertools import product
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
+
+import cloudsom.start  # first: without its packages, a script starts again with .venv
+
+from itertools import product
 from typing import Literal
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
 
 from cloudsom.drawing.figures import Portfolio, add_colour_bar, draw_cells, inches, styled
 from cloudsom.errors import UserError

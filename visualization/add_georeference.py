@@ -14,9 +14,11 @@ writes  GEOREFERENCED_DIR/NAME*.tif      the same layers with georeference (IN_P
 import sys
 from pathlib import Path
 
-from osgeo import gdal
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
+
+import cloudsom.start  # first: without its packages, a script starts again with .venv
+
+from osgeo import gdal
 
 from cloudsom.errors import UserError
 from cloudsom.files import stores

@@ -16,11 +16,13 @@ writes  FIGURES_DIR/colored_MASKS/NAME_colored.tif  uint8 with a colour table, g
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
+
+import cloudsom.start  # first: without its packages, a script starts again with .venv
+
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
 
 from cloudsom.drawing.figures import COLUMN, Portfolio, find_masks, styled
 from cloudsom.drawing.outcomes import NOT_SCORED, OUTCOMES, outcomes_of, patches, picture

@@ -10,6 +10,11 @@ writes  FIGURES_DIR/neuron_label_maps.png  (a) classes, (b) cloud or clear, (c) 
 
 import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
+
+import cloudsom.start  # first: without its packages, a script starts again with .venv
+
 from typing import Literal
 
 import numpy as np
@@ -17,8 +22,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
 
 from cloudsom.bands import CLASSES, CLOUD
 from cloudsom.drawing.figures import (

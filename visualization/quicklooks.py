@@ -12,12 +12,14 @@ writes  FIGURES_DIR/quicklooks/NAME_MASKS.png  WIDTH pixels wide; MASKS is the n
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
+
+import cloudsom.start  # first: without its packages, a script starts again with .venv
+
 import numpy as np
 from matplotlib.colors import is_color_like
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
 
 from cloudsom.bands import CLOUD, MASK_NODATA
 from cloudsom.drawing.figures import Portfolio, find_masks, read_true_colour, styled

@@ -11,13 +11,18 @@ reads   what the steps, fine_tuning.py and the other scripts of this folder have
 writes  REPORT_FILE
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
+
+import cloudsom.start  # first: without its packages, a script starts again with .venv
+
 import base64
 import io
-import sys
 import webbrowser
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,8 +30,6 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
 
 from cloudsom.bands import CLASSES, CLOUD, MASK_NODATA
 from cloudsom.drawing.figures import SOM1, SOM2, Corrections, optional_input, read_corrections

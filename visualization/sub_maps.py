@@ -10,6 +10,11 @@ writes  FIGURES_DIR/sub_maps.png     one panel a split neuron: sub-neurons that 
 
 import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
+
+import cloudsom.start  # first: without its packages, a script starts again with .venv
+
 from typing import Literal
 
 import numpy as np
@@ -18,8 +23,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
 
 from cloudsom.bands import CLOUD
 from cloudsom.drawing.figures import CLEAR_COLOUR, CLOUD_COLOUR, Portfolio, cloud_legend, draw_cloud, inches, styled

@@ -33,7 +33,7 @@ import signal
 import sys
 import tokenize
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -259,7 +259,8 @@ def snapshot(namespace: dict[str, Any]) -> Snapshot:
 def run(main: Callable[[], None], namespace: dict[str, Any]) -> None:
     """Run a script: set its constants from the command line, call `main`, and end the way a user expects.
 
-    `namespace` is the script's `globals()`. A UserError or an error of the operating system (disk full, no permission,
+    `namespace` is the script's `globals()`. DATA_DIR may come from the environment too, which goes before the constant
+    and behind the command line. A UserError or an error of the operating system (disk full, no permission,
     missing file) ends in one line on stderr and exit status 1, a wrong command line in status 2, Ctrl-C in 130.
     """
     script = Path(namespace["__file__"]).name
@@ -267,8 +268,10 @@ def run(main: Callable[[], None], namespace: dict[str, Any]) -> None:
         constants = read_constants(Path(namespace["__file__"]).read_text(encoding="utf-8"))
     except UserError as problem:
         _end(script, f"error: {problem}", 2)
+    if folder := os.environ.get("DATA_DIR"):
+        constants = [replace(c, default=folder) if c.name == "DATA_DIR" else c for c in constants]
     overrides = parse_command_line(script, namespace.get("__doc__") or "", constants, sys.argv[1:])
-    namespace.update(overrides)
+    namespace.update({c.name: c.default for c in constants} | overrides)
     for c in constants:
         if c.choices and namespace[c.name] not in c.choices:
             _end(script, f"error: {c.name} is {namespace[c.name]!r}; it is one of {', '.join(c.choices)}", 2)
