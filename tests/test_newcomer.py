@@ -1,24 +1,23 @@
 """A newcomer's first hour: a Python without packages, a fresh shell, and what the README prints."""
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
 import venv
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ROOT, run_script
+from safe_maker import constant_bands, make_safe
 
 from cloudsom import start
 from cloudsom.running.settings import read_constants
 
-SCRIPTS = sorted(
-    file
-    for folder in start.FOLDERS
-    for file in folder.glob("*.py")
-    if "run(main, globals())" in file.read_text("utf-8")
-)
+FILES = [file for folder in start.FOLDERS for file in folder.glob("*.py")]
+SCRIPTS = [file for file in FILES if "run(main, globals())" in file.read_text(encoding="utf-8")]
 
 #: What is not part of a fresh clone, or only weighs.
 NOT_COPIED = (".git", ".venv*", ".cache", ".*_cache", ".hypothesis", "build", "*.egg-info", "tests", "*data", "*data_*")
@@ -34,7 +33,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the checkout whose `.venv` is the environment of these tests; demo_data and data are empty."""
+    """A copy of the checkout whose `.venv` is the environment of these tests."""
     folder = tmp_path_factory.mktemp("newcomer") / "clone"
     shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*NOT_COPIED))
     (folder / ".venv").symlink_to(sys.prefix)
@@ -93,3 +92,104 @@ def test_the_folder_comes_from_the_environment_unless_the_command_line_says_anot
     assert f"error: {tmp_path / 'environment' / 'BMUs.csv'}: " in run_script("labeling.py").stderr
     words = ("--DATA_DIR", tmp_path / "words")
     assert f"error: {tmp_path / 'words' / 'BMUs.csv'}: " in run_script("labeling.py", *words).stderr
+
+
+# --- the README -------------------------------------------------------------------------------------------------------
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+#: The product that the README's command names.
+PRODUCT = "S2A_MSIL1C_20170430T103021_N0205_R108_T32UPV_20170430T103024"
+
+#: Commands that are run end to end elsewhere, and where.
+RUN_ELSEWHERE = {"bash run_demo.sh": "tests/test_demo.py", "bash run_tests.sh": ".ci/run"}
+
+
+def blocks(language: str) -> list[str]:
+    """The README's fenced blocks in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[str]:
+    """The lines of the README's bash blocks, as printed."""
+    return [line for block in blocks("bash") for line in block.splitlines()]
+
+
+def bare_command(line: str) -> str:
+    return line.partition("  #")[0].strip()
+
+
+def test_the_readme_has_commands_in_bash_blocks_only() -> None:
+    assert set(re.findall(r"^```(\w*)$", README, re.MULTILINE)) == {"bash", "python", ""}
+    assert README.count("```") == 2 * (len(blocks("bash")) + len(blocks("python")))
+    assert {bare_command(line) for line in commands()} >= RUN_ELSEWHERE.keys()
+    for command, place in RUN_ELSEWHERE.items():
+        assert command.removeprefix("bash ") in (ROOT / place).read_text(encoding="utf-8")
+
+
+def test_every_command_of_the_readme_runs_as_printed(clone: Path, bare: Path, trained: Path) -> None:
+    """In a fresh shell each, from top to bottom; a small product and map stand for the reader's own."""
+    made = make_safe(clone / "data" / "products", constant_bands(4), name=PRODUCT)
+    shutil.make_archive(str(clone / f"{PRODUCT}.SAFE"), "zip", made.parent, made.name)
+    shutil.copytree(trained, clone / "data", dirs_exist_ok=True)
+    shutil.copytree(trained, clone / "demo_data")
+    for line in commands():
+        if bare_command(line) not in RUN_ELSEWHERE:
+            done = in_a_fresh_shell(line, clone, bare)
+            assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+    assert (clone / "data" / "cloud_masks" / f"{PRODUCT}_quicklook.jpg").exists()
+    assert (clone / "data" / "masks" / f"{PRODUCT}_mask.tif").exists()
+    assert '"SEED": 7' in (clone / "demo_data" / "SOM_trained.p.json").read_text(encoding="utf-8")
+
+
+def test_the_python_of_the_readme_runs_as_printed() -> None:
+    names = {"reflectance": np.full((4, 5, 13), 0.5)}
+    for block in blocks("python"):
+        exec(block, names)
+    assert names["cloud"].shape == names["probability"].shape == (4, 5)
+
+
+# --- the other pages --------------------------------------------------------------------------------------------------
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")]
+
+
+def anchors(page: Path) -> set[str]:
+    """What links can end in to reach a heading of the page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if not link.startswith("https://"):
+            target, _, anchor = link.partition("#")
+            place = (page.parent / target).resolve() if target else page
+            assert place.exists(), f"{page.name}: {link}"
+            assert not anchor or anchor in anchors(place), f"{page.name}: {link}"
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    assert {page.name for page in PAGES if page.parent.name == "docs"} == set(re.findall(r"\(docs/(\w+\.md)", README))
+
+
+def what_the_code_says() -> str:
+    """All strings of the scripts and the package, and the shell scripts whole."""
+    texts = [file.read_text(encoding="utf-8") for file in ROOT.glob("*.sh")]
+    for file in [*FILES, *(ROOT / "cloudsom").rglob("*.py")]:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(node.value)
+    return "\n".join(texts)
+
+
+def test_troubleshooting_quotes_messages_that_there_are() -> None:
+    said = what_the_code_says()
+    rows = re.findall(
+        r"^\| (`.*?) \|", (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert len(rows) > 30
+    quoted = [message for row in rows for message in re.findall(r"`([^`]+)`", row)]
+    parts = [part.strip(" ;:,'") for message in quoted for part in message.split("...")]
+    assert not [part for part in parts if part not in said]
