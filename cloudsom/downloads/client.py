@@ -99,9 +99,10 @@ def check_url(url: str, came_from: str = "", plain_hosts: Collection[str] = ()) 
     `plain_hosts`."""
     try:
         parts = urlsplit(url)
-        host = parts.hostname
+        host, _ = parts.hostname, parts.port  # a port that is none shows only when it is asked for
     except ValueError:
-        raise DownloadError(f"{url[:100]!r}: is not a URL; check the address") from None
+        whence = f"{urlsplit(came_from).hostname}: redirects to " if came_from else ""
+        raise DownloadError(f"{whence}{url[:100]!r}, which is not a URL; check the address") from None
     if parts.username or parts.password:
         raise DownloadError(f"{host}: the URL carries credentials; give them in ~/.netrc or the environment")
     plain_allowed = is_loopback(host) and (not came_from or is_loopback(urlsplit(came_from).hostname))
@@ -170,6 +171,15 @@ def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedReque
     return request
 
 
+class _Session(requests.Session):
+    """A session that leaves redirects alone: `requests` reads their target even where it is not to follow them, and
+    lets what cannot be read end in exceptions of its own."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """None: `Client.send` follows redirects."""
+        return None
+
+
 class Client:
     """Sends requests. One is shared by all threads of a run.
 
@@ -183,7 +193,7 @@ class Client:
         self.stop = threading.Event()
         self.secrets: set[str] = set()
         self.tell: Callable[[str], None] = lambda text: print(text, file=sys.stderr)
-        self.session = requests.Session()
+        self.session = _Session()
         self.session.auth = _no_credentials
         self.session.headers["User-Agent"] = f"cloudsom/{__version__}"
         pool = requests.adapters.HTTPAdapter(pool_maxsize=connections + 1)
@@ -403,15 +413,18 @@ class Client:
 
 
 def _join(url: str, target: str) -> str:
+    """Where a redirect leads; headers come as Latin-1, and servers write UTF-8 into them."""
     try:
-        return urljoin(url, target)
+        return urljoin(url, target.encode("latin-1").decode("utf-8"))
     except ValueError:
         raise DownloadError(f"{urlsplit(url).hostname}: redirects to something that is not a URL") from None
 
 
 def _message(answer: Any) -> str:
     """The human part of a JSON error, wherever this server puts it."""
-    for key in ("error_description", "message", "detail", "error", "value"):
+    if isinstance(answer, list) and answer:
+        return _message(answer[0])
+    for key in ("error_description", "message", "detail", "error", "value", "msg"):
         if isinstance(answer, dict) and answer.get(key):
             return _message(answer[key])
     return answer if isinstance(answer, str) else ""

@@ -21,11 +21,17 @@ class Credentials:
 def find_credentials(prefix: str, user_word: str, url: str) -> Credentials:
     """The environment variables `PREFIX_USER...`, `PREFIX_PASSWORD` and `PREFIX_TOTP`, or the URL's host in ~/.netrc.
 
-    Raises UserError when neither has them.
+    Raises UserError when neither has them, or they are not text in UTF-8.
     """
     user, password = os.environ.get(f"{prefix}_{user_word}"), os.environ.get(f"{prefix}_PASSWORD")
-    if not (user and password):
-        user, password = requests.utils.get_netrc_auth(url) or (None, None)
+    where = f"{prefix}_{user_word} and {prefix}_PASSWORD"
+    try:
+        if not (user and password):
+            where = "~/.netrc"
+            user, password = requests.utils.get_netrc_auth(url) or (None, None)
+        f"{user}{password}".encode()  # what the environment holds in another encoding
+    except UnicodeError:
+        raise UserError(f"{where}: not text in UTF-8; write it anew in that encoding") from None
     if not (user and password):
         raise UserError(
             f"no credentials: set {prefix}_{user_word} and {prefix}_PASSWORD in the environment, "

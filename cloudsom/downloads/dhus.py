@@ -82,7 +82,8 @@ class Hub:
         check_url(url)
         self._client, self._url = client, url.rstrip("/")
         self._auth = Basic(client, url, credentials)
-        self._api = SentinelAPI(credentials.user, credentials.password, url, show_progressbars=False)
+        user, password = credentials.user.encode(), credentials.password.encode()  # text would be made Latin-1
+        self._api = SentinelAPI(user, password, url, show_progressbars=False)
         for scheme in ("https://", "http://"):
             self._api.session.mount(scheme, _InTime(client))
 

@@ -45,6 +45,7 @@ class Remote:
     """A file on a server: its URL, what it is called here, and what is promised about it.
 
     `size` in bytes and `checksum` ("md5:..." or "sha256:...", hexadecimal) are None where the server promises nothing.
+    Where there is a checksum it decides, and `size` is a guess: catalogues are wrong about it now and then.
     """
 
     url: str
@@ -70,15 +71,15 @@ def digest(path: Path, algorithm: str) -> str:
 
 
 def verify(path: Path, remote: Remote, check: Callable[[Path], None] | None = None) -> None:
-    """Raise Corrupt unless the file has the promised length and checksum and passes `check`."""
+    """Raise Corrupt unless the file has the promised checksum, or else length, and passes `check`."""
     size = path.stat().st_size
-    if remote.size is not None and size != remote.size:
-        raise Corrupt(f"{size:,} bytes came where {remote.size:,} were promised")
     if remote.checksum:
         algorithm, _, promised = remote.checksum.partition(":")
         found = digest(path, algorithm)
         if found != promised.lower():
             raise Corrupt(f"its {algorithm} is {found} where {promised} was promised")
+    elif remote.size is not None and size != remote.size:
+        raise Corrupt(f"{size:,} bytes came where {remote.size:,} were promised")
     if check:
         check(path)
 
@@ -213,16 +214,22 @@ class _Transfer:
         Bytes of unknown origin, of another version, or more than promised are dropped.
         """
         size, version = self._size(), self._note()
-        if not size or not version or (self.remote.size is not None and size > self.remote.size):
+        whole = self._length(version.get("total"))
+        if not size or not version or (whole is not None and size > whole):
             self.discard()
             return 0, {}
         return size, version
+
+    def _length(self, total: int | None) -> int | None:
+        """How long the file is (None: not known), from what the server that sends it says, `total`, and the promise."""
+        binding = total is None or not self.remote.checksum
+        return self.remote.size if self.remote.size is not None and binding else total
 
     def attempt(self) -> None:
         """Ask for what is missing and append it. Raises Transient, Corrupt, DownloadError, Stopped."""
         offset, version = self._resume_at()
         self.at(offset)
-        if offset and offset == self.remote.size:
+        if offset and offset == self._length(version.get("total")):
             return
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         etag = version.get("etag") or ""
@@ -259,13 +266,14 @@ class _Transfer:
             if not part or int(part[1]) != offset:
                 raise self._start_over("sends another part than asked for")
             begin, total = offset, int(part[2]) if part[2].isdigit() else None
-        if total is not None and self.remote.size is not None and total != self.remote.size:
-            raise Corrupt(f"{total:,} bytes are offered where {self.remote.size:,} were promised")
+        if total is not None and total != (promised := self._length(total)):
+            raise Corrupt(f"{total:,} bytes are offered where {promised:,} were promised")
         return begin, total
 
     def _receive(self, response: requests.Response, begin: int, total: int | None) -> None:
         """Write the body at `begin`: 0 replaces what is there, anything else is the end of what is there."""
-        total = total if self.remote.size is None else self.remote.size
+        ends_itself = total is None and response.raw.chunked and self.remote.checksum
+        total = None if ends_itself else self._length(total)
         if not begin:
             self.discard()
         with open(self.partial, "ab", buffering=0) as out:

@@ -43,7 +43,7 @@ class ReferenceMasks:
                 "if the new file is wanted, set REFERENCE_MD5"
             )
         links = entry.get("links") or {}
-        link = links.get("self") or links.get("content") or links.get("download")
+        link = links.get("content") or links.get("download") or links.get("self")  # in some forms a mere description
         direct = f"{base}/records/{quote(self.record, safe='')}/files/{quote(self.archive.name)}?download=1"
         return Remote(str(link or direct), self.archive.name, size, f"md5:{self.md5}")
 

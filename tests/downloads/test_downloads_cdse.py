@@ -309,10 +309,21 @@ def test_a_wrong_checksum_leaves_nothing(data: Path, space: Space) -> None:
 
 
 def test_a_length_that_is_not_the_catalogues_leaves_nothing(data: Path, space: Space) -> None:
+    bare(space)
     space.catalogue.entries[0]["ContentLength"] = len(ZIP) + 10
     result = download(data, space)
     assert result.returncode == 1 and "were promised, twice" in row(result)
     assert drive.on_disk(data / "products") == {}
+
+
+@pytest.mark.parametrize(("wrong", "chunked"), [(10, False), (-200_000, False), (10, True), (-200_000, True)])
+def test_a_right_checksum_counts_for_more_than_the_catalogues_length(
+    wrong: int, chunked: bool, data: Path, space: Space
+) -> None:
+    space.catalogue.entries[0]["ContentLength"] = len(ZIP) + wrong
+    space.files.chunked, space.files.faults = chunked, [Fault("value", cut_after=250_000)]
+    assert download(data, space).returncode == 0
+    assert zip_is_right(data) and [seen.status for seen in space.files.log] == [200, 200 if chunked else 206]
 
 
 def evil_zip(kind: str) -> bytes:

@@ -1,6 +1,7 @@
 """Step 6 against a DHuS hub, through sentinelsat and in spite of it."""
 
 import base64
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,6 +119,14 @@ def test_missing_products_and_wrong_credentials_are_told(data: Path, hub: DhusSe
     assert none.returncode == 1 and "set DHUS_USER and DHUS_PASSWORD" in none.stderr
     nowhere = drive.run(data, "--WHAT", "products", "--SOURCE", "dhus", "--PRODUCTS", NAME)
     assert nowhere.returncode == 1 and "needs DHUS_URL" in nowhere.stderr
+
+
+def test_a_password_may_have_any_letters(data: Path, hub: DhusServer) -> None:
+    hub.user, hub.password = "someone-\u0396", "\u03ba\u03c9\u03b4\u03b9\u03ba\u03cc\u03c2-\xe9"
+    result = download(data, hub, DHUS_USER=hub.user, DHUS_PASSWORD=hub.password)
+    assert result.returncode == 0 and zip_is_right(data) and hub.password not in result.stdout + result.stderr
+    foreign = download(data, hub, DHUS_PASSWORD=os.fsdecode(b"caf\xe9"))
+    assert foreign.returncode == 1 and "DHUS_USER and DHUS_PASSWORD: not text in UTF-8" in foreign.stderr
 
 
 def test_a_password_is_not_sent_unencrypted(data: Path, hub: DhusServer) -> None:

@@ -87,7 +87,7 @@ def masks_are_right(data: Path) -> bool:
     )
 
 
-@pytest.mark.parametrize("form", ["old", "new", "entries"])
+@pytest.mark.parametrize("form", ["old", "deposit", "new", "invenio"])
 def test_masks_come_from_every_form_of_the_record(form: str, data: Path, zenodo: ZenodoServer) -> None:
     zenodo.form = form
     result = masks(data, zenodo)

@@ -1,4 +1,8 @@
-"""Zenodo's record API, in its older and its newer form."""
+"""Zenodo's record API in the forms it has had, and in those of the software and the deposits behind it.
+
+Written from the documentation of Zenodo and InvenioRDM and from what public clients' tests have for answers (pooch,
+zenodo_get, rclone): what a link is called does not say whether bytes or a description lie behind it.
+"""
 
 import hashlib
 from typing import Any
@@ -7,7 +11,7 @@ from servers.base import Answer, Seen, Server
 
 
 class ZenodoServer(Server):
-    """One record with the files in `files`; `form` is how the API describes them: old, new, or entries."""
+    """One record with the files in `files`; `form` is how the API describes them, see `_described`."""
 
     def __init__(self, record: str = "1460961", form: str = "new", **options: Any) -> None:
         super().__init__(**options)
@@ -19,19 +23,31 @@ class ZenodoServer(Server):
         if seen.path == f"/api/records/{self.record}":
             return Answer.json({"id": self.record, "files": self._described()})
         for name, data in self.files.items():
-            if seen.path.startswith((f"/api/records/{self.record}/files/{name}", f"/old/{name}")):
+            description = f"/api/records/{self.record}/files/{name}"
+            if seen.path.split("?")[0] in (f"{description}/content", f"/api/files/bucket/{name}"):
                 return Answer(data, ranged=True)
+            if seen.path in (description, f"/api/deposit/depositions/{self.record}/files/{name}"):
+                return Answer.json({"key": name, "size": len(data), "status": "completed"})
         return Answer.json({"status": 404, "message": "PID does not exist."}, 404)
 
     def _described(self) -> Any:
+        """The files. old: Zenodo before 2023; deposit: as an owner sees them; new: Zenodo now; invenio: InvenioRDM, a
+        map of entries whose `self` is a description."""
+        files, bucket = f"{self.url}/api/records/{self.record}/files", f"{self.url}/api/files/bucket"
+        deposit = f"{self.url}/api/deposit/depositions/{self.record}/files"
+        links: dict[str, dict[str, str]] = {
+            "old": {"self": f"{bucket}/NAME"},
+            "deposit": {"self": f"{deposit}/NAME", "download": f"{bucket}/NAME"},
+            "new": {"self": f"{files}/NAME/content"},
+            "invenio": {"self": f"{files}/NAME", "content": f"{files}/NAME/content"},
+        }
         entries: dict[str, dict[str, Any]] = {}
         for name, data in self.files.items():
-            md5, content = hashlib.md5(data).hexdigest(), f"{self.url}/api/records/{self.record}/files/{name}/content"
-            if self.form == "old":
-                link = {"download": f"{self.url}/old/{name}"}
-                entries[name] = {"filename": name, "filesize": len(data), "checksum": md5, "links": link}
-            else:
-                entries[name] = {"key": name, "size": len(data), "checksum": f"md5:{md5}", "links": {"self": content}}
-        if self.form == "entries":
-            return {"entries": {name: {k: v for k, v in e.items() if k != "key"} for name, e in entries.items()}}
+            md5 = hashlib.md5(data).hexdigest()
+            entry: dict[str, Any] = {"key": name, "size": len(data), "checksum": f"md5:{md5}"}
+            if self.form == "deposit":
+                entry = {"filename": name, "filesize": len(data), "checksum": md5}
+            entries[name] = entry | {"links": {k: v.replace("NAME", name) for k, v in links[self.form].items()}}
+        if self.form == "invenio":
+            return {"enabled": True, "count": len(entries), "entries": entries}
         return list(entries.values())
