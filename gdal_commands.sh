@@ -25,6 +25,9 @@ RESAMPLING=${RESAMPLING:-exact}   # exact: mean of all native pixels with data
 # published: the original's gdal_translate commands; their reduced-resolution level displaces the bands by
 # (2^n - 1) / 2 native pixels - 15 m for 10 m bands, 10 m for 20 m bands - and mixes nodata into the swath's edge
 
+# checks
+VERIFY=${VERIFY:-True}            # compare a product's files with the checksums in its download's record or its manifest.safe
+
 # running
 WORKERS=${WORKERS:-0}             # processors to use; 0: all. A product takes one or two: under 1 GB at 60 m, 1.5 GB at 10 m
 DASK_SCHEDULER=${DASK_SCHEDULER:-None}  # address of a running Dask scheduler (tcp://host:8786), whose workers do the work
@@ -51,5 +54,5 @@ fi
 # -P: modules lying about in the present folder are not imported.
 PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH} exec "$python" -P -m cloudsom.images.safe_to_tiff \
     "--DATA_DIR=$DATA_DIR" "--PRODUCTS_DIR=$PRODUCTS_DIR" "--TIFF_DIR=$TIFF_DIR" "--PIXEL_SIZE=$PIXEL_SIZE" \
-    "--RESAMPLING=$RESAMPLING" "--WORKERS=$WORKERS" "--DASK_SCHEDULER=$DASK_SCHEDULER" \
+    "--RESAMPLING=$RESAMPLING" "--VERIFY=$VERIFY" "--WORKERS=$WORKERS" "--DASK_SCHEDULER=$DASK_SCHEDULER" \
     "--OVERWRITE=$OVERWRITE" "$@"

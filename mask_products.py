@@ -65,6 +65,10 @@ MEDIAN_SIZE = 3  # pixels (180 m at 60 m), odd; 1 or 0: none. Removes single pix
 DILATION_RADIUS = 1  # pixels (60 m at 60 m); 0: none. Covers the mixed pixels at a cloud's edge
 DILATION_SHAPE: Literal["disk", "square"] = "disk"  # what is dilated by
 
+# checks
+VERIFY = True  # compare a product's files with the checksums in its download's record, or else in its manifest.safe
+# damaged images may decode without complaint; 1 to 3 s a product. What was compared is said, and kept beside the output
+
 # running
 CLASS_MAPS = False  # write NAME_classes.tif too
 WORKERS = 0  # processors to use; 0: all. A product takes one or two: 1.2 GB at 60 m, 2 GB at 10 m
@@ -87,6 +91,7 @@ class ProductJob:
     least_probability: float
     filters: tuple[int, int, str]
     kinds: tuple[str, ...]
+    verify: bool
     overwrite: bool
 
     def file(self, kind: str) -> Path:
@@ -100,7 +105,7 @@ def main() -> None:
     models = tuple(existing(DATA_DIR, file, "give a file of labelled maps") for file in MODEL_NPZ) or READY_MADE
     n_maps = len(load_maps(models))
     kinds = ["quicklook", *["classes"] * CLASS_MAPS, *["probability"] * (n_maps > 1), "mask"]
-    rules = (LEAST_PROBABILITY, (MEDIAN_SIZE, DILATION_RADIUS, DILATION_SHAPE), tuple(kinds), OVERWRITE)
+    rules = (LEAST_PROBABILITY, (MEDIAN_SIZE, DILATION_RADIUS, DILATION_SHAPE), tuple(kinds), VERIFY, OVERWRITE)
     settings, out_dir, grid = snapshot(globals()), under(DATA_DIR, OUT_DIR), (PIXEL_SIZE, RESAMPLING)
     jobs = [
         Job(name, (ProductJob(settings, name, source, models, out_dir, grid, *rules),))
@@ -141,19 +146,20 @@ def mask_product(job: ProductJob) -> str:
     if done := stores.up_to_date([job.file(kind) for kind in job.kinds], made_by, job.overwrite):
         return done
     if not isinstance(job.source, Granule):
-        return write_layers(job, job.source, made_by)
+        return write_layers(job, job.source, made_by, "image taken as it is")
     places.make_folder(job.out_dir)
     with tempfile.TemporaryDirectory(prefix=".", dir=None if places.is_remote(job.out_dir) else job.out_dir) as folder:
         tiff = Path(folder) / f"{job.name}.tif"
-        convert_granule(job.source, tiff, *job.grid, min(2, processors()))
-        return write_layers(job, tiff, made_by)
+        facts = convert_granule(job.source, tiff, *job.grid, min(2, processors()), job.verify)
+        return write_layers(job, tiff, made_by, facts["verified"])
 
 
-def write_layers(job: ProductJob, tiff: Path, made_by: stores.Recipe) -> str:
+def write_layers(job: ProductJob, tiff: Path, made_by: stores.Recipe, verified: str) -> str:
     """The layers of an image, the mask last."""
     grid, maps = grid_of_scene(tiff, tiff), load_maps(job.models)
     layers = layers_of_scene(tiff, tiff, Committee(maps), job.least_probability, "classes" in job.kinds)
     mask = final_mask(layers.mask, *job.filters)
+    summary = f"{in_words(mask)}; {verified}"
     names = ", ".join(file.name for file in job.models)
     median, radius, shape = job.filters
     tags = {
@@ -173,9 +179,8 @@ def write_layers(job: ProductJob, tiff: Path, made_by: stores.Recipe) -> str:
                 write_probability(product.partial, layers.probability, grid, tags)
             else:
                 write_mask(product.partial, mask, grid, tags=tags)
-                product.results |= shares(mask)
-                product.results["summary"] = in_words(mask)
-    return f"{job.file('mask')}: {in_words(mask)}"
+                product.results |= shares(mask) | {"verified": verified, "summary": summary}
+    return f"{job.file('mask')}: {summary}"
 
 
 if __name__ == "__main__":

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from conftest import write_scene
 from PIL import Image
+from scripts import run_script
 
 from cloudsom import cloud_mask
 from cloudsom.bands import CLASSES, CLOUD, MASK_NODATA
+from cloudsom.downloads import records
 from cloudsom.files import stores
 from cloudsom.images.rasters import open_raster, open_scene, read_mask, reflectance
 from cloudsom.som import labelled_map
@@ -83,13 +85,20 @@ def test_the_array_and_the_image_have_the_same_mask(ok: Ok, scene: Path, tmp_pat
 
 
 def test_a_product_from_its_zip(ok: Ok, kit: Path, tmp_path: Path) -> None:
-    product = next(kit.glob("*.SAFE.zip"))
+    product = tmp_path / next(kit.glob("*.SAFE.zip")).name
+    product.symlink_to(kit / product.name)
+    records.write(product, {"source": "cdse"}, {})
     said = ok("mask_products.py", product, "--DATA_DIR", tmp_path)
     name = product.name.removesuffix(".SAFE.zip")
     mask, grid = read_mask(tmp_path / "cloud_masks" / f"{name}_mask.tif")
     assert (grid.width, grid.height) == (1830, 1830) and "98.8" in said and 0 < (mask == CLOUD).mean() < 0.012
     left = [f.name for f in (tmp_path / "cloud_masks").iterdir() if f.is_dir() or "partial" in f.name]
     assert not left  # the image between product and mask is gone
+    assert "; 1 of 1 checksums as in the download's record" in said
+    record = product.with_name(product.name + ".json")
+    record.write_text(json.dumps({"files": {product.name: {"md5": "0"}}}))
+    damaged = run_script("mask_products.py", "--DATA_DIR", tmp_path, "--PRODUCTS", product, "--OVERWRITE")
+    assert damaged.returncode == 1 and "damaged, its MD5 is not the one in the download's record" in damaged.stderr
 
 
 def test_what_cannot_be_masked_is_told(refused: Ok, scene: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ read without entities or external references and in bounded size, a zip is never
 into an output path is one checked path component.
 """
 
+import hashlib
 import itertools
 import re
 import zipfile
@@ -68,6 +69,11 @@ class Files:
             raise UserError(f"{self.root / name}: more than {limit:,} bytes is too large for metadata; get it again")
         return data
 
+    def digest(self, name: str, algorithm: str) -> str:
+        """The checksum of a file, or of one that `on_disk` names; hashlib's `algorithm`, hexadecimal."""
+        with open(local(self.root / name), "rb") as handle:
+            return _digest(handle, algorithm)
+
     @contextmanager
     def open_image(self, name: str, shown: str) -> Iterator[gdal.Dataset]:
         """An image as a GDAL dataset; `shown` begins the message where it cannot be opened (UserError)."""
@@ -92,6 +98,12 @@ class ZippedFiles(Files):
         with self._member(name, limit, f"{self.root}: {name}") as member:
             return member.read()
 
+    def digest(self, name: str, algorithm: str) -> str:
+        if name == self.root.name:
+            return Files(self.root.parent).digest(name, algorithm)
+        with self._member(name, MAX_IMAGE_BYTES, f"{self.root}: {name}") as member:
+            return _digest(member, algorithm)
+
     @contextmanager
     def open_image(self, name: str, shown: str) -> Iterator[gdal.Dataset]:
         """The image, unpacked into memory: compressed as it is, 150 MB at most in real products."""
@@ -115,6 +127,14 @@ class ZippedFiles(Files):
                 raise UserError(f"{shown}: unpacks to {entry.file_size:,} bytes, far more than a real product has")
             with archive.open(entry) as member:
                 yield member
+
+
+def _digest(source: IO[bytes], algorithm: str) -> str:
+    """The checksum of a stream, in pieces (`file_digest` wants more of a stream than a zip's member has)."""
+    found = hashlib.new(algorithm, usedforsecurity=False)
+    while piece := source.read(1024 * 1024):
+        found.update(piece)
+    return found.hexdigest()
 
 
 def _fill(place: str, source: IO[bytes]) -> None:
@@ -215,13 +235,13 @@ def parse_xml(shown: str, xml: bytes) -> Element:
     return root
 
 
-def _elements(root: Element, name: str) -> Iterator[Element]:
+def elements(root: Element, name: str) -> Iterator[Element]:
     """All elements called `name` in any namespace."""
     return (e for e in root.iter() if isinstance(e.tag, str) and e.tag.rpartition("}")[2] == name)
 
 
 def _optional(root: Element, name: str) -> str:
-    element = next(_elements(root, name), None)
+    element = next(elements(root, name), None)
     return (element.text or "").strip() if element is not None else ""
 
 
@@ -243,7 +263,7 @@ def _number(shown: str, name: str, text: str) -> float:
 
 
 def _special_values(shown: str, root: Element) -> dict[str, int]:
-    entries = _elements(root, "Special_Values")
+    entries = elements(root, "Special_Values")
     found = {_optional(e, "SPECIAL_VALUE_TEXT"): _optional(e, "SPECIAL_VALUE_INDEX") for e in entries}
     values: dict[str, int] = {}
     for name in ("NODATA", "SATURATED"):
@@ -259,7 +279,7 @@ def _special_values(shown: str, root: Element) -> dict[str, int]:
 def _offsets(shown: str, root: Element) -> tuple[float, ...]:
     """The 13 RADIO_ADD_OFFSET values in band order; empty for products without."""
     found: dict[str, float] = {}
-    for element in _elements(root, "RADIO_ADD_OFFSET"):
+    for element in elements(root, "RADIO_ADD_OFFSET"):
         found[element.get("band_id", "")] = _number(shown, "RADIO_ADD_OFFSET", (element.text or "").strip())
     if found and set(found) != set(map(str, range(N_BANDS))):
         raise UserError(f"{shown}: RADIO_ADD_OFFSET is given for band_id {sorted(found)}, 0 to 12 are needed")

@@ -1,6 +1,8 @@
 """Step 7 as users run it: `bash gdal_commands.sh` on products made for the test, and on the real one."""
 
+import hashlib
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -29,6 +31,7 @@ from safe_maker import (
 from scipy import ndimage
 
 from cloudsom.bands import SAFE_BANDS
+from cloudsom.downloads import records
 from cloudsom.errors import UserError
 from cloudsom.images import rasters, safe_to_tiff
 from cloudsom.images.products import Granule, find_products
@@ -331,6 +334,47 @@ def test_a_damaged_image_leaves_nothing_behind(tmp_path: Path, resampling: str) 
     damaged.write_bytes(damaged.read_bytes()[:-200])
     with pytest.raises(UserError, match=f"^{NAME}: band B11: "):
         convert(safe, resampling=resampling)
+
+
+def write_manifest(safe: Path, name: str, algorithm: str) -> None:
+    """The manifest of a product as ESA writes it, with the checksums of all its files."""
+    files = [p for p in sorted(safe.rglob("*")) if p.is_file() and p.name != "manifest.safe"]
+    objects = "".join(
+        f'<dataObject ID="D{i}"><byteStream mimeType="application/octet-stream" size="{file.stat().st_size}">'
+        f'<fileLocation locatorType="URL" href="./{file.relative_to(safe).as_posix()}"/>'
+        f'<checksum checksumName="{name}">'
+        f"{hashlib.new(algorithm, file.read_bytes()).hexdigest().upper()}</checksum></byteStream></dataObject>"
+        for i, file in enumerate(files)
+    )
+    (safe / "manifest.safe").write_text(f'<xfdu:XFDU xmlns:xfdu="urn:ccsds:schema:xfdu:1">{objects}</xfdu:XFDU>')
+
+
+def test_damage_that_decodes_is_found_by_the_checksums_there_are(tmp_path: Path) -> None:
+    products, bands = tmp_path / "products", textured_bands(32)
+    names = [NAME[:-1] + digit for digit in "0123"]
+    by_md5, by_sha3, recorded = (make_safe(products, bands, name=name) for name in names[:3])
+    write_manifest(by_md5, "MD5", "md5")
+    write_manifest(by_sha3, "SHA3-256", "sha3_256")
+    records.write(recorded, {"source": "gcs"}, {})
+    zipped = zip_safe(make_safe(tmp_path, bands, name=names[3]), products / f"{names[3]}.SAFE.zip")
+    records.write(zipped, {"source": "cdse"}, {})
+    done = step_7(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("; 14 of 14 checksums as in the manifest.safe") == 2
+    assert "; 14 of 14 checksums as in the download's record" in done.stdout
+    assert "; 1 of 1 checksums as in the download's record" in done.stdout
+    for safe in (by_md5, by_sha3, recorded):  # a byte of the image's data: it decodes, to something else
+        data, place = bytearray(image(safe, "B04").read_bytes()), -400
+        data[place] ^= 1
+        image(safe, "B04").write_bytes(data)
+    with open(zipped, "r+b") as handle:
+        handle.write(b"PK\3\5")
+    done = step_7(tmp_path)
+    assert done.returncode == 1 and "4 of 4 products failed" in done.stderr
+    assert len(re.findall(r"_B04\.jp2: damaged, its (?:MD5|SHA3_256) is not the one in the", done.stderr)) == 3
+    assert f"{names[3]}.SAFE.zip: damaged, its MD5" in done.stderr
+    facts = safe_to_tiff.convert_granule(granule_of(by_md5), tmp_path / "t.tif", 60, "exact", 2, verify=False)
+    assert facts["verified"] == "checksums not looked at"
 
 
 def test_an_enormous_image_is_refused_before_memory_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
