@@ -8,31 +8,41 @@ same ones. Interrupted at any moment, the same command goes on where it stopped.
     python test_data_downloading.py --PRODUCTS NAME NAME             masks, then these products
     python test_data_downloading.py --WHAT products --SOURCE cdse    from Copernicus Data Space, with an account
     python test_data_downloading.py --SOURCE local                   no network: say what is there and what is missing
+    python test_data_downloading.py --AREA area.geojson --FROM 2026-06-01 --TO 2026-06-30 --MOST_CLOUD 80
+                                                                     list what there is of a place and time
 
 reads   credentials for cdse from CDSE_USERNAME, CDSE_PASSWORD and, under two-factor login, CDSE_TOTP; for dhus from
         DHUS_USER and DHUS_PASSWORD; or for either from ~/.netrc
 writes  REFERENCE_DIR/NAME/Classification/classification_map.tif ...
         PRODUCTS_DIR/NAME.SAFE/ or NAME.SAFE.zip, and beside it a JSON that says where it came from
+        FOUND_LIST, and beside it a map (.png): the products that a search found
 Exit status 0 means that everything is there.
 """
 
 import cloudsom.start  # first: without its packages, a script starts again with .venv
 
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+from cloudsom.downloads.catalogue import Listed, condition, newest_baselines, search
 from cloudsom.downloads.cdse import DataSpace, Token
 from cloudsom.downloads.client import Client, Limits
 from cloudsom.downloads.credentials import find_credentials
 from cloudsom.downloads.dhus import Hub
-from cloudsom.downloads.display import Display
-from cloudsom.downloads.engine import THERE, Fetched, Order, Source, obtain, table
+from cloudsom.downloads.display import Display, human
+from cloudsom.downloads.engine import THERE, Fetched, Order, Source, in_columns, obtain, table
 from cloudsom.downloads.gcs import Bucket
 from cloudsom.downloads.names import Product, is_product_name, wanted
+from cloudsom.downloads.records import place_of
 from cloudsom.downloads.zenodo import ReferenceMasks
 from cloudsom.errors import UserError
+from cloudsom.files import stores
 from cloudsom.files.places import existing, folder_here, under
-from cloudsom.running.settings import run
+from cloudsom.running.settings import run, snapshot
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
@@ -40,6 +50,15 @@ DATA_DIR = "data"  # folder everything is read from and written to
 REFERENCE_DIR = "reference"  # the masks, one folder a scene
 PRODUCTS_DIR = "products"  # the products, as NAME.SAFE folders or NAME.SAFE.zip
 REFERENCE_ARCHIVE = "SENTINEL_2_reference_cloud_masks_Baetens_Hagolle.tgz"  # kept, so that it comes only once
+FOUND_LIST = "found_products.txt"  # of a search: a product a line, its name first, which PRODUCTS_FILE reads
+
+# search (lists L1C products of Copernicus Data Space, each acquisition in its newest baseline; needs no account)
+AREA: str | None = None  # "LONGITUDE LATITUDE", "WEST SOUTH EAST NORTH" (degrees), or a vector file (GeoJSON...)
+# with it the products that touch the area are listed, and the masks and PRODUCTS left out
+FROM: str | None = None  # first day, UTC, as 2026-06-01
+TO: str | None = None  # last day; None: today
+MOST_CLOUD = 100.0  # per cent of a product, as its own mask says
+DOWNLOAD = False  # fetch what was listed, from SOURCE: cdse has the newest baselines of all years, gcs not of all
 
 # products
 WHAT: Literal["all", "reference", "products"] = "all"  # what to fetch
@@ -77,6 +96,7 @@ BACKOFF = 1.0  # seconds before the first retry at most; doubles each time, and 
 BACKOFF_MAX = 60.0  # seconds
 WAIT_MAX = 600.0  # seconds; a server that asks for a longer wait (Retry-After) is not waited for
 DISK_MARGIN_GB = 1.0  # to stay free on the disk
+OVERWRITE = False  # replace a list or map of a search that was changed by hand
 # --- end of constants -------------------------------------------------------------------------------------------------
 
 
@@ -86,16 +106,88 @@ def main() -> None:
     limits = Limits(CONNECT_TIMEOUT, READ_TIMEOUT, STALL_SECONDS, STALL_RATE, RETRIES, BACKOFF, BACKOFF_MAX, WAIT_MAX)
     client, display = Client(limits, CONNECTIONS), Display()
     client.tell = display.line
+    if AREA is not None:
+        listed = found_products(client, AREA)
+        if DOWNLOAD and listed:
+            report(fetch([entry.product for entry in listed], client, display))
+        return
     outcomes = [] if WHAT == "products" else [reference_masks(client, display)]
     masks_failed = outcomes and outcomes[0].state not in THERE
     if WHAT != "reference" and (PRODUCTS or PRODUCTS_FILE or SOURCE == "local" or not masks_failed):
-        margin = int(DISK_MARGIN_GB * 1e9)
-        order = Order(products_wanted(display), products_dir(), WHOLE_PRODUCT, ALLOW_REPROCESSED, margin)
-        outcomes += obtain(order, source(client), client, display, CONNECTIONS)
+        outcomes += fetch(products_wanted(display), client, display)
+    report(outcomes)
+
+
+def fetch(products: list[Product], client: Client, display: Display) -> list[Fetched]:
+    """Bring products from SOURCE."""
+    order = Order(products, products_dir(), WHOLE_PRODUCT, ALLOW_REPROCESSED, int(DISK_MARGIN_GB * 1e9))
+    return obtain(order, source(client), client, display, CONNECTIONS)
+
+
+def report(outcomes: list[Fetched]) -> None:
+    """Print what became of everything; UserError if anything is not there."""
     print(table(outcomes))
     missing = [outcome for outcome in outcomes if outcome.state not in THERE]
     if missing:
         raise UserError(f"{len(missing)} of {len(outcomes)} are not there; the table says why")
+
+
+def found_products(client: Client, area_text: str) -> list[Listed]:
+    """Search the catalogue, print what it has as a table, and write it as FOUND_LIST with a map beside it."""
+    from cloudsom.images.areas import read_area  # GDAL, which downloads go without
+
+    area, days = read_area(DATA_DIR, area_text), (day("FROM", FROM), day("TO", TO or str(datetime.now(UTC).date())))
+    if days[0] > days[1] or not 0 <= MOST_CLOUD <= 100:
+        raise UserError(f"FROM {days[0]}, TO {days[1]}, MOST_CLOUD {MOST_CLOUD:g}: nothing can meet them; correct them")
+    listed_file = folder_here(under(DATA_DIR, FOUND_LIST), "FOUND_LIST")
+    made_by = stores.recipe(snapshot(globals()), {})
+    for file in (listed_file, listed_file.with_suffix(".png")):
+        stores.finished(file, made_by, OVERWRITE)  # raises where it is not ours to replace
+    found = search(client, CDSE_CATALOGUE_URL, condition(area.hull(), *days, MOST_CLOUD))
+    listed = newest_baselines(entry for entry in found if not entry.rings or area.meets(entry.rings))
+    if not listed:
+        print(f"no L1C product of {days[0]} to {days[1]} with at most {MOST_CLOUD:g} % cloud touches the area")
+        return []
+    text = listing(listed)
+    print(text)
+    with stores.product(listed_file, made_by) as product:
+        product.partial.write_text("#" + text.replace("\n", "\n ") + "\n", encoding="utf-8")
+    draw_map(listed, area.outlines(), listed_file, made_by)
+    print(f"{listed_file}: fetch them by --DOWNLOAD, or those you leave in by --PRODUCTS_FILE {FOUND_LIST}")
+    return listed
+
+
+def draw_map(
+    listed: list[Listed], outlines: list[NDArray[np.float64]], listed_file: Path, made_by: stores.Recipe
+) -> None:
+    """Write the map of what a search found, beside its list."""
+    from cloudsom.drawing.figures import Portfolio  # takes a second that downloads go without
+    from cloudsom.drawing.footprints import footprints
+
+    shapes = [[np.array(ring) for ring in entry.rings] for entry in listed]
+    cloud = [np.nan if entry.cloud is None else entry.cloud for entry in listed]
+    figure = footprints([entry.product.tile or "" for entry in listed], shapes, cloud, outlines)
+    title = f"footprints of the {len(listed)} products"
+    Portfolio(listed_file.parent, made_by).write(listed_file.stem, figure, title, f"A map of the {title}")
+
+
+def listing(listed: list[Listed]) -> str:
+    """A table of the products that a search found."""
+    rows = [("product", "# time (UTC)", "tile", "cloud %", "size", "here")]
+    for entry in listed:
+        cloud = "?" if entry.cloud is None else f"{entry.cloud:.1f}"
+        here = "yes" if place_of(products_dir(), entry.product.name) else "no"
+        tile = entry.product.tile or ""
+        rows.append((entry.product.name, f"# {entry.time}", tile, cloud.rjust(7), human(entry.size).rjust(6), here))
+    return in_columns(rows)
+
+
+def day(name: str, text: str | None) -> date:
+    """The day that a constant gives."""
+    try:
+        return date.fromisoformat(text or "")
+    except ValueError:
+        raise UserError(f"{name}: {text!r} is no day; give one as 2026-06-01") from None
 
 
 def reference_dir() -> Path:

@@ -110,7 +110,7 @@ class DataSpace:
             answer = self.client.json(
                 "POST", f"{self._odata}/Products/OData.CSC.FilterList", json={"FilterProducts": names}
             )
-            entries = _entries(answer)
+            entries = entries_of(answer)
             for product in group:
                 yield product, self._plan(product, entries)
 
@@ -145,7 +145,7 @@ class DataSpace:
 
     def _search(self, collection: str, condition: str) -> list[dict[str, Any]]:
         url = f"{self._odata}/{collection}"
-        return _entries(self.client.json("GET", url, params={"$filter": condition, "$top": "100"}))
+        return entries_of(self.client.json("GET", url, params={"$filter": condition, "$top": "100"}))
 
     def _why_missing(self, product: Product) -> DownloadError:
         """What the catalogue knows about a product that it no longer has."""
@@ -175,7 +175,7 @@ class DataSpace:
         return self._plan_of(product, max(found, key=lambda entry: str(entry["Name"])), reprocessed=True)
 
 
-def _entries(answer: Any) -> list[dict[str, Any]]:
+def entries_of(answer: Any) -> list[dict[str, Any]]:
     """The products in a catalogue's answer."""
     value = answer.get("value") if isinstance(answer, dict) else None
     if not isinstance(value, list):

@@ -5,7 +5,7 @@ import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -310,7 +310,11 @@ def _forget_partials(folder: Path, name: str) -> None:
 def table(outcomes: list[Fetched]) -> str:
     """The final table: name, state, source, size, reason."""
     rows = [("product", "state", "source", "size", "reason")]
-    rows += [(o.name, o.state, o.source, human(o.size) if o.size else "", o.reason) for o in outcomes]
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    lines = ("  ".join([*map(str.ljust, row, widths), row[4]]) for row in rows)
+    return in_columns(rows + [(o.name, o.state, o.source, human(o.size) if o.size else "", o.reason) for o in outcomes])
+
+
+def in_columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of words as lines, with each column but the last as wide as its longest word."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
+    lines = ("  ".join([*map(str.ljust, row, widths), row[-1]]) for row in rows)
     return "\n".join(line.rstrip() for line in lines)

@@ -41,15 +41,21 @@ class OnDisk:
         return sum(sizes(self.path).values()) if self.path.is_dir() else self.path.stat().st_size
 
 
+def place_of(folder: Path, name: str) -> Path | None:
+    """Where the product `name` is, right or damaged; None if it is not there."""
+    places = (folder / f"{name}.SAFE", folder / f"{name}.SAFE.zip", folder / f"{name}.zip")
+    return next((path for path in places if path.exists()), None)
+
+
 def find(folder: Path, name: str) -> OnDisk | None:
     """The product `name` as it is on disk, looked through; None if it is not there."""
-    for path in (folder / f"{name}.SAFE", folder / f"{name}.SAFE.zip", folder / f"{name}.zip"):
-        if path.exists():
-            found = OnDisk(path, stores.read_record(path) or {})
-            fault = _fault(found, name)
-            found.fault = one_line(fault) if fault else None
-            return found
-    return None
+    path = place_of(folder, name)
+    if path is None:
+        return None
+    found = OnDisk(path, stores.read_record(path) or {})
+    fault = _fault(found, name)
+    found.fault = one_line(fault) if fault else None
+    return found
 
 
 def _fault(found: OnDisk, name: str) -> str | None:

@@ -120,27 +120,27 @@ def marked(features: list[Feature], grid: Grid, shown: object) -> NDArray[np.uin
         canvas = gdal.GetDriverByName("MEM").Create("", grid.width, grid.height, 1, gdal.GDT_Byte)
         canvas.SetGeoTransform(grid.transform)
         canvas.SetProjection(grid.projection)
-        target = _system(grid.projection)
+        target = system(grid.projection)
         shapes = ogr.GetDriverByName("Memory").CreateDataSource("")
         layer = shapes.CreateLayer("", target)
         for feature in features:
             shape = ogr.Feature(layer.GetLayerDefn())
-            shape.SetGeometryDirectly(_moved(feature, target))
+            shape.SetGeometryDirectly(moved(feature, target))
             layer.CreateFeature(shape)
         gdal.RasterizeLayer(canvas, [1], layer, burn_values=[1])
         found: NDArray[np.uint8] = canvas.ReadAsArray()
         return found
 
 
-def _moved(feature: Feature, target: osr.SpatialReference) -> ogr.Geometry:
+def moved(feature: Feature, target: osr.SpatialReference) -> ogr.Geometry:
     geometry = ogr.CreateGeometryFromWkb(feature.geometry)
-    source = _system(feature.projection)
+    source = system(feature.projection)
     if not source.IsSame(target):
         geometry.Transform(osr.CoordinateTransformation(source, target))
     return geometry
 
 
-def _system(projection: str) -> osr.SpatialReference:
+def system(projection: str) -> osr.SpatialReference:
     system = osr.SpatialReference()
     system.ImportFromWkt(projection)
     system.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)  # x before y, as geometries store them

@@ -50,7 +50,7 @@ GROUPS_WITHOUT_EFFECT = ("paths", "running")
 #: All headings there are: one that is misspelt would change what counts as the settings of a product.
 GROUPS = (
     *(*GROUPS_WITHOUT_EFFECT, "checks", "source", "rows", "map", "training", "rules", "products", "servers", "grid"),
-    *("scenes", "samples", "correction", "filters", "samples, for experts", "correction, for experts"),
+    *("search", "scenes", "samples", "correction", "filters", "samples, for experts", "correction, for experts"),
     *("scores", "picture"),
 )
 

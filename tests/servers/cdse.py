@@ -1,12 +1,18 @@
-"""Copernicus Data Space: Keycloak's token endpoint, the OData catalogue, and a download host that redirects."""
+"""Copernicus Data Space: Keycloak's token endpoint, the OData catalogue, and a download host that redirects.
+
+The catalogue is written from its public documentation (filters, orderby, top and skip with their limits, nextLink,
+expand=Attributes, the form of its errors) and from answers that public clients keep among their tests (CDSETool).
+"""
 
 import hashlib
 import json
+import operator
 import re
 import threading
 import uuid
+from collections.abc import Callable
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from servers.base import Answer, Seen, Server
 
@@ -95,6 +101,7 @@ class CatalogueServer(Server):
         self.entries: list[dict[str, Any]] = []
         self.deleted: list[dict[str, Any]] = []
         self.files_url = ""
+        self.most_skipped = 10_000
 
     def add(self, name: str, data: bytes, checksum: bool = True, size: bool = True, **changes: Any) -> str:
         """Add a product to the catalogue; its id."""
@@ -110,6 +117,9 @@ class CatalogueServer(Server):
             "Checksum": sums if checksum else [{}],
             "Online": True,
             "PublicationDate": "2023-10-01T00:00:00.000Z",
+            "ContentDate": dict.fromkeys(("Start", "End"), _sensing(name)),
+            "GeoFootprint": None,
+            "Attributes": [_attribute("String", "productType", "S2MSI1C")],
         }
         self.entries.append(entry | changes)
         return identity
@@ -120,25 +130,98 @@ class CatalogueServer(Server):
         if parts.path == "/odata/v1/Products/OData.CSC.FilterList" and seen.method == "POST":
             wanted = [product["Name"] for product in json.loads(seen.body)["FilterProducts"]]
             return Answer.json({"value": [entry for entry in self.entries if entry["Name"] in wanted]})
-        condition = parse_qs(parts.query).get("$filter", [""])[0]
-        if parts.path == "/odata/v1/Products":
-            return Answer.json({"value": [e for e in self.entries if _matches(condition, e["Name"])]})
-        if parts.path == "/odata/v1/DeletedProducts":
-            return Answer.json({"value": [e for e in self.deleted if _matches(condition, e["Name"])]})
+        query = {key: values[0] for key, values in parse_qs(parts.query).items()}
+        if parts.path in ("/odata/v1/Products", "/odata/v1/DeletedProducts"):
+            return self._search(self.deleted if "Deleted" in parts.path else self.entries, query)
         if parts.path.endswith("/$value"):
             return Answer(b"", 302, {"Location": self.files_url + seen.path})
         return Answer.json({"detail": "Not Found"}, 404)
 
 
-def _matches(condition: str, name: str) -> bool:
-    """The few OData conditions that are used, joined by `and`."""
-    tests = {
-        r"Name eq '(.*)'": lambda text: name == text,
-        r"startswith\(Name,'(.*)'\)": name.startswith,
-        r"contains\(Name,'(.*)'\)": lambda text: text in name,
+    def _search(self, entries: list[dict[str, Any]], query: dict[str, str]) -> Answer:
+        """A page of the entries that meet the filter, and the way to the next one."""
+        top, skip = int(query.get("$top", 20)), int(query.get("$skip", 0))
+        for name, value, most in (("$top", top, 1000), ("$skip", skip, self.most_skipped)):
+            if value > most:
+                said = f"Input should be less than or equal to {most}"
+                detail = {"type": "less_than_equal", "loc": ["query", name], "msg": said, "input": str(value)}
+                return Answer.json({"detail": [detail]}, 422)
+        try:
+            found = [entry for entry in entries if _matches(query.get("$filter", ""), entry)]
+        except ValueError as problem:
+            return Answer.json({"detail": {"message": f"Invalid field: {problem}", "request_id": "1"}}, 400)
+        if query.get("$orderby"):
+            found.sort(key=lambda e: (e["ContentDate"]["Start"], e["Id"]), reverse=query["$orderby"].endswith(" desc"))
+        page = found[skip : skip + top]
+        if query.get("$expand") != "Attributes":
+            page = [{key: value for key, value in entry.items() if key != "Attributes"} for entry in page]
+        answer = {"@odata.context": "$metadata#Products", "value": page}
+        if skip + top < len(found) and skip + top <= self.most_skipped:
+            more = urlencode(query | {"$skip": str(skip + top)})
+            answer["@odata.nextLink"] = f"https://catalogue.dataspace.copernicus.eu/odata/v1/Products?{more}"
+        return Answer.json(answer)
+
+
+def _sensing(name: str) -> str:
+    """The sensing time in a product's name, as the catalogue writes times."""
+    found = re.search(r"_(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)_", name)
+    return "{}-{}-{}T{}:{}:{}.024000Z".format(*found.groups()) if found else ""
+
+
+def _attribute(kind: str, name: str, value: Any) -> dict[str, Any]:
+    return {"@odata.type": f"#OData.CSC.{kind}Attribute", "Name": name, "Value": value, "ValueType": kind}
+
+
+def described(cloud: float, west: float, south: float, side: float = 1.0) -> dict[str, Any]:
+    """What the catalogue says besides of a product with so much cloud and such a footprint, as changes to `add`."""
+    east, north = west + side, south + side
+    ring = [[west, north], [west, south], [east, south], [east, north], [west, north]]
+    attributes = [_attribute("String", "productType", "S2MSI1C"), _attribute("Double", "cloudCover", cloud)]
+    return {"Attributes": attributes, "GeoFootprint": {"type": "Polygon", "coordinates": [ring]}}
+
+
+COMPARE = {"eq": operator.eq, "le": operator.le, "lt": operator.lt, "ge": operator.ge, "gt": operator.gt}
+
+
+def _matches(condition: str, entry: dict[str, Any]) -> bool:
+    """Whether an entry meets conditions joined by `and`; ValueError for what the catalogue does not know."""
+    attribute = (
+        r"Attributes/OData\.CSC\.(\w+)Attribute/any\(att:att/Name eq '(\w+)' and "
+        r"att/OData\.CSC\.\1Attribute/Value (\w+) ('[^']*'|[\d.]+)\)"
+    )
+    name, start = entry["Name"], entry.get("ContentDate", {}).get("Start", "")
+    tests: dict[str, Callable[..., bool]] = {
+        r"Name eq '([^']*)'": lambda text: name == text,
+        r"startswith\(Name,'([^']*)'\)": name.startswith,
+        r"contains\(Name,'([^']*)'\)": lambda text: text in name,
+        r"Collection/Name eq '([^']*)'": lambda text: text == "SENTINEL-2",
+        r"ContentDate/Start (\w+) ([-\d]+T[\d:.]+Z)": lambda how, text: COMPARE[how](start, text),
+        r"OData\.CSC\.Intersects\(area=geography'SRID=4326;((?:POLYGON|POINT)\([^']*\))'\)": lambda wkt: _touches(
+            wkt, entry["GeoFootprint"]
+        ),
+        attribute: lambda kind, key, how, value: any(
+            COMPARE[how](a["Value"], value.strip("'") if kind == "String" else float(value))
+            for a in entry["Attributes"]
+            if a["Name"] == key and a["ValueType"] == kind
+        ),
     }
     results = []
-    for part in condition.split(" and "):
-        found = [(test, re.fullmatch(form, part)) for form, test in tests.items()]
-        results += [test(match[1]) for test, match in found if match]
+    while condition:
+        found = [(test, match) for form, test in tests.items() if (match := re.match(rf"{form}(?: and |$)", condition))]
+        if not found:
+            raise ValueError(condition[:60])
+        test, match = found[0]
+        results.append(test(*match.groups()))
+        condition = condition[match.end() :]
     return bool(results) and all(results)
+
+
+def _touches(wkt: str, geojson: dict[str, Any] | None) -> bool:
+    from osgeo import ogr
+
+    area = ogr.CreateGeometryFromWkt(wkt)
+    if area.GetGeometryName() == "POLYGON":
+        corners = area.GetGeometryRef(0).GetPoints()
+        if corners[0] != corners[-1]:
+            raise ValueError("a polygon must start and end with the same point")
+    return bool(geojson and area.Intersects(ogr.CreateGeometryFromJson(json.dumps(geojson))))
