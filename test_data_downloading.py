@@ -143,8 +143,9 @@ def found_products(client: Client, area_text: str) -> list[Listed]:
     made_by = stores.recipe(snapshot(globals()), {})
     for file in (listed_file, listed_file.with_suffix(".png")):
         stores.finished(file, made_by, OVERWRITE)  # raises where it is not ours to replace
-    found = search(client, CDSE_CATALOGUE_URL, condition(area.hull(), *days, MOST_CLOUD))
-    listed = newest_baselines(entry for entry in found if not entry.rings or area.meets(entry.rings))
+    found = search(client, CDSE_CATALOGUE_URL, condition(area.hull(), *days))
+    near = newest_baselines(entry for entry in found if not entry.rings or area.meets(entry.rings))
+    listed = [entry for entry in near if entry.cloud is None or entry.cloud <= MOST_CLOUD]  # in its newest baseline
     if not listed:
         print(f"no L1C product of {days[0]} to {days[1]} with at most {MOST_CLOUD:g} % cloud touches the area")
         return []

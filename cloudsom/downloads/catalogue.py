@@ -43,18 +43,16 @@ class Listed:
         return f"{day[:4]}-{day[4:6]}-{day[6:]} {clock[:2]}:{clock[2:4]}:{clock[4:]}"
 
 
-def condition(area: str, first: date, last: date, most_cloud: float) -> str:
+def condition(area: str, first: date, last: date) -> str:
     """The catalogue's `$filter` for L1C products that touch `area` (WKT in degrees) on days from `first` to `last`."""
-    attribute = "Attributes/OData.CSC.{0}Attribute/any(att:att/Name eq '{1}' and att/OData.CSC.{0}Attribute/Value {2})"
+    text = "OData.CSC.StringAttribute"
     parts = [
         "Collection/Name eq 'SENTINEL-2'",
-        attribute.format("String", "productType", "eq 'S2MSI1C'"),
+        f"Attributes/{text}/any(att:att/Name eq 'productType' and att/{text}/Value eq 'S2MSI1C')",
         f"OData.CSC.Intersects(area=geography'SRID=4326;{area}')",
         f"ContentDate/Start ge {first}T00:00:00.000Z",
         f"ContentDate/Start lt {last + timedelta(days=1)}T00:00:00.000Z",
     ]
-    if most_cloud < 100:
-        parts.append(attribute.format("Double", "cloudCover", f"le {most_cloud:.2f}"))
     return " and ".join(parts)
 
 

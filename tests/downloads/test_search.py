@@ -52,6 +52,7 @@ def test_a_place_and_time_are_listed_drawn_and_fetched(data: Path, catalogue: Ca
     for number in range(1, 24):  # more than a page of the catalogue's own length
         catalogue.add(name(number), b"", **described(4.0 * number, 4.0, 43.0))
     catalogue.add(name(9, baseline="0510"), b"", **described(36.5, 4.0, 43.0))  # the same acquisition before
+    catalogue.add(name(21, baseline="0510"), b"", **described(1.0, 4.0, 43.0))  # less cloud than the newer one says
     catalogue.add(name(9, "31TGH"), b"", **described(12.0, 5.0, 43.0))
     catalogue.add(name(9, "31TDH"), b"", **described(1.0, 2.0, 43.0))  # elsewhere
     catalogue.add(name(30).replace("202606", "202607"), b"", **described(1.0, 4.0, 43.0))  # another month
@@ -93,7 +94,7 @@ def test_a_list_of_several_pages_is_whole(catalogue: CatalogueServer) -> None:
     for tile in tiles:
         catalogue.add(name(9, tile), b"xx", **described(10.0, 4.0, 43.0))
     catalogue.faults = [Fault("skip=200", status=503)]
-    client, what = Client(Limits(backoff=0.02)), condition("POINT(4.5 43.5)", date(2026, 6, 9), date(2026, 6, 9), 100)
+    client, what = Client(Limits(backoff=0.02)), condition("POINT(4.5 43.5)", date(2026, 6, 9), date(2026, 6, 9))
     found = catalogue_list(client, catalogue.url, what)
     assert {entry.product.tile for entry in found} == set(tiles) and len(found) == len(tiles)
     assert found[0].size == 2 and found[0].cloud == 10.0 and len(found[0].rings[0]) == 5
