@@ -16,7 +16,7 @@ reads   credentials for cdse from CDSE_USERNAME, CDSE_PASSWORD and, under two-fa
 writes  REFERENCE_DIR/NAME/Classification/classification_map.tif ...
         PRODUCTS_DIR/NAME.SAFE/ or NAME.SAFE.zip, and beside it a JSON that says where it came from
         FOUND_LIST, and beside it a map (.png): the products that a search found
-Exit status 0 means that everything is there.
+Exit status 0 means that everything is there. More on finding and fetching products: docs/own_products.md
 """
 
 import cloudsom.start  # first: without its packages, a script starts again with .venv
