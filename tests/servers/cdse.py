@@ -1,7 +1,8 @@
 """Copernicus Data Space: Keycloak's token endpoint, the OData catalogue, and a download host that redirects.
 
 The catalogue is written from its public documentation (filters, orderby, top and skip with their limits, nextLink,
-expand=Attributes, the form of its errors) and from answers that public clients keep among their tests (CDSETool).
+expand=Attributes, the form of its errors) and from answers that public clients keep among their tests. CDSETool 0.3.3,
+with this address in place of the service's, searched it and found what it should.
 """
 
 import hashlib
@@ -155,7 +156,9 @@ class CatalogueServer(Server):
         page = found[skip : skip + top]
         if query.get("$expand") != "Attributes":
             page = [{key: value for key, value in entry.items() if key != "Attributes"} for entry in page]
-        answer = {"@odata.context": "$metadata#Products", "value": page}
+        answer: dict[str, Any] = {"@odata.context": "$metadata#Products", "value": page}
+        if query.get("$count", "").lower() == "true":
+            answer["@odata.count"] = len(found)
         if skip + top < len(found) and skip + top <= self.most_skipped:
             more = urlencode(query | {"$skip": str(skip + top)})
             answer["@odata.nextLink"] = f"https://catalogue.dataspace.copernicus.eu/odata/v1/Products?{more}"
@@ -195,7 +198,7 @@ def _matches(condition: str, entry: dict[str, Any]) -> bool:
         r"startswith\(Name,'([^']*)'\)": name.startswith,
         r"contains\(Name,'([^']*)'\)": lambda text: text in name,
         r"Collection/Name eq '([^']*)'": lambda text: text == "SENTINEL-2",
-        r"ContentDate/Start (\w+) ([-\d]+T[\d:.]+Z)": lambda how, text: COMPARE[how](start, text),
+        r"ContentDate/Start (\w+) ([-\d]+(?:T[\d:.]+Z)?)": lambda how, text: COMPARE[how](start, text),
         r"OData\.CSC\.Intersects\(area=geography'SRID=4326;((?:POLYGON|POINT)\([^']*\))'\)": lambda wkt: _touches(
             wkt, entry["GeoFootprint"]
         ),
