@@ -34,6 +34,8 @@ DATA_DIR = "data"  # folder everything is read from and written to, or its URL (
 TRAINING_CSV = "training_spectra.csv"  # step 2's table
 SCALER_FILE = "scaler.p"  # step 2's scaler
 SOM_FILE = "SOM_trained.p"  # step 3's map
+
+# outputs (relative to DATA_DIR)
 BMUS_CSV = "BMUs.csv"  # the BMU of every row of TRAINING_CSV, in its order
 
 # running

@@ -38,9 +38,11 @@ from cloudsom.tables import csv_tables
 DATA_DIR = "data"  # folder everything is read from and written to, or its URL (s3://...)
 TRAINING_CSV = "training_spectra.csv"  # step 2's table
 SCALER_FILE = "scaler.p"  # step 2's scaler
-SOM_FILE = "SOM_trained.p"  # the trained map
 IMPORT_SUSI: str | None = None  # a pickled susi map, as the authors share theirs: its weights are taken
 # None: train
+
+# outputs (relative to DATA_DIR)
+SOM_FILE = "SOM_trained.p"  # the trained map
 
 # map (paper, section 2.2)
 N_ROWS = 20  # neurons from top to bottom

@@ -33,8 +33,10 @@ from cloudsom.tables import csv_tables
 # paths (relative to DATA_DIR)
 DATA_DIR = "data"  # folder everything is read from and written to, or its URL (s3://...)
 TIFF_DIR = "tiff"  # step 7's images
-CSV_DIR = "csv"  # one table an image
 PRODUCTS: list[str] = []  # names of the products to convert; none named: all in TIFF_DIR
+
+# outputs (relative to DATA_DIR)
+CSV_DIR = "csv"  # one table an image
 
 # running
 WORKERS = 0  # processes; 0: one a processor. A worker needs about 0.5 GB for a full tile at 60 m or 10 m

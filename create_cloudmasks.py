@@ -62,8 +62,10 @@ NEURON_LABELS_CSV = "neuron_labels.csv"  # step 5's labels
 HIT_MAPS_CSV = "hit_maps.csv"  # step 5's votes; read for CONFIDENCE only
 MODEL_NPZ: list[str] = []  # plain files instead of these three: step 5's, fine_tuning.py's with its sub-maps, or
 # train_committee.py's; all the maps in them vote
-MASK_DIR = "masks"  # one mask an image
 PRODUCTS: list[str] = []  # names of the products to mask; none named: all in CSV_DIR (or TIFF_DIR)
+
+# outputs (relative to DATA_DIR)
+MASK_DIR = "masks"  # one mask an image
 
 # source
 PIXELS: Literal["csv", "tiff"] = "csv"

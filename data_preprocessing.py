@@ -35,6 +35,8 @@ from cloudsom.tables import csv_tables
 # paths (relative to DATA_DIR)
 DATA_DIR = "data"  # folder everything is read from and written to, or its URL (s3://...)
 SPECTRA_CSVS = ["2016_spectraSOMs.csv", "2017_spectraSOMs.csv"]  # the tables of step 1, in this order
+
+# outputs (relative to DATA_DIR)
 TRAINING_CSV = "training_spectra.csv"  # all their rows in one table
 SCALER_FILE = "scaler.p"  # the fitted scaler
 

@@ -63,6 +63,8 @@ REFERENCE_DIR = "reference"  # reference class maps, one folder a product
 MASK_FINETUNED_DIR = "masks_finetuned"  # fine_tuning.py's masks
 TIFF_DIR = "tiff"  # step 7's images
 REFERENCE_ARCHIVE = "SENTINEL_2_reference_cloud_masks_Baetens_Hagolle.tgz"  # step 6's: its record tells its references
+
+# outputs (relative to DATA_DIR)
 RESULTS_DIR = "results"  # the tables
 
 # scores

@@ -70,6 +70,9 @@ TRAINING_CSV = "training_spectra.csv"  # step 2's table, for sub-maps
 BMUS_CSV = "BMUs.csv"  # step 4's table, for sub-maps
 HIT_MAPS_CSV = "hit_maps.csv"  # step 5's votes
 NEURON_LABELS_CSV = "neuron_labels.csv"  # step 5's labels
+PRODUCTS: list[str] = []  # names of the products to mask; none named: all in CSV_DIR (or TIFF_DIR)
+
+# outputs (relative to DATA_DIR)
 BRIGHT_SAMPLES_CSV = "bright_samples.csv"  # the samples
 NEURON_LABELS_FINETUNED_CSV = "neuron_labels_finetuned.csv"  # corrected labels
 FINETUNED_MAP_NPZ = "neuron_labels_finetuned.npz"  # the corrected map with its sub-maps
@@ -77,7 +80,6 @@ FLIP_TABLE_CSV = "flip_table.csv"  # what each change costs and gains
 MASK_FINETUNED_DIR = "masks_finetuned"  # final masks (SOM2)
 SUGGESTIONS_CSV = "suggested_neurons.csv"  # SUGGEST's table
 FIGURES_DIR = "figures"  # SUGGEST's picture
-PRODUCTS: list[str] = []  # names of the products to mask; none named: all in CSV_DIR (or TIFF_DIR)
 
 # scenes
 FINE_TUNE_PRODUCTS: list[str] = []  # products the samples come from

@@ -41,6 +41,8 @@ TRAINING_CSV = "training_spectra.csv"  # step 2's table
 SCALER_FILE = "scaler.p"  # step 2's scaler
 SOM_FILE = "SOM_trained.p"  # step 3's map
 BMUS_CSV = "BMUs.csv"  # step 4's table; the authors' own file is read too
+
+# outputs (relative to DATA_DIR)
 HIT_MAPS_CSV = "hit_maps.csv"  # counts a neuron and class
 NEURON_LABELS_CSV = "neuron_labels.csv"  # label of each neuron
 MODEL_NPZ = "SOM_model.npz"  # map, scaler and labels in one plain file

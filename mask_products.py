@@ -49,6 +49,8 @@ from cloudsom.som.labelled_map import READY_MADE, LabelledMap
 DATA_DIR = "data"  # folder that the other paths start from, or its URL (s3://...)
 PRODUCTS: list[str] = []  # SAFE folders, zipped SAFE, 13-band GeoTIFFs, from here or DATA_DIR: at least one
 MODEL_NPZ: list[str] = []  # labelled maps that vote; none named: the ready-made ones
+
+# outputs (relative to DATA_DIR)
 OUT_DIR = "cloud_masks"  # masks and quicklooks
 
 # grid

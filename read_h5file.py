@@ -23,6 +23,7 @@ from cloudsom.errors import UserError
 from cloudsom.files import stores
 from cloudsom.files.places import existing, folder_here, input_path, under
 from cloudsom.progress import progress
+from cloudsom.running.lock import only_run
 from cloudsom.running.settings import run, snapshot
 from cloudsom.tables import csv_tables
 from cloudsom.tables.spectra_database import SpectraBlock, SpectraFile, open_spectra
@@ -34,6 +35,8 @@ H5_FILES = [  # the database's files, in the order of SPECTRA_CSVS
     "20160914_s2_manual_classification_data.h5",
     "20170710_s2_manual_classification_data.h5",
 ]
+
+# outputs (relative to DATA_DIR)
 SPECTRA_CSVS = ["2016_spectraSOMs.csv", "2017_spectraSOMs.csv"]  # one table for each of H5_FILES
 
 # checks
@@ -58,7 +61,9 @@ def main() -> None:
         )
     for h5_name, csv_name in zip(H5_FILES, SPECTRA_CSVS, strict=True):
         if DOWNLOAD and not input_path(DATA_DIR, h5_name).exists():
-            download_spectra(f"{SPECTRA_URL}/{Path(h5_name).name}", folder_here(under(DATA_DIR, h5_name), "DOWNLOAD"))
+            place = folder_here(under(DATA_DIR, h5_name), "DOWNLOAD")
+            with only_run([place.parent], "download"):
+                download_spectra(f"{SPECTRA_URL}/{Path(h5_name).name}", place)
         h5_file = existing(DATA_DIR, h5_name, "fetch it with --DOWNLOAD, or name yours with --H5_FILES")
         convert(h5_file, under(DATA_DIR, csv_name))
 

@@ -47,6 +47,8 @@ from cloudsom.running.settings import run, snapshot
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
 DATA_DIR = "data"  # folder everything is read from and written to
+
+# outputs (relative to DATA_DIR)
 REFERENCE_DIR = "reference"  # the masks, one folder a scene
 PRODUCTS_DIR = "products"  # the products, as NAME.SAFE folders or NAME.SAFE.zip
 REFERENCE_ARCHIVE = "SENTINEL_2_reference_cloud_masks_Baetens_Hagolle.tgz"  # kept, so that it comes only once

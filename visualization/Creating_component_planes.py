@@ -37,6 +37,8 @@ from cloudsom.som import model
 DATA_DIR = "data"  # folder everything is read from and written to, or its URL (s3://...)
 SOM_FILE = "SOM_trained.p"  # step 3's map
 SCALER_FILE = "scaler.p"  # step 2's scaler
+
+# outputs (relative to DATA_DIR)
 FIGURES_DIR = "figures"  # where the pictures go
 
 # picture

@@ -35,6 +35,8 @@ from cloudsom.som.labels import CLASS_CODES
 # paths (relative to DATA_DIR)
 DATA_DIR = "data"  # folder everything is read from and written to, or its URL (s3://...)
 HIT_MAPS_CSV = "hit_maps.csv"  # step 5's counts a neuron and class
+
+# outputs (relative to DATA_DIR)
 FIGURES_DIR = "figures"  # where the pictures go
 
 # picture

@@ -63,6 +63,8 @@ SCALER_FILE = "scaler.p"  # step 2's scaler
 SOM_FILE = "SOM_trained.p"  # step 3's map
 NEURON_LABELS_CSV = "neuron_labels.csv"  # step 5's labels
 NEURON_LABELS_FINETUNED_CSV = "neuron_labels_finetuned.csv"  # corrected labels; without them no neuron is red
+
+# outputs (relative to DATA_DIR)
 FIGURES_DIR = "figures"  # where the pictures go
 
 # picture

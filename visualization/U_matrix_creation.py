@@ -33,6 +33,8 @@ from cloudsom.som import model
 # paths (relative to DATA_DIR)
 DATA_DIR = "data"  # folder everything is read from and written to, or its URL (s3://...)
 SOM_FILE = "SOM_trained.p"  # step 3's map
+
+# outputs (relative to DATA_DIR)
 FIGURES_DIR = "figures"  # where the pictures go
 
 # picture

@@ -26,6 +26,7 @@ from cloudsom.files.places import under, visible
 from cloudsom.files.stores import Snapshot
 from cloudsom.images.rasters import Grid, destroy, gdal_errors, grid_of, open_raster
 from cloudsom.running.job import Job
+from cloudsom.running.lock import only_run
 from cloudsom.running.pool import Engine, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.running.settings import run, snapshot
 
@@ -34,6 +35,8 @@ from cloudsom.running.settings import run, snapshot
 DATA_DIR = "data"  # folder everything is read from and written to, or its URL (s3://...)
 MASK_DIR = "masks"  # the layers that may lack a georeference
 TIFF_DIR = "tiff"  # step 7's images
+
+# outputs (relative to DATA_DIR)
 GEOREFERENCED_DIR = "masks_georeferenced"  # where the new files go
 
 # running
@@ -50,7 +53,8 @@ def main() -> None:
     images = {image.stem: image for image in visible(tiff_dir.glob("*.tif"))}
     target_dir = mask_dir if IN_PLACE else under(DATA_DIR, GEOREFERENCED_DIR)
     jobs = [Job(layer.name, (snapshot(globals()), layer, images, target_dir, OVERWRITE)) for layer in layers]
-    outcomes = run_jobs(georeference, jobs, Engine(1), "georeferencing")
+    with only_run([target_dir] if IN_PLACE else [], Path(__file__).name):
+        outcomes = run_jobs(georeference, jobs, Engine(1), "georeferencing")
     for line in results_or_errors(outcomes):
         print(line)
     raise_if_any_failed(outcomes)

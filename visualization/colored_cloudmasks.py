@@ -42,8 +42,10 @@ DATA_DIR = "data"  # folder everything is read from and written to, or its URL (
 MASK_DIR = "masks"  # step 9's masks
 MASK_FINETUNED_DIR = "masks_finetuned"  # fine_tuning.py's masks, where there are any
 REFERENCE_DIR = "reference"  # reference class maps, one folder a product
-FIGURES_DIR = "figures"  # where the coloured masks go
 PRODUCTS: list[str] = []  # names of the products to colour; none named: all that have a reference
+
+# outputs (relative to DATA_DIR)
+FIGURES_DIR = "figures"  # where the coloured masks go
 
 # scores (as in step 10)
 CLOUD_CODES = [2, 3]  # reference codes that are cloud: low and high clouds; the rest is clear

@@ -56,8 +56,10 @@ TIFF_DIR = "tiff"  # step 7's images
 MASK_DIR = "masks"  # step 9's masks
 MASK_FINETUNED_DIR = "masks_finetuned"  # fine_tuning.py's masks, where there are any
 REFERENCE_DIR = "reference"  # reference class maps, one folder a product
-FIGURES_DIR = "figures"  # where the figures go
 PRODUCTS: list[str] = []  # names of the products to draw; none named: all that step 10 has scored
+
+# outputs (relative to DATA_DIR)
+FIGURES_DIR = "figures"  # where the figures go
 
 # picture
 BRIGHTEST = 0.5  # reflectance shown as white, as in quicklooks.py

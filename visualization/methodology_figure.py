@@ -71,6 +71,8 @@ NEURON_LABELS_FINETUNED_CSV = "neuron_labels_finetuned.csv"  # corrected labels
 TIFF_DIR = "tiff"  # step 7's images
 MASK_DIR = "masks"  # step 9's masks
 MASK_FINETUNED_DIR = "masks_finetuned"  # fine_tuning.py's masks
+
+# outputs (relative to DATA_DIR)
 FIGURES_DIR = "figures"  # where the picture goes
 
 # picture

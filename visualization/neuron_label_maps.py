@@ -46,6 +46,8 @@ from cloudsom.som import model
 DATA_DIR = "data"  # folder everything is read from and written to, or its URL (s3://...)
 NEURON_LABELS_CSV = "neuron_labels.csv"  # step 5's labels
 NEURON_LABELS_FINETUNED_CSV = "neuron_labels_finetuned.csv"  # corrected labels; without them panel (c) is left out
+
+# outputs (relative to DATA_DIR)
 FIGURES_DIR = "figures"  # where the picture goes
 
 # picture

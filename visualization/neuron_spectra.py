@@ -46,6 +46,8 @@ SOM_FILE = "SOM_trained.p"  # step 3's map
 HIT_MAPS_CSV = "hit_maps.csv"  # step 5's counts
 NEURON_LABELS_CSV = "neuron_labels.csv"  # step 5's labels
 NEURON_LABELS_FINETUNED_CSV = "neuron_labels_finetuned.csv"  # corrected labels; without them no neuron is red
+
+# outputs (relative to DATA_DIR)
 FIGURES_DIR = "figures"  # where the picture goes
 
 # picture

@@ -39,8 +39,10 @@ DATA_DIR = "data"  # folder everything is read from and written to, or its URL (
 TIFF_DIR = "tiff"  # step 7's images
 MASK_DIR = "masks"  # step 9's masks
 MASK_FINETUNED_DIR = "masks_finetuned"  # fine_tuning.py's masks, where there are any
-FIGURES_DIR = "figures"  # where the quicklooks go
 PRODUCTS: list[str] = []  # names of the products; none named: all in MASK_DIR
+
+# outputs (relative to DATA_DIR)
+FIGURES_DIR = "figures"  # where the quicklooks go
 
 # picture
 WIDTH = 1000  # pixels

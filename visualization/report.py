@@ -61,6 +61,8 @@ MASK_DIR = "masks"  # step 9's masks
 MASK_FINETUNED_DIR = "masks_finetuned"  # fine_tuning.py's masks
 RESULTS_DIR = "results"  # step 10's tables
 FIGURES_DIR = "figures"  # what the scripts of this folder drew
+
+# outputs (relative to DATA_DIR)
 REPORT_FILE = "report.html"  # the report
 
 # picture

@@ -39,6 +39,8 @@ from cloudsom.som.model import read_table
 DATA_DIR = "data"  # folder everything is read from and written to, or its URL (s3://...)
 FINETUNED_MAP_NPZ = "neuron_labels_finetuned.npz"  # fine_tuning.py's corrected map
 FLIP_TABLE_CSV = "flip_table.csv"  # fine_tuning.py's table of costs
+
+# outputs (relative to DATA_DIR)
 FIGURES_DIR = "figures"  # where the picture goes
 
 # picture

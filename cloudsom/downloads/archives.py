@@ -20,6 +20,7 @@ from typing import IO
 from cloudsom.bands import SAFE_BANDS
 from cloudsom.downloads.client import DownloadError
 from cloudsom.downloads.transfer import Corrupt, Unusable, publish
+from cloudsom.files import stores
 from cloudsom.files.zips import DAMAGED, is_damage
 from cloudsom.safe_names import is_product_metadata, is_tile_metadata
 
@@ -75,7 +76,7 @@ def unpack_reference(archive: Path, folder: Path, max_bytes: int, tell: Callable
     Reference_dataset. Raises Unsafe, or DownloadError for a damaged archive or one without masks.
     """
     partial = folder / ".unpacking.partial"
-    shutil.rmtree(partial, ignore_errors=True)
+    stores.remove(partial)
     partial.mkdir(parents=True)
     try:
         with damage_told(archive):
@@ -87,7 +88,7 @@ def unpack_reference(archive: Path, folder: Path, max_bytes: int, tell: Callable
                         shutil.copyfileobj(content, out, MAX_HEADER_BYTES // 4)
             return _place_scenes(archive, partial, folder, tell)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        stores.remove(partial)
 
 
 @contextmanager
@@ -166,10 +167,10 @@ def _place(scene: Path, target: Path) -> None:
         if all(_equal(scene / name, target / name) for name in files):
             return
         old = target.with_name(f".{target.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
+        stores.remove(old)
         target.rename(old)
         publish(scene, target)
-        shutil.rmtree(old, ignore_errors=True)
+        stores.remove(old)
     else:
         publish(scene, target)
 

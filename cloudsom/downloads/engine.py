@@ -214,7 +214,7 @@ def _back_to_partial(found: records.OnDisk, display: Display) -> None:
     if found.path.is_dir():
         display.line(f"{found.path.name}: {found.fault or 'holds bands and metadata only'}; fetching what is missing")
         partial = stores.partial_path(found.path)
-        shutil.rmtree(partial, ignore_errors=True)
+        stores.remove(partial)
         found.path.rename(partial)
     else:
         aside = found.path.with_name(found.path.name + ".damaged")
@@ -251,6 +251,9 @@ def check_room(folder: Path, needed: int, margin: int) -> None:
 
 
 def _fetch_all(order: Order, plans: list[Delivery], client: Client, display: Display, threads: int) -> None:
+    for plan in plans:
+        if not plan.zipped:
+            stores.own_folder(stores.partial_path(plan.target(order.folder)))
     tasks = [(plan, remote) for plan in plans for remote in plan.files]
     open_files = Counter(plan.product.name for plan, _ in tasks)
     problems: dict[str, BaseException] = {}
@@ -302,9 +305,8 @@ def _forget_partials(folder: Path, name: str) -> None:
     """Remove what an earlier, interrupted run has fetched of a product from another source."""
     for path in (folder / f"{name}.SAFE", folder / f"{name}.SAFE.zip"):
         partial = stores.partial_path(path)
-        shutil.rmtree(partial, ignore_errors=True)
         for leftover in (partial, stores.record_path(partial)):
-            leftover.unlink(missing_ok=True)
+            stores.remove(leftover)
 
 
 def table(outcomes: list[Fetched]) -> str:

@@ -106,6 +106,9 @@ def fetch(
             discard_partial(path)  # a run may have ended between giving the file its name and this
             return
         except Corrupt:
+            stores.check_replaceable(path)
+            if maker := (stores.read_record(path) or {}).get("script"):
+                raise UserError(f"{path}: was made by {maker}, which alone replaces it; give another name") from None
             path.unlink()
     try:
         _bring(client, remote, path, auth, check, at)
@@ -154,7 +157,7 @@ def _remove(partial: Path) -> None:
     """Remove a partial file and its note."""
     note = stores.record_path(partial)
     for place in (partial, note, *stores.attempts(note)):
-        place.unlink(missing_ok=True)
+        stores.remove(place)
 
 
 def publish(partial: Path, path: Path) -> None:
@@ -178,6 +181,8 @@ class _Transfer:
     ) -> None:
         self.client, self.remote, self.partial, self.auth, self.at = client, remote, partial, auth, at
         self.note = stores.record_path(partial)
+        if partial.is_symlink() or not partial.is_file():  # what leads elsewhere is not ours to go on with
+            self.discard()
         self.furthest = self._size()
 
     def _size(self) -> int:

@@ -39,10 +39,13 @@ def is_url(text: str) -> bool:
 def named(text: str) -> Path:
     """The place that a path or URL names, typed as the Path that a UPath stands in for.
 
-    Raises UserError for a URL that cannot be used here, OSError where its server does not answer.
+    Raises UserError for a URL that cannot be used here or an unknown `~user`, OSError where its server does not answer.
     """
     if not is_url(text):
-        return Path(text).expanduser()
+        try:
+            return Path(text).expanduser()
+        except RuntimeError:
+            raise UserError(f"{text}: there is no user of that name here; write the folder out") from None
     scheme = text.partition(":")[0]
     if scheme == "file":
         raise UserError(f"{text}: give the path alone, without file://")
@@ -92,6 +95,8 @@ def existing(data_dir: str, name: str, what_to_do: str) -> Path:
         raise UserError(f"{found}: no such file; {what_to_do}")
     if found.is_dir():
         raise UserError(f"{found}: is a folder, a file is needed; {what_to_do}")
+    if not found.is_file():
+        raise UserError(f"{found}: is a device or pipe, which is read only once; {what_to_do}")
     return found
 
 
@@ -105,6 +110,11 @@ def folder_here(place: Path, what: str) -> Path:
 def visible(found: Iterable[Path]) -> list[Path]:
     """Files and folders sorted, without hidden ones: our unfinished ones, and the `._` twins that macOS adds."""
     return sorted(place for place in found if not place.name.startswith("."))
+
+
+def one_name(place: Path) -> str:
+    """The same text for all names of a place: absolute, links followed."""
+    return str(place) if is_remote(place) else os.path.realpath(place)
 
 
 def refusal(problem: BaseException) -> str | None:

@@ -14,6 +14,7 @@ import os
 import pickle
 import platform
 import re
+import shutil
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -71,15 +72,43 @@ def attempts(path: Path) -> list[Path]:
         return []
     name = re.compile(rf"\.{re.escape(path.name)}(\.[0-9a-f]{{12}})?\.partial")
     with os.scandir(path.parent) as entries:
-        return [path.with_name(entry.name) for entry in entries if name.fullmatch(entry.name)]
+        files = [entry.name for entry in entries if name.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)]
+    return [path.with_name(file) for file in files]
+
+
+def check_replaceable(path: Path) -> None:
+    """UserError unless nothing is at `path`, or a plain file."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: is no plain file but a folder, device or pipe; move it away, or give another name")
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link itself, or a folder and what is in it, if there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def own_folder(path: Path) -> None:
+    """Have a folder at `path` in which there are only folders and plain files, those that are there already."""
+    if path.is_symlink() or not path.is_dir():
+        remove(path)
+        path.mkdir(parents=True)
+    for folder, folders, files in os.walk(path):
+        for place in (Path(folder, name) for name in (*folders, *files)):
+            if place.is_symlink() or not (place.is_dir() or place.is_file()):
+                place.unlink()
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Write a file beside `path` and rename it into place when it is whole.
 
-    Yields the path to write to. On any exception that file is removed and `path` stays as it was.
+    Yields the path to write to. On any exception that file is removed and `path` stays as it was. Raises UserError
+    where what is there is no plain file.
     """
+    check_replaceable(path)
     for left in attempts(path):
         left.unlink(missing_ok=True)
     places.make_folder(path.parent)
@@ -231,7 +260,8 @@ def record_path(path: Path) -> Path:
 def read_record(path: Path) -> dict[str, Any] | None:
     """The JSON object beside a file: a product's settings file, or a download's record; None where there is none."""
     try:
-        record = json.loads(record_path(path).read_text(encoding="utf-8"))
+        place = record_path(path)
+        record = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else None
     except (OSError, ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
@@ -251,13 +281,19 @@ def finished(path: Path, made_by: Recipe, overwrite: bool = False) -> dict[str, 
     """The settings file of a product that is finished and made by exactly this recipe; None if it is to be made.
 
     Raises UserError if `path` holds something this pipeline did not make, or that was changed since: it may be
-    somebody's work, and only OVERWRITE replaces it.
+    somebody's work, and only OVERWRITE replaces it. An input, a file that another script made and what is no plain
+    file are never replaced.
     """
     places.forget(path)
+    check_replaceable(path)
+    if any(places.one_name(file.path) == places.one_name(path) for file in made_by.files):
+        raise UserError(f"{path}: is read and would be written too; give another name")
     _finish_interrupted(path)
+    record = _settings_file(path) if path.exists() else None
+    if record and record.get("script") not in (None, made_by.script):
+        raise UserError(f"{path}: was made by {record['script']}, which alone replaces it; give another name")
     if overwrite or not path.exists():
         return None
-    record = _settings_file(path)
     if record is None:
         raise UserError(f"{path}: is there already and was not made by this script; move it away, or use --OVERWRITE")
     if record["product"]["sha256"] != sha256(path):
@@ -323,6 +359,8 @@ def product(path: Path, made_by: Recipe) -> Iterator[Draft]:
     The settings file goes first: a run that ends between the two leaves a whole partial file with its settings, which
     is renamed on the way out, or by the next run (`finished`). Raises UserError if an input was changed meanwhile.
     """
+    check_replaceable(path)
+    check_replaceable(record_path(path))
     places.make_folder(path.parent)
     partial = attempt_path(path)
     item, whole = Draft(partial), partial

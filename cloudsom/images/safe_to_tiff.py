@@ -44,8 +44,10 @@ from cloudsom.running.settings import run, snapshot
 # paths (relative to DATA_DIR)
 DATA_DIR = "data"  # folder everything is read from and written to, or its URL (s3://...)
 PRODUCTS_DIR = "products"  # SAFE folders and zipped SAFE
-TIFF_DIR = "tiff"  # one GeoTIFF a granule
 PRODUCTS: list[str] = []  # names of the products to convert; none named: all in PRODUCTS_DIR
+
+# outputs (relative to DATA_DIR)
+TIFF_DIR = "tiff"  # one GeoTIFF a granule
 
 # grid
 PIXEL_SIZE = 60  # m: 60 as in the paper, 20 or 10; coarser bands are repeated, finer ones averaged

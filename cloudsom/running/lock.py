@@ -1,61 +1,94 @@
-"""One run of a script at a time in one folder."""
+"""One run of a script at a time in each folder that it writes to."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import stat
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO
 
-from cloudsom.errors import UserError
+from cloudsom.errors import UserError, one_line
 from cloudsom.files import places
 
 
 @contextmanager
-def only_run(data_dir: Path, script: str) -> Iterator[None]:
-    """Hold a lock, so that the same script does not write the same folder twice at once.
+def only_run(folders: Iterable[Path], script: str) -> Iterator[None]:
+    """Hold a lock in each of the folders, so that the same script does not write in one of them twice at once.
 
-    The lock is the operating system's and goes with the process, however it ends. A folder that is not there yet is
-    made for it, and removed again if nothing was put there (a wrong DATA_DIR). A folder that cannot hold the lock file
-    (read-only) is not locked: nothing can be written there either. Nor is a URL, for want of locks: two runs there do
-    the same work twice, and the same bytes win.
+    The locks are the operating system's and go with the process, however it ends. A folder that is not there yet is
+    made for its lock, and removed again if nothing was put there (a wrong DATA_DIR). One where no lock can be had
+    (read-only, or on a network drive without locks) is told. A URL has no locks: two runs there do the same work
+    twice, and the same bytes win. Raises UserError where another run holds a lock, or something else has its name.
     """
-    if places.is_remote(data_dir):
+    here = {os.path.realpath(folder): folder for folder in folders if not places.is_remote(folder)}
+    with ExitStack() as held:
+        for _, folder in sorted(here.items()):
+            held.enter_context(_only_run_in(folder, script))
         yield
-        return
-    made = [folder for folder in (data_dir, *data_dir.parents) if not folder.exists()]
-    place = data_dir / f".{script}.lock"
+
+
+@contextmanager
+def _only_run_in(folder: Path, script: str) -> Iterator[None]:
+    made = [above for above in (folder, *folder.parents) if not above.exists()]
+    place = folder / f".{script}.lock"
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        handle = _lock(place, script)
-    except (OSError, ImportError):
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:  # where it cannot be made nothing can be written either; whoever tries says so
         _remove_if_empty(made)
         yield
         return
-    with handle:
-        try:
-            yield
-        finally:
-            if made and os.listdir(data_dir) == [place.name]:
-                place.unlink()
-                _remove_if_empty(made)
+    try:
+        handle = _lock(place, script)
+    except (OSError, ImportError) as problem:
+        reason = getattr(problem, "strerror", None) or problem
+        warning = one_line(f"warning: {folder}: cannot be locked ({reason}); let no other run of {script} write there")
+        print(f"{script}: {warning}", file=sys.stderr)
+        _remove_if_empty(made)
+        yield
+        return
+    try:
+        yield
+    finally:
+        if made and os.listdir(folder) == [place.name]:
+            place.unlink()
+            _remove_if_empty(made)
+        os.close(handle)
 
 
-def _lock(place: Path, script: str) -> IO[str]:
-    """The lock file, locked; UserError if another run has it."""
+def _lock(place: Path, script: str) -> int:
+    """The descriptor of the lock file, locked; UserError if another run has it."""
     import fcntl
 
     while True:
-        handle = open(place, "w")  # noqa: SIM115 - held open as long as the script runs
+        handle = _opened(place)
         try:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise UserError(f"{place}: is no plain file, which a lock is; remove it")
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            handle.close()
+            if place.exists() and os.path.samestat(os.fstat(handle), place.lstat()):
+                return handle
+        except BlockingIOError:
+            os.close(handle)
             raise UserError(
                 f"{place.parent}: another run of {script} is at work there; wait for it or stop it"
             ) from None
-        if place.exists() and os.path.samestat(os.fstat(handle.fileno()), place.stat()):
-            return handle
-        handle.close()  # the run before this one has just removed the file together with its empty folder
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)  # the run before this one has just removed the file together with its empty folder
+
+
+def _opened(place: Path) -> int:
+    """The lock file, open as it is: no link is followed, nothing is waited for, nothing in it changes."""
+    if place.is_symlink() or (place.exists() and not place.is_file()):
+        raise UserError(f"{place}: is no plain file, which a lock is; remove it")
+    how = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        return os.open(place, os.O_RDWR | os.O_CREAT | how, 0o666)
+    except PermissionError:  # another user's, in a folder of a group: it is locked all the same
+        if not place.exists():
+            raise
+        return os.open(place, os.O_RDONLY | how)
 
 
 def _remove_if_empty(folders: list[Path]) -> None:

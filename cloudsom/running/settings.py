@@ -9,6 +9,9 @@ the script has that constant: `python mask_products.py A.zip B.zip --WORKERS 2`.
     # paths
     DATA_DIR = "data"  # folder everything is read from and written to
 
+    # outputs
+    SOM_FILE = "SOM_trained.p"  # the trained map
+
     # training
     N_ITER = 1_000_000  # training steps, one spectrum each
     # a comment line directly below goes on with the help
@@ -18,8 +21,10 @@ the script has that constant: `python mask_products.py A.zip B.zip --WORKERS 2`.
     OVERWRITE = False  # redo what is finished
     # --- end of constants ---
 
-A comment line after a blank line (or the opening line) names a group, one of `GROUPS`. Constants under `paths` and
-`running` do not change what a product holds, and so are left out of its settings file.
+A comment line after a blank line (or the opening line) names a group, one of `GROUPS`. Constants under `paths`,
+`outputs` and `running` do not change what a product holds, and so are left out of its settings file. Those under
+`outputs` name what the script writes: files, or folders where the name ends in `_DIR`. The script runs alone in those
+folders, and writes no file that another constant names too.
 """
 
 import argparse
@@ -39,13 +44,13 @@ from typing import Any, NoReturn
 
 from cloudsom.errors import UserError
 from cloudsom.files import places
-from cloudsom.files.places import under
+from cloudsom.files.places import is_url, named, under
 from cloudsom.files.stores import Snapshot
 from cloudsom.running import stops
 from cloudsom.running.lock import only_run
 
 #: Groups whose constants say where and how to run, not what comes out.
-GROUPS_WITHOUT_EFFECT = ("paths", "running")
+GROUPS_WITHOUT_EFFECT = ("paths", "outputs", "running")
 
 #: All headings there are: one that is misspelt would change what counts as the settings of a product.
 GROUPS = (
@@ -256,6 +261,40 @@ def snapshot(namespace: dict[str, Any]) -> Snapshot:
     return Snapshot(file.name, {c.name: namespace[c.name] for c in constants if c.group not in GROUPS_WITHOUT_EFFECT})
 
 
+def folders_written(constants: list[Constant], namespace: dict[str, Any]) -> list[Path]:
+    """The folders a script writes to, from its constants and their values.
+
+    Raises UserError where a file it writes is named by another constant too, or is the settings file of another one.
+    """
+    data_dir, folders, named_by = namespace.get("DATA_DIR", "."), [], dict[str, str]()
+    texts = [c for c in constants if c.name != "DATA_DIR" and "str" in c.kind and not c.choices]
+    for c in sorted(texts, key=lambda c: c.group == "outputs"):  # what must not be written over comes first
+        value = namespace[c.name]
+        for text in value if isinstance(value, list) else [value] if value else []:
+            if c.group != "outputs":
+                named_by |= {name: c.name for file in _may_mean(data_dir, text) for name in (file, f"{file}.json")}
+                continue
+            place = under(data_dir, text)
+            if c.name.endswith("_DIR"):
+                folders.append(place)
+                continue
+            folders.append(place.parent)
+            names = [places.one_name(place), f"{places.one_name(place)}.json"]
+            if other := next((named_by[name] for name in names if name in named_by), None):
+                also = "this list" if other == c.name else other
+                raise UserError(f"{c.name}: {text} is named in {also} too, as a file or its settings file; rename one")
+            named_by |= dict.fromkeys(names, c.name)
+    return folders
+
+
+def _may_mean(data_dir: str, text: str) -> set[str]:
+    """The files that a constant's text may name: under DATA_DIR, or from the present folder (`input_path`)."""
+    try:
+        return {places.one_name(under(data_dir, text)), places.one_name(named(text))} if not is_url(text) else {text}
+    except UserError:  # no path
+        return set()
+
+
 def run(main: Callable[[], None], namespace: dict[str, Any]) -> None:
     """Run a script: set its constants from the command line, call `main`, and end the way a user expects.
 
@@ -278,7 +317,7 @@ def run(main: Callable[[], None], namespace: dict[str, Any]) -> None:
     stops.unwind_at(STOPS, KeyboardInterrupt())  # a stop request cleans up like Ctrl-C does
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a log shows what is done as it is done
     try:
-        with only_run(under(namespace.get("DATA_DIR", "."), ""), script):
+        with only_run(folders_written(constants, namespace), script):
             main()
         stops.no_longer(STOPS)
     except (Exception, KeyboardInterrupt) as problem:

@@ -71,7 +71,7 @@ def download(data: Path, space: Space, *more: str, **variables: str) -> Any:
 
 def zip_is_right(data: Path, content: bytes = ZIP) -> bool:
     folder = data / "products"
-    return (folder / f"{NAME}.SAFE.zip").read_bytes() == content and not list(folder.glob(".*"))
+    return (folder / f"{NAME}.SAFE.zip").read_bytes() == content and not list(folder.glob(".*.partial*"))
 
 
 def numbered(count: int) -> list[str]:

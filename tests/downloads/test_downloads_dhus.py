@@ -42,7 +42,7 @@ def download(data: Path, hub: DhusServer, *names: str, **variables: str) -> Any:
 
 def zip_is_right(data: Path) -> bool:
     folder = data / "products"
-    return (folder / f"{NAME}.SAFE.zip").read_bytes() == ZIP and not list(folder.glob(".*"))
+    return (folder / f"{NAME}.SAFE.zip").read_bytes() == ZIP and not list(folder.glob(".*.partial*"))
 
 
 def row(result: Any, name: str = NAME) -> str:

@@ -54,7 +54,7 @@ def download(data: Path, bucket: BucketServer, *more: str, **options: Any) -> "s
 def product_is_right(data: Path, name: str = NAME) -> bool:
     """The product's folder holds what the server holds of it, and nothing else; nothing half-done is left."""
     folder = data / "products" / f"{name}.SAFE"
-    hidden = [p.name for p in folder.parent.glob(".*")]
+    hidden = [p.name for p in folder.parent.glob(".*.partial*")]
     return drive.on_disk(folder) == drive.needed(drive.product_files(name)) and not hidden
 
 
@@ -92,12 +92,16 @@ def test_four_files_at_a_time_and_no_more(data: Path, bucket: BucketServer) -> N
     assert bucket.most_busy == 4
 
 
-def test_names_from_a_text_file_and_a_product_that_is_not_there(data: Path, bucket: BucketServer) -> None:
-    data.mkdir()
+def test_names_from_a_text_file_and_a_product_that_is_not_there(
+    data: Path, bucket: BucketServer, tmp_path: Path
+) -> None:
+    (data / "products").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (data / "products" / f".{NAME}.SAFE.partial").symlink_to(tmp_path / "elsewhere")  # planted by someone
     (data / "names.txt").write_text(f"# wanted\n{NAME}.SAFE\n\n{NAME}\n{OTHER}  # gone\n", encoding="utf-8")
     result = drive.run(data, *words(bucket)[:-2], "--PRODUCTS_FILE", "names.txt")
     assert result.returncode == 1
-    assert product_is_right(data)
+    assert product_is_right(data) and not list((tmp_path / "elsewhere").iterdir())
     rows = {line.split()[0]: line for line in result.stdout.splitlines()}
     assert " fetched " in rows[NAME]
     assert " missing " in rows[OTHER] and "not in the bucket" in rows[OTHER]

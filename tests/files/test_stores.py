@@ -75,10 +75,11 @@ def test_a_run_ended_between_settings_file_and_product_is_completed(tmp_path: Pa
 def test_a_product_whose_last_rename_fails_is_completed_later(tmp_path: Path) -> None:
     target = tmp_path / "x.csv"
     make(target, "old")
-    target.unlink()
-    target.mkdir()  # the last rename fails
-    with pytest.raises(IsADirectoryError):
-        make(target, "new", Snapshot("script.py", {"SEED": 2}))
+    made_by = stores.recipe(Snapshot("script.py", {"SEED": 2}), {})
+    with pytest.raises(IsADirectoryError), stores.product(target, made_by) as product:
+        product.partial.write_text("new")
+        target.unlink()
+        target.mkdir()  # the last rename fails
     target.rmdir()
     assert stores.finished(target, stores.recipe(Snapshot("script.py", {"SEED": 2}), {})) is not None
     assert target.read_text() == "new", "the settings file was in place, so the whole partial file was kept"
@@ -139,3 +140,56 @@ def test_inputs_of_different_runs_are_told_apart(tmp_path: Path) -> None:
     make(labels, "labels", SOM_FILE=som)
     with pytest.raises(UserError, match="another SCALER_FILE"):
         stores.recipe(SETTINGS, {"LABELS": labels, "SCALER_FILE": other})
+
+
+# --- what is never replaced -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_inputs_and_other_scripts_files_are_never_replaced(tmp_path: Path, overwrite: bool) -> None:
+    source, theirs = tmp_path / "in.csv", tmp_path / "theirs.csv"
+    source.write_text("1")
+    make(theirs, "2", Snapshot("other.py", {}))
+    made_by = stores.recipe(SETTINGS, {"INPUT": source})
+    with pytest.raises(UserError, match="is read and would be written too"):
+        stores.finished(tmp_path / ".." / tmp_path.name / "in.csv", made_by, overwrite)
+    with pytest.raises(UserError, match=r"was made by other\.py, which alone replaces it"):
+        stores.finished(theirs, made_by, overwrite)
+    theirs.write_text("changed since")
+    with pytest.raises(UserError, match=r"was made by other\.py"):
+        stores.finished(theirs, made_by, overwrite)
+
+
+@pytest.mark.parametrize("plant", [Path.mkdir, os.mkfifo, lambda place: place.symlink_to("/dev/null")])
+def test_only_plain_files_are_replaced(tmp_path: Path, plant: Callable[[Path], None]) -> None:
+    target, made_by = tmp_path / "x.csv", stores.recipe(SETTINGS, {})
+    plant(target)
+    before = target.lstat()
+    with pytest.raises(UserError, match="is no plain file"):
+        stores.finished(target, made_by, overwrite=True)
+    with pytest.raises(UserError, match="is no plain file"), stores.product(target, made_by):
+        pass
+    with pytest.raises(UserError, match="is no plain file"), stores.atomic(target):
+        pass
+    assert os.path.samestat(before, target.lstat()) and [p.name for p in tmp_path.iterdir()] == ["x.csv"]
+    stores.remove(target)
+    plant(stores.record_path(target))
+    with pytest.raises(UserError, match="is no plain file"):
+        make(target, "2")
+
+
+def test_partial_folders_hold_nothing_that_leads_elsewhere(tmp_path: Path) -> None:
+    elsewhere, partial = tmp_path / "elsewhere", tmp_path / ".x.SAFE.partial"
+    elsewhere.mkdir()
+    (elsewhere / "precious").write_text("all I have")
+    partial.symlink_to(elsewhere)
+    stores.own_folder(partial)
+    assert not partial.is_symlink() and list(partial.iterdir()) == []
+    (partial / "GRANULE" / "A").mkdir(parents=True)
+    (partial / "GRANULE" / "A" / "B01.jp2").write_text("half")
+    (partial / "GRANULE" / "B").symlink_to(elsewhere)
+    (partial / "MTD.xml").symlink_to(elsewhere / "precious")
+    os.mkfifo(partial / "GRANULE" / "A" / "B02.jp2")
+    stores.own_folder(partial)
+    left = sorted(p.relative_to(partial).as_posix() for p in partial.rglob("*"))
+    assert left == ["GRANULE", "GRANULE/A", "GRANULE/A/B01.jp2"] and (elsewhere / "precious").exists()

@@ -11,8 +11,7 @@ from conftest import ROOT, run_script
 
 from cloudsom.errors import UserError
 from cloudsom.files.places import input_path, under
-from cloudsom.running.lock import only_run
-from cloudsom.running.settings import parse_command_line, read_constants, snapshot
+from cloudsom.running.settings import folders_written, parse_command_line, read_constants, snapshot
 
 SCRIPT = '''"""Says hello."""
 # --- constants: edit here ---
@@ -126,7 +125,7 @@ def test_help_shows_every_constant_and_its_comment(capsys: pytest.CaptureFixture
 
 
 def test_a_heading_that_is_none_is_an_error() -> None:
-    with pytest.raises(UserError, match=r"line 15: 'runing' is no heading of constants; known are paths, running"):
+    with pytest.raises(UserError, match="line 15: 'runing' is no heading of constants; known are paths, outputs, run"):
         read_constants(SCRIPT.replace("# running", "# runing"))
 
 
@@ -172,38 +171,57 @@ def test_every_script_has_help_and_data_dir_first(script: str) -> None:
     assert done.returncode == 0 and "--DATA_DIR" in done.stdout, done.stderr
 
 
-def test_two_runs_of_a_script_in_one_folder_do_not_meet(tmp_path: Path) -> None:
-    script = tmp_path / "waits.py"
-    script.write_text(
-        "import sys, time\nsys.path.insert(0, sys.argv.pop(1))\nfrom cloudsom.running.settings import run\n"
-        "# --- constants\nDATA_DIR = 'data'  # where\n# --- end of constants\n"
-        "def main():\n    print('in', flush=True)\n    time.sleep(60)\nrun(main, globals())\n"
-    )
-    command = [sys.executable, str(script), str(ROOT), "--DATA_DIR", str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
-        assert first.stdout is not None and first.stdout.readline() == "in\n"
-        second = subprocess.run(command, capture_output=True, text=True, timeout=60)
-        assert second.returncode == 1 and "another run of waits.py" in second.stderr
-        first.terminate()
-        assert first.wait(30) == 130, "a stop request ends like Ctrl-C"
-
-
-def test_a_folder_that_is_not_there_yet_is_locked_too_and_a_wrong_one_leaves_no_trace(tmp_path: Path) -> None:
-    place = tmp_path / "new" / "data"
-    with only_run(place, "step.py"):
-        with pytest.raises(UserError, match=r"another run of step\.py"), only_run(place, "step.py"):
-            pass
-        with only_run(place, "other.py"):
-            pass
-    assert list(tmp_path.iterdir()) == [tmp_path / "new"], "other.py's lock was there: the folder is not empty"
-    with pytest.raises(ZeroDivisionError), only_run(tmp_path / "wrong" / "data", "step.py"):
-        raise ZeroDivisionError
-    assert not (tmp_path / "wrong").exists()
-    with only_run(tmp_path / "kept", "step.py"):
-        (tmp_path / "kept" / "product").touch()
-    assert sorted(p.name for p in (tmp_path / "kept").iterdir()) == [".step.py.lock", "product"]
-
-
 def test_a_wrong_folder_is_told_and_not_made(refused: Callable[..., str], tmp_path: Path) -> None:
     assert "no such file" in refused("labeling.py", "--DATA_DIR", tmp_path / "dta" / "x")
     assert not list(tmp_path.iterdir())
+
+
+# --- outputs ----------------------------------------------------------------------------------------------------------
+
+WRITER = """
+# --- constants: edit here ---
+# paths (relative to DATA_DIR)
+DATA_DIR = "data"  # where
+TABLE = "table.csv"  # read
+OPTIONAL: str | None = None  # read
+TIFF_DIR = "tiff"  # read
+
+# outputs (relative to DATA_DIR)
+RESULT = "result.csv"  # written
+OTHERS: list[str] = ["a.csv", "sub/b.csv"]  # written
+MASK_DIR = "masks"  # written
+
+# samples
+TITLE = "~nosuch user's result.csv"  # no path
+# --- end of constants ---
+"""
+
+
+def folders(**changes: object) -> list[Path]:
+    constants = read_constants(WRITER)
+    return folders_written(constants, {c.name: c.default for c in constants} | changes)
+
+
+def test_the_folders_a_script_writes_to_are_those_of_its_outputs() -> None:
+    data = Path("data")
+    assert folders() == [data, data, data / "sub", data / "masks"]
+    assert folders(DATA_DIR="/abs", RESULT="/else/x.csv")[0] == Path("/else")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"RESULT": "table.csv"}, "RESULT: table.csv is named in TABLE too"),
+        ({"RESULT": "sub/../table.csv"}, "RESULT: sub/../table.csv is named in TABLE too"),
+        ({"RESULT": "table.csv.json"}, "RESULT: table.csv.json is named in TABLE too"),
+        ({"TABLE": "result.csv.json"}, "RESULT: result.csv is named in TABLE too"),
+        ({"OPTIONAL": "here.csv", "RESULT": "{cwd}/here.csv"}, "RESULT: .*here.csv is named in OPTIONAL too"),
+        ({"OTHERS": ["a.csv", "./a.csv"]}, "OTHERS: ./a.csv is named in this list too"),
+        ({"OTHERS": ["result.csv"]}, "OTHERS: result.csv is named in RESULT too"),
+        ({"RESULT": "~nosuch/x.csv"}, "~nosuch/x.csv: there is no user of that name"),
+    ],
+)
+def test_an_output_that_something_else_names_is_refused(changes: dict, said: str) -> None:
+    changes = {key: v.format(cwd=Path.cwd()) if isinstance(v, str) else v for key, v in changes.items()}
+    with pytest.raises(UserError, match=said):
+        folders(**changes)

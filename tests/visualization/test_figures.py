@@ -1039,7 +1039,7 @@ def test_georeference_in_place_once(data: Path, capsys: pytest.CaptureFixture[st
     capsys.readouterr()
     call(add_georeference, data, MASK_DIR="edited", IN_PLACE=True)
     assert "has a georeference already" in capsys.readouterr().out
-    assert [file.name for file in (data / "edited").iterdir()] == ["SCENE_A_mask.tif"]
+    assert [file.name for file in (data / "edited").glob("[!.]*")] == ["SCENE_A_mask.tif"]
 
 
 @pytest.mark.parametrize("in_place", [False, True])
