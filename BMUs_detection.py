@@ -39,7 +39,7 @@ SOM_FILE = "SOM_trained.p"  # step 3's map
 BMUS_CSV = "BMUs.csv"  # the BMU of every row of TRAINING_CSV, in its order
 
 # running
-WORKERS = 0  # processes for a table of several PART_BYTES; 0: one a processor. A worker needs about 0.3 GB
+WORKERS = 0  # [0, 1024] processes for a table of several PART_BYTES; 0: one a processor. A worker needs about 0.3 GB
 DASK_SCHEDULER: str | None = None  # address of a running Dask scheduler (tcp://host:8786)
 # the jobs run on its workers instead, which reach DATA_DIR under the same path or URL
 OVERWRITE = False  # make again what is finished

@@ -22,7 +22,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudsom.errors import UserError
 from cloudsom.files import stores
 from cloudsom.files.places import existing, under
 from cloudsom.files.stores import Snapshot
@@ -45,19 +44,21 @@ IMPORT_SUSI: str | None = None  # a pickled susi map, as the authors share their
 SOM_FILE = "SOM_trained.p"  # the trained map
 
 # map (paper, section 2.2)
-N_ROWS = 20  # neurons from top to bottom
-N_COLUMNS = 15  # neurons from left to right
+N_ROWS = 20  # [1, 500] neurons from top to bottom
+N_COLUMNS = 15  # [1, 500] neurons from left to right
 
 # training (paper, section 2.2)
-N_ITER = 1_000_000  # steps; each draws one spectrum at random, with replacement
-LEARNING_RATE_START = 0.5  # falls geometrically: start * (end / start) ** (t / T)
-LEARNING_RATE_END = 0.05  # share of the way to the spectrum that its BMU moves at the end
-RADIUS_START: float | None = None  # neurons; None: half the longer side of the map (10 for the paper's)
-RADIUS_END = 1.0  # neurons; the radius falls linearly: start + (end - start) * t / T
-SEED = 0  # of the start weights and the draws; the paper gives none, and every seed makes another layout
+N_ITER = 1_000_000  # [1, 1e12] steps; each draws one spectrum at random, with replacement
+LEARNING_RATE_START = 0.5  # [1e-6, 1] falls geometrically: start * (end / start) ** (t / T)
+LEARNING_RATE_END = 0.05  # [1e-6, 1] share of the way to the spectrum that its BMU moves at the end
+RADIUS_START: float | None = None  # [0.01, 1000] neurons; None: half the longer side of the map (10 for the paper's)
+RADIUS_END = 1.0  # [0.01, 1000] neurons; the radius falls linearly: start + (end - start) * t / T
+SEED = 0  # [0, 4294967295] of the start weights and the draws; the paper gives none, and every seed makes another
+# layout
 
 # checks
-QUALITY_SAMPLE_SIZE = 100_000  # rows the quantization and topographic errors are measured on, drawn with a fixed seed
+QUALITY_SAMPLE_SIZE = 100_000  # [1, 1e9] rows the quantization and topographic errors are measured on, drawn with a
+# fixed seed
 
 # running
 TRAINER: Literal["compiled", "minisom"] = "compiled"
@@ -107,8 +108,6 @@ def import_susi(source: Path) -> None:
 
 def training_law() -> TrainingLaw:
     """The constants as a training law; UserError for values no map can be trained with."""
-    if QUALITY_SAMPLE_SIZE < 1:
-        raise UserError(f"QUALITY_SAMPLE_SIZE: {QUALITY_SAMPLE_SIZE} is too small; give 1 or more")
     radius_start = max(1, N_ROWS, N_COLUMNS) / 2 if RADIUS_START is None else RADIUS_START
     return TrainingLaw(
         N_ROWS, N_COLUMNS, N_ITER, LEARNING_RATE_START, LEARNING_RATE_END, radius_start, RADIUS_END, SEED

@@ -39,7 +39,7 @@ PRODUCTS: list[str] = []  # names of the products to convert; none named: all in
 CSV_DIR = "csv"  # one table an image
 
 # running
-WORKERS = 0  # processes; 0: one a processor. A worker needs about 0.5 GB for a full tile at 60 m or 10 m
+WORKERS = 0  # [0, 1024] processes; 0: one a processor. A worker needs about 0.5 GB for a full tile at 60 m or 10 m
 DASK_SCHEDULER: str | None = None  # address of a running Dask scheduler (tcp://host:8786)
 # the jobs run on its workers instead, which reach DATA_DIR under the same path or URL
 OVERWRITE = False  # make again what is finished

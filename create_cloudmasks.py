@@ -37,10 +37,10 @@ from cloudsom.errors import UserError
 from cloudsom.files import stores
 from cloudsom.files.places import existing, under
 from cloudsom.files.stores import Snapshot
-from cloudsom.images.filters import final_mask
+from cloudsom.images.filters import check_window, final_mask
 from cloudsom.images.pixels import find_sources, grid_of_scene
 from cloudsom.images.rasters import Grid, RasterWriter, write_mask
-from cloudsom.masking.labelling import check_rules, in_words, label_pixels, layers_of_scene, shares
+from cloudsom.masking.labelling import in_words, label_pixels, layers_of_scene, shares
 from cloudsom.masking.layers import LEGENDS, write_class_map, write_legend, write_probability
 from cloudsom.running.job import Job
 from cloudsom.running.pool import Engine, raise_if_any_failed, results_or_errors, run_jobs
@@ -72,17 +72,18 @@ PIXELS: Literal["csv", "tiff"] = "csv"
 # tiff: take the spectra from the images; step 8 and its tables are not needed, the masks are the same
 
 # filters
-LEAST_PROBABILITY = 0.5  # share of the maps that must say cloud, above 0 and up to 1; one map's word is 0 or 1. Lower:
+LEAST_PROBABILITY = 0.5  # (0, 1] share of the maps that must say cloud; one map's word is 0 or 1. Lower:
 # thin clouds are found that only some maps know, and more land is called cloud
-MEDIAN_SIZE = 0  # pixels, odd; 0: no filter, as in the paper's SOM1. fine_tuning.py's final masks have 3
-DILATION_RADIUS = 0  # pixels; 0: none, as in the paper's SOM1. fine_tuning.py's final masks have 1
+MEDIAN_SIZE = 0  # [0, 101] pixels, odd; 0: no filter, as in the paper's SOM1. fine_tuning.py's final masks have 3
+DILATION_RADIUS = 0  # [0, 100] pixels; 0: none, as in the paper's SOM1. fine_tuning.py's final masks have 1
 DILATION_SHAPE: Literal["disk", "square"] = "disk"  # what is dilated by
 
 # running
 CLASS_MAPS = False  # write NAME_classes.tif too
 PROBABILITY = False  # write NAME_probability.tif too; takes several maps
 CONFIDENCE = False  # write NAME_confidence.tif too; of one map
-WORKERS = 0  # processes; 0: one a processor. A worker needs about 0.5 GB for a full tile at 60 m, 0.9 GB at 10 m
+WORKERS = 0  # [0, 1024] processes; 0: one a processor. A worker needs about 0.5 GB for a full tile at 60 m, 0.9 GB at
+# 10 m
 DASK_SCHEDULER: str | None = None  # address of a running Dask scheduler (tcp://host:8786)
 # the jobs run on its workers instead, which reach DATA_DIR under the same path or URL
 OVERWRITE = False  # make again what is finished
@@ -112,7 +113,7 @@ class MaskJob:
 
 
 def main() -> None:
-    check_rules(LEAST_PROBABILITY, MEDIAN_SIZE, DILATION_RADIUS)
+    check_window(MEDIAN_SIZE)
     trained = model_files()
     settings = snapshot(globals())
     stores.recipe(settings, {}, trained)  # so that a mistake in the model is told once, here, and not by every product

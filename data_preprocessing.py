@@ -41,9 +41,9 @@ TRAINING_CSV = "training_spectra.csv"  # all their rows in one table
 SCALER_FILE = "scaler.p"  # the fitted scaler
 
 # rows
-SAMPLE_SIZE = 0  # rows drawn at random from all rows, without repeats; 0: all of them (paper)
+SAMPLE_SIZE = 0  # [0, 1e9] rows drawn at random from all rows, without repeats; 0: all of them (paper)
 # the scaler is fitted on all rows whatever the sample
-SAMPLE_SEED = 0  # seed of that draw
+SAMPLE_SEED = 0  # [0, 4294967295] seed of that draw
 DROP_DUPLICATES = False  # keep only the first of rows with the same spectrum and label
 # the published files share 32 products; the paper used every row, and so do we by default
 

@@ -77,17 +77,18 @@ OTHER_MASKS: list[str] = []  # masks of other processors to set beside ours, eac
 # name, and {satellite} (S2A), {sensed} (20170430T103021), {date} and {tile} (T31TFH) are parts of it, as in
 # Fmask=fmask:fmask/{product}.img; for l1c it is a folder of L1C products, for scl it may be one of L2A products. Any
 # resolution, in the tile's own UTM zone
-CLOUD_SHARE = 0.5  # another processor's mask, brought to the reference's pixels: one is cloud if at least this share of
-# its area with data in the mask is
-CLOUD_CODES = [2, 3]  # reference codes that are cloud: low and high clouds (as CMIX maps them); the rest is clear
-LEFT_OUT_CODES = [0, 1]  # reference codes that are not scored: no data, not used
-LEAST_BRIGHTNESS = 0.15  # reflectance, mean of B2, B3, B4, from which on land is bright, as in fine_tuning.py
+CLOUD_SHARE = 0.5  # [0, 1] another processor's mask, brought to the reference's pixels: one is cloud if at least this
+# share of its area with data in the mask is
+CLOUD_CODES = [2, 3]  # [0, 7] reference codes that are cloud: low and high clouds (as CMIX maps them); the rest is
+# clear
+LEFT_OUT_CODES = [0, 1]  # [0, 7] reference codes that are not scored: no data, not used
+LEAST_BRIGHTNESS = 0.15  # [0, 1] reflectance, mean of B2, B3, B4, from which on land is bright, as in fine_tuning.py
 
 # running
 UNPAIRED: Literal["skip", "refuse"] = "skip"
 # a mask without a reference, or a reference without a mask: skip names it and goes on; refuse ends with an error once
 # the others are scored
-WORKERS = 0  # processes; 0: one a processor. A worker needs 0.35 GB for a full tile at 60 m, 0.9 GB at 10 m
+WORKERS = 0  # [0, 1024] processes; 0: one a processor. A worker needs 0.35 GB for a full tile at 60 m, 0.9 GB at 10 m
 DASK_SCHEDULER: str | None = None  # address of a running Dask scheduler (tcp://host:8786)
 # the jobs run on its workers instead, which reach DATA_DIR under the same path or URL
 OVERWRITE = False  # make again what is finished

@@ -43,6 +43,7 @@ from cloudsom.errors import UserError
 from cloudsom.files import stores
 from cloudsom.files.places import existing, input_path, under
 from cloudsom.images import vectors
+from cloudsom.images.filters import check_window
 from cloudsom.images.pixels import find_sources
 from cloudsom.images.references import find_references
 from cloudsom.running.job import Job, Outcome
@@ -97,60 +98,63 @@ SAMPLE_CSVS: list[str] = []  # (c) hand-written tables: product, row, column, bo
 # correction
 METHOD: Literal["flip", "submaps"] = "submaps"  # how a neuron that bright land falls on is corrected
 # flip: whole neurons become clear, as in the paper. submaps: a small map inside each contested neuron decides there
-MAX_CLOUD_LOSS = 0.005  # share of the training cloud spectra that all changes together may lose
+MAX_CLOUD_LOSS = 0.005  # [0, 1] share of the training cloud spectra that all changes together may lose
 # half a point of recall; what does not fit is refused, the dearest first. 1.0: no limit, as in the paper
 FLIP_NEURONS: list[str] = []  # neurons to flip whatever they cost, each as row,column counted from 0
 
 # filters
-MEDIAN_SIZE = 3  # pixels (180 m at 60 m), odd; 0: no filter
+MEDIAN_SIZE = 3  # [0, 101] pixels (180 m at 60 m), odd; 0: no filter
 # removes single pixels and pairs, which are more often roofs than clouds; 5 takes small cumulus with them: a point of
 # recall on the sample scene
-DILATION_RADIUS = 1  # pixels (60 m); 0: none
+DILATION_RADIUS = 1  # [0, 100] pixels (60 m); 0: none
 # covers the mixed pixel at a cloud's edge: two points of recall for 0.4 % of the clear pixels of a scene full of small
 # clouds; 2 pixels give half a point more for 1.1 %
 DILATION_SHAPE: Literal["disk", "square"] = "disk"  # what is dilated by
 
 # running
 SUGGEST = False  # rank the cloud neurons by how likely they are bright land, and end
-N_SUGGESTIONS = 15  # neurons that are printed and outlined in the picture
-WORKERS = 0  # processes; 0: one a processor. A worker needs about 0.5 GB for a full tile at 60 m, 1 GB at 10 m
+N_SUGGESTIONS = 15  # [1, 1e6] neurons that are printed and outlined in the picture
+WORKERS = 0  # [0, 1024] processes; 0: one a processor. A worker needs about 0.5 GB for a full tile at 60 m, 1 GB at 10
+# m
 DASK_SCHEDULER: str | None = None  # address of a running Dask scheduler (tcp://host:8786)
 # the jobs run on its workers instead, which reach DATA_DIR under the same path or URL
 OVERWRITE = False  # make again what is finished
 
 # samples, for experts
-LEAST_BRIGHTNESS = 0.15  # reflectance, mean of B2, B3, B4; for (a) only
+LEAST_BRIGHTNESS = 0.15  # [0, 1] reflectance, mean of B2, B3, B4; for (a) only
 # vegetation, soil and water stay below at the top of the atmosphere (99 % of the clear sample spectra), sand, salt and
 # roofs above. Lower: more false alarms are corrected, but those of dark ground under haze or cloud edges too
-MOST_CIRRUS = 0.005  # reflectance of B10; for (a) only. Brighter pixels lie under thin cirrus, or on high plateaus
-CLOUD_MARGIN = 2  # pixels (120 m) kept away from the reference's clouds, whose edges are mixed; for (a) only
-CLOUD_CODES = [2, 3]  # reference codes that are cloud, as in step 10
-LEFT_OUT_CODES = [0, 1]  # reference codes that say nothing: no data, not used
-SAMPLES_A_PRODUCT = 50_000  # at most; more are thinned out at random
+MOST_CIRRUS = 0.005  # [0, 1] reflectance of B10; for (a) only. Brighter pixels lie under thin cirrus, or on high
+# plateaus
+CLOUD_MARGIN = 2  # [0, 1000] pixels (120 m) kept away from the reference's clouds, whose edges are mixed; for (a) only
+CLOUD_CODES = [2, 3]  # [0, 7] reference codes that are cloud, as in step 10
+LEFT_OUT_CODES = [0, 1]  # [0, 7] reference codes that say nothing: no data, not used
+SAMPLES_A_PRODUCT = 50_000  # [1, 1e8] at most; more are thinned out at random
 
 # correction, for experts
-MIN_SAMPLES = 5  # samples on a neuron; fewer are strays: a ship, a boat's wake, an error of the reference
-MIN_SAMPLE_SHARE = 0.0  # share of all samples that must fall on a neuron before it is changed
-SUBMAP_SIZE = 8  # sub-neurons a side; from 6 to 12 the results differ by no more than from seed to seed
-SUBMAP_STEPS = 20_000  # training steps, half of them on either side; 300 a sub-neuron
-COPY_FACTORS = [1.25, 1.5]  # copies of each sample as the same ground looks in stronger light or of higher albedo
+MIN_SAMPLES = 5  # [1, 1e9] samples on a neuron; fewer are strays: a ship, a boat's wake, an error of the reference
+MIN_SAMPLE_SHARE = 0.0  # [0, 1] share of all samples that must fall on a neuron before it is changed
+SUBMAP_SIZE = 8  # [1, 100] sub-neurons a side; from 6 to 12 the results differ by no more than from seed to seed
+SUBMAP_STEPS = 20_000  # [1, 1e9] training steps, half of them on either side; 300 a sub-neuron
+COPY_FACTORS = [1.25, 1.5]  # [0.01, 100] copies of each sample as the same ground looks in stronger light or of higher
+# albedo
 # the part of the spectrum above dark ground is multiplied; empty: no copies, sub-maps only where samples fall. Without
 # copies ground brighter than the sampled stays cloud; larger factors reach brighter ground, and lose grey low clouds
-TRAINING_LAND = 2000  # spectra of bright dry land from the training table that are copied too; 0: none
+TRAINING_LAND = 2000  # [0, 1e8] spectra of bright dry land from the training table that are copied too; 0: none
 # they show other kinds of ground than the samples'; what they cost and gain is in benchmarks/fine_tuning_study.py
-MIN_CLOUD = 5  # training cloud spectra; a neuron with fewer is flipped, there is nothing to split it by
-MIN_CLOUD_FOR_COPIES = 100  # training cloud spectra a neuron needs before copies alone may split it
-MIN_LAND_VOTES = 5  # training spectra of land that have a cloud neuron split though no sample falls on it
+MIN_CLOUD = 5  # [1, 1e9] training cloud spectra; a neuron with fewer is flipped, there is nothing to split it by
+MIN_CLOUD_FOR_COPIES = 100  # [1, 1e9] training cloud spectra a neuron needs before copies alone may split it
+MIN_LAND_VOTES = 5  # [0, 1e9] training spectra of land that have a cloud neuron split though no sample falls on it
 # there the map itself says that it mixes land with clouds: on the held-out sample scene this takes the false alarms on
 # bright ground from half to a twentieth, for a hundredth of a point of recall. 0: only samples and copies count
-CLEAR_SHARE = 0.95  # share of the votes that makes a sub-neuron clear, both sides having equal weight
+CLEAR_SHARE = 0.95  # [0, 1] share of the votes that makes a sub-neuron clear, both sides having equal weight
 # 0.5: as many clouds lost as bright land missed; more: in doubt it is cloud
-SHRINKAGE = 0.3  # of the bands' correlations within a neuron towards none; 13 bands are far from independent
-SEPARATION = 8.0  # how much more than others the direction from clouds to bright land counts; 1: as much
+SHRINKAGE = 0.3  # [0, 1] of the bands' correlations within a neuron towards none; 13 bands are far from independent
+SEPARATION = 8.0  # [1, 1e6] how much more than others the direction from clouds to bright land counts; 1: as much
 BANDS_LEFT_OUT = ["B9"]  # water vapour: tells of the sample's weather, not of its ground
 BANDS_LEFT_OUT_IF_OPAQUE = ["B10"]  # cirrus band, left out too unless the neuron's class is cirrus
 # sand and low clouds are equally dark in B10, so on opaque neurons it only tells high clouds of the training from sand
-SEED = 0  # of the sub-maps and of thinning out
+SEED = 0  # [0, 4294967295] of the sub-maps and of thinning out
 # --- end of constants -------------------------------------------------------------------------------------------------
 
 
@@ -171,19 +175,7 @@ def main() -> None:
 
 def check_constants() -> None:
     """UserError for values that make no sense, before anything is read."""
-    for name in ("LEAST_BRIGHTNESS", "MIN_SAMPLE_SHARE", "MAX_CLOUD_LOSS", "CLEAR_SHARE", "SHRINKAGE"):
-        if not 0 <= globals()[name] <= 1:
-            raise UserError(f"{name}: {globals()[name]} is outside 0..1")
-    at_least_1: tuple[str, ...] = ("MIN_SAMPLES", "MIN_CLOUD", "MIN_CLOUD_FOR_COPIES", "SUBMAP_SIZE", "SUBMAP_STEPS")
-    at_least_1 += ("SAMPLES_A_PRODUCT", "N_SUGGESTIONS", "SEPARATION")
-    at_least_0 = ("MIN_LAND_VOTES", "TRAINING_LAND", "CLOUD_MARGIN", "DILATION_RADIUS", "MEDIAN_SIZE", "SEED")
-    for name, least in [(name, 1) for name in at_least_1] + [(name, 0) for name in at_least_0]:
-        if globals()[name] < least:
-            raise UserError(f"{name}: {globals()[name]} is too small; give {least} or more")
-    if MEDIAN_SIZE > 1 and MEDIAN_SIZE % 2 == 0:
-        raise UserError(f"MEDIAN_SIZE: {MEDIAN_SIZE} is even; a window needs a middle pixel: give an odd number, or 0")
-    if any(factor <= 0 for factor in COPY_FACTORS):
-        raise UserError(f"COPY_FACTORS: {min(COPY_FACTORS)} is not above 0")
+    check_window(MEDIAN_SIZE)
     unknown = [band for band in (*BANDS_LEFT_OUT, *BANDS_LEFT_OUT_IF_OPAQUE) if band not in BANDS]
     if unknown or len({*BANDS_LEFT_OUT, *BANDS_LEFT_OUT_IF_OPAQUE}) == len(BANDS):
         raise UserError(f"BANDS_LEFT_OUT: {unknown[0] if unknown else 'nothing is left'}; bands are {', '.join(BANDS)}")

@@ -48,7 +48,7 @@ NEURON_LABELS_CSV = "neuron_labels.csv"  # label of each neuron
 MODEL_NPZ = "SOM_model.npz"  # map, scaler and labels in one plain file
 
 # rules (the paper gives none; these are ours)
-TIE_ORDER = [50, 40, 10, 20, 30, 60]  # of classes with equal votes the first in this list wins
+TIE_ORDER = [50, 40, 10, 20, 30, 60]  # [10, 60] of classes with equal votes the first in this list wins
 # clouds first: a cloud taken for land spoils every later product, land taken for cloud is only left out
 UNHIT_NEURONS: Literal["nearest", "clear"] = "nearest"
 # a neuron no training spectrum fell on keeps the class 0; nearest: it is cloud if the hit neuron with the nearest

@@ -29,12 +29,12 @@ from cloudsom.errors import UserError
 from cloudsom.files import places, stores
 from cloudsom.files.places import existing, input_path, under
 from cloudsom.files.stores import Snapshot
-from cloudsom.images.filters import final_mask
+from cloudsom.images.filters import check_window, final_mask
 from cloudsom.images.pixels import grid_of_scene
 from cloudsom.images.products import Granule, granules_at
 from cloudsom.images.rasters import write_mask
 from cloudsom.images.safe_to_tiff import check_grid, convert_granule
-from cloudsom.masking.labelling import check_rules, in_words, layers_of_scene, shares
+from cloudsom.masking.labelling import in_words, layers_of_scene, shares
 from cloudsom.masking.layers import LEGENDS, write_class_map, write_legend, write_probability
 from cloudsom.processors import processors
 from cloudsom.running.job import Job
@@ -54,17 +54,18 @@ MODEL_NPZ: list[str] = []  # labelled maps that vote; none named: the ready-made
 OUT_DIR = "cloud_masks"  # masks and quicklooks
 
 # grid
-PIXEL_SIZE = 60  # m: 60 as in the paper, 20 or 10; of GeoTIFFs their own
+PIXEL_SIZE = 60  # [10, 60] m: 60 as in the paper, 20 or 10; of GeoTIFFs their own
 RESAMPLING: Literal["fast", "exact", "published"] = "fast"
 # fast (60 m only): in a quarter of the time, for a mask that differs from exact's in 0.13 % of a product's pixels.
 # exact: mean of all native pixels. published: the original's, which displaces the bands against each other
 
 # filters
-LEAST_PROBABILITY = 0.25  # share of the maps that must say cloud, above 0 and up to 1: two of the ready-made seven.
+LEAST_PROBABILITY = 0.25  # (0, 1] share of the maps that must say cloud: two of the ready-made seven.
 # Lower: more thin cloud, and more land called cloud. Fine-tuned maps err by missing clouds, so two that see one are
 # right; chosen on places that no map was fine-tuned on (cloudsom/ready_made/README.md)
-MEDIAN_SIZE = 3  # pixels (180 m at 60 m), odd; 1 or 0: none. Removes single pixels, more often roofs than clouds
-DILATION_RADIUS = 1  # pixels (60 m at 60 m); 0: none. Covers the mixed pixels at a cloud's edge
+MEDIAN_SIZE = 3  # [0, 101] pixels (180 m at 60 m), odd; 1 or 0: none. Removes single pixels, more often roofs than
+# clouds
+DILATION_RADIUS = 1  # [0, 100] pixels (60 m at 60 m); 0: none. Covers the mixed pixels at a cloud's edge
 DILATION_SHAPE: Literal["disk", "square"] = "disk"  # what is dilated by
 
 # checks
@@ -73,7 +74,7 @@ VERIFY = True  # compare a product's files with the checksums in its download's 
 
 # running
 CLASS_MAPS = False  # write NAME_classes.tif too
-WORKERS = 0  # processors to use; 0: all. A product takes one or two: 1.2 GB at 60 m, 2 GB at 10 m
+WORKERS = 0  # [0, 1024] processors to use; 0: all. A product takes one or two: 1.2 GB at 60 m, 2 GB at 10 m
 DASK_SCHEDULER: str | None = None  # address of a running Dask scheduler (tcp://host:8786)
 # the jobs run on its workers instead, which reach DATA_DIR under the same path or URL
 OVERWRITE = False  # make again what is finished
@@ -102,7 +103,7 @@ class ProductJob:
 
 
 def main() -> None:
-    check_rules(LEAST_PROBABILITY, MEDIAN_SIZE, DILATION_RADIUS)
+    check_window(MEDIAN_SIZE)
     check_grid(PIXEL_SIZE, RESAMPLING)
     models = tuple(existing(DATA_DIR, file, "give a file of labelled maps") for file in MODEL_NPZ) or READY_MADE
     n_maps = len(load_maps(models))

@@ -40,8 +40,8 @@ H5_FILES = [  # the database's files, in the order of SPECTRA_CSVS
 SPECTRA_CSVS = ["2016_spectraSOMs.csv", "2017_spectraSOMs.csv"]  # one table for each of H5_FILES
 
 # checks
-REFLECTANCE_MIN = -0.1  # fraction; the lowest an L1C product can hold (DN 0 with an offset of -1000)
-REFLECTANCE_MAX = 5.0  # fraction; the published files reach 2.8: above this the values are not reflectances
+REFLECTANCE_MIN = -0.1  # [-10, 10] fraction; the lowest an L1C product can hold (DN 0 with an offset of -1000)
+REFLECTANCE_MAX = 5.0  # [-10, 100] fraction; the published files reach 2.8: above this the values are not reflectances
 NON_FINITE: Literal["refuse", "drop"] = "refuse"
 # refuse: a row with a NaN or infinite reflectance is an error; drop: such rows are counted and left out
 

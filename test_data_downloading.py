@@ -77,7 +77,7 @@ ALLOW_REPROCESSED = False  # cdse: for a deleted product, take the same acquisit
 ZENODO_URL = "https://zenodo.org"  # where the reference masks are
 ZENODO_RECORD = "1460961"  # the reference masks
 REFERENCE_MD5 = "ee035e0d22a441086cfaabcface3cf24"  # of REFERENCE_ARCHIVE, as published
-REFERENCE_MAX_GB = 10.0  # the archive is refused if it unpacks to more
+REFERENCE_MAX_GB = 10.0  # [0, 10000] the archive is refused if it unpacks to more
 GCS_URL = "https://storage.googleapis.com"  # public bucket, no account
 GCS_BUCKET = "gcp-public-data-sentinel-2"  # L1C products by tile, the old baselines too
 CDSE_CATALOGUE_URL = "https://catalogue.dataspace.copernicus.eu"  # names to ids
@@ -88,23 +88,21 @@ CDSE_HOSTS = [".dataspace.copernicus.eu"]  # hosts (or .suffixes of hosts) that 
 DHUS_URL: str | None = None  # a DHuS hub, for SOURCE dhus; SciHub itself closed in October 2023
 
 # running
-CONNECTIONS = 4  # files at once; no more than the source allows (cdse 4, dhus 2)
-CONNECT_TIMEOUT = 20.0  # seconds
-READ_TIMEOUT = 60.0  # seconds without a byte
-STALL_SECONDS = 60.0  # a transfer slower than STALL_RATE for so long is given up and resumed
-STALL_RATE = 1000.0  # bytes a second
-RETRIES = 6  # tries after the first that brought nothing
-BACKOFF = 1.0  # seconds before the first retry at most; doubles each time, and a random part of it is waited
-BACKOFF_MAX = 60.0  # seconds
-WAIT_MAX = 600.0  # seconds; a server that asks for a longer wait (Retry-After) is not waited for
-DISK_MARGIN_GB = 1.0  # to stay free on the disk
+CONNECTIONS = 4  # [1, 64] files at once; no more than the source allows (cdse 4, dhus 2)
+CONNECT_TIMEOUT = 20.0  # [0.01, 86400] seconds
+READ_TIMEOUT = 60.0  # [0.01, 86400] seconds without a byte
+STALL_SECONDS = 60.0  # [0.01, 86400] a transfer slower than STALL_RATE for so long is given up and resumed
+STALL_RATE = 1000.0  # [0, 1e12] bytes a second
+RETRIES = 6  # [0, 1000] tries after the first that brought nothing
+BACKOFF = 1.0  # [0, 86400] seconds before the first retry at most; doubles each time, and a random part of it is waited
+BACKOFF_MAX = 60.0  # [0, 86400] seconds
+WAIT_MAX = 600.0  # [0, 604800] seconds; a server that asks for a longer wait (Retry-After) is not waited for
+DISK_MARGIN_GB = 1.0  # [0, 1e9] to stay free on the disk
 OVERWRITE = False  # replace a list or map of a search that was changed by hand
 # --- end of constants -------------------------------------------------------------------------------------------------
 
 
 def main() -> None:
-    if CONNECTIONS < 1:
-        raise UserError(f"CONNECTIONS is {CONNECTIONS}; give 1 or more")
     limits = Limits(CONNECT_TIMEOUT, READ_TIMEOUT, STALL_SECONDS, STALL_RATE, RETRIES, BACKOFF, BACKOFF_MAX, WAIT_MAX)
     client, display = Client(limits, CONNECTIONS), Display()
     client.tell = display.line

@@ -250,7 +250,7 @@ def test_bmus_of_another_table_or_map_are_refused(refused: Ok, trained: Path, tm
 
 def test_settings_without_sense_are_refused(refused: Ok, trained: Path) -> None:
     for words, said in (
-        (("--N_ITER", 0), "N_ITER: 0 is too small"),
+        (("--N_ITER", 0), "N_ITER is 0; it is a number in [1, 1e12]"),
         (("--RADIUS_END", 0), "RADIUS_END"),
         (("--SEED", -1), "SEED"),
         (("--N_ITERS", 5), "nearest setting is --N_ITER"),

@@ -70,9 +70,10 @@ FIGURES_DIR = "figures"  # where the pictures go
 # picture
 X_BAND = "B8"  # band along x (paper: B8)
 Y_BAND = "B11"  # band along y (paper: B11)
-BIN_WIDTH = 0.004  # reflectance; side of the squares spectra are counted in
+BIN_WIDTH = 0.004  # [0.0001, 10] reflectance; side of the squares spectra are counted in
 # a multiple of 0.0001, the step of stored reflectance; others give stripes. Wider than 1000 squares: it is doubled
-FRAME_SHARE = 0.999  # share of the spectra the frame holds in each band; the rest is outside it, and its number told
+FRAME_SHARE = 0.999  # (0, 1] share of the spectra the frame holds in each band; the rest is outside it, and its number
+# told
 LINE: Literal["order", "grid", "none"] = "order"
 # order: one line through the neurons row by row, as in the paper; grid: neighbours joined, which shows the map's folds
 PRINT_WIDTH: Literal["page", "column"] = "page"
@@ -113,8 +114,6 @@ class Neurons:
 def main() -> None:
     inputs = find_inputs()
     x, y = band_index("X_BAND", X_BAND), band_index("Y_BAND", Y_BAND)
-    if BIN_WIDTH < 0.0001 or not 0 < FRAME_SHARE <= 1:
-        raise UserError("BIN_WIDTH is at least 0.0001, FRAME_SHARE above 0 and at most 1; correct the settings")
     portfolio = Portfolio(
         under(DATA_DIR, FIGURES_DIR), stores.recipe(snapshot(globals()), inputs), FORMATS, OVERWRITE, SHOW
     )

@@ -48,11 +48,11 @@ PRODUCTS: list[str] = []  # names of the products to colour; none named: all tha
 FIGURES_DIR = "figures"  # where the coloured masks go
 
 # scores (as in step 10)
-CLOUD_CODES = [2, 3]  # reference codes that are cloud: low and high clouds; the rest is clear
-LEFT_OUT_CODES = [0, 1]  # reference codes that are not scored: no data, not used
+CLOUD_CODES = [2, 3]  # [0, 7] reference codes that are cloud: low and high clouds; the rest is clear
+LEFT_OUT_CODES = [0, 1]  # [0, 7] reference codes that are not scored: no data, not used
 
 # running
-WORKERS = 0  # processes; 0: one a processor. A worker needs about 0.5 GB for a full tile at 60 m
+WORKERS = 0  # [0, 1024] processes; 0: one a processor. A worker needs about 0.5 GB for a full tile at 60 m
 FORMATS = ["png"]  # of the pictures: png (300 dpi), pdf, svg: one or more
 SHOW = False  # open the pictures in windows too; they are then drawn one after the other
 OVERWRITE = False  # make again what is finished

@@ -62,11 +62,11 @@ PRODUCTS: list[str] = []  # names of the products to draw; none named: all that 
 FIGURES_DIR = "figures"  # where the figures go
 
 # picture
-BRIGHTEST = 0.5  # reflectance shown as white, as in quicklooks.py
-GAMMA = 1.7  # above 1 lifts dark surfaces: forest and sea are 0.02 to 0.1
+BRIGHTEST = 0.5  # [0.001, 100] reflectance shown as white, as in quicklooks.py
+GAMMA = 1.7  # [0.1, 10] above 1 lifts dark surfaces: forest and sea are 0.02 to 0.1
 
 # running
-WORKERS = 0  # processes; 0: one a processor. A worker needs about 0.5 GB for a full tile at 60 m
+WORKERS = 0  # [0, 1024] processes; 0: one a processor. A worker needs about 0.5 GB for a full tile at 60 m
 FORMATS = ["png"]  # png (300 dpi), pdf, svg: one or more
 SHOW = False  # open the figures in windows too; they are then drawn one after the other
 OVERWRITE = False  # draw again what is finished
@@ -102,8 +102,6 @@ class Scored:
 
 
 def main() -> None:
-    if BRIGHTEST <= 0 or GAMMA <= 0:
-        raise UserError("BRIGHTEST and GAMMA are above 0; correct the settings")
     file = existing(DATA_DIR, f"{RESULTS_DIR}/processors.csv", "run step 10 (evaluation_metrics.py)")
     table, rules = read_table(file, COLUMNS), (stores.read_record(file) or {}).get("constants", {})
     if not {"OTHER_MASKS", "CLOUD_CODES", "LEFT_OUT_CODES", "CLOUD_SHARE"} <= set(rules):

@@ -77,8 +77,8 @@ FIGURES_DIR = "figures"  # where the picture goes
 
 # picture
 SCENE: str | None = None  # name of the product to show; None: the one whose mask has most pixels with data
-BRIGHTEST = 0.5  # reflectance shown as white
-GAMMA = 1.7  # above 1 lifts dark surfaces
+BRIGHTEST = 0.5  # [0.001, 100] reflectance shown as white
+GAMMA = 1.7  # [0.1, 10] above 1 lifts dark surfaces
 
 # running
 FORMATS = ["png"]  # png (300 dpi), pdf, svg: one or more
@@ -123,8 +123,6 @@ class Stages:
 
 
 def main() -> None:
-    if BRIGHTEST <= 0 or GAMMA <= 0:
-        raise UserError("BRIGHTEST and GAMMA are above 0; correct the settings")
     name, inputs = find_inputs()
     portfolio = Portfolio(
         under(DATA_DIR, FIGURES_DIR), stores.recipe(snapshot(globals()), inputs), FORMATS, OVERWRITE, SHOW

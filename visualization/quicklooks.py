@@ -45,13 +45,13 @@ PRODUCTS: list[str] = []  # names of the products; none named: all in MASK_DIR
 FIGURES_DIR = "figures"  # where the quicklooks go
 
 # picture
-WIDTH = 1000  # pixels
-BRIGHTEST = 0.5  # reflectance shown as white: clouds are mostly brighter, land and sea darker
-GAMMA = 1.7  # above 1 lifts dark surfaces: forest and sea are 0.02 to 0.1
+WIDTH = 1000  # [200, 20000] pixels
+BRIGHTEST = 0.5  # [0.001, 100] reflectance shown as white: clouds are mostly brighter, land and sea darker
+GAMMA = 1.7  # [0.1, 10] above 1 lifts dark surfaces: forest and sea are 0.02 to 0.1
 OUTLINE = "#FF00C8"  # colour of the mask's outline: no surface has it, and it is seen on white clouds and dark sea
 
 # running
-WORKERS = 0  # processes; 0: one a processor. A worker needs about 0.5 GB for a full tile at 60 m
+WORKERS = 0  # [0, 1024] processes; 0: one a processor. A worker needs about 0.5 GB for a full tile at 60 m
 FORMATS = ["png"]  # png, pdf, svg: one or more
 SHOW = False  # open the quicklooks in windows too; they are then drawn one after the other
 OVERWRITE = False  # draw again what is finished
@@ -62,10 +62,6 @@ CAPTION = 26  # pixels for the line of text above the two panels
 
 
 def main() -> None:
-    if WIDTH < 200:
-        raise UserError(f"WIDTH: {WIDTH} is too small for two pictures; give 200 or more")
-    if BRIGHTEST <= 0 or GAMMA <= 0:
-        raise UserError("BRIGHTEST and GAMMA are above 0; correct the settings")
     if not is_color_like(OUTLINE):
         raise UserError(f"OUTLINE: {OUTLINE!r} is not a colour; give one such as #FF00C8")
     picture = (WIDTH, BRIGHTEST, GAMMA, OUTLINE)

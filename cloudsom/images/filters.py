@@ -11,9 +11,16 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cloudsom.bands import CLEAR, CLOUD, MASK_NODATA
+from cloudsom.errors import UserError
 from cloudsom.images.stripes import stripes
 
 Mask = NDArray[np.uint8]
+
+
+def check_window(median_size: int) -> None:
+    """UserError for a MEDIAN_SIZE without a middle pixel."""
+    if median_size and median_size % 2 == 0:
+        raise UserError(f"MEDIAN_SIZE: {median_size} is even; a window needs a middle pixel: give an odd number, or 0")
 
 
 def final_mask(mask: Mask, median_size: int, dilation_radius: int, dilation_shape: str) -> Mask:

@@ -50,7 +50,7 @@ PRODUCTS: list[str] = []  # names of the products to convert; none named: all in
 TIFF_DIR = "tiff"  # one GeoTIFF a granule
 
 # grid
-PIXEL_SIZE = 60  # m: 60 as in the paper, 20 or 10; coarser bands are repeated, finer ones averaged
+PIXEL_SIZE = 60  # [10, 60] m: 60 as in the paper, 20 or 10; coarser bands are repeated, finer ones averaged
 RESAMPLING: Literal["exact", "fast", "published"] = "exact"
 # exact: mean of all native pixels with data. fast (60 m only): decodes at half or a quarter of the resolution and makes
 # good what that leaves out, in under a third of the time; 5 to 18 DN rms from exact, no shift. published: what the
@@ -62,7 +62,7 @@ VERIFY = True  # compare a product's files with the checksums in its download's 
 # damaged images may decode without complaint; 1 to 3 s a product. What was compared is said, and kept beside the output
 
 # running
-WORKERS = 0  # processors to use; 0: all. A product takes one or two: under 1 GB at 60 m, 1.5 GB at 10 m
+WORKERS = 0  # [0, 1024] processors to use; 0: all. A product takes one or two: under 1 GB at 60 m, 1.5 GB at 10 m
 DASK_SCHEDULER: str | None = None  # address of a running Dask scheduler (tcp://host:8786)
 # the jobs run on its workers instead, which reach DATA_DIR under the same path or URL
 OVERWRITE = False  # make again what is finished

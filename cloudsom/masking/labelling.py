@@ -83,16 +83,6 @@ def layers_of_scene(
     return Layers(mask, probability, classes)
 
 
-def check_rules(least_probability: float, median_size: int, dilation_radius: int) -> None:
-    """UserError for values of the constants of these names that make no sense."""
-    if not 0 < least_probability <= 1:
-        raise UserError(f"LEAST_PROBABILITY: {least_probability:g} is not above 0 and at most 1; it is a share")
-    if median_size < 0 or (median_size > 1 and median_size % 2 == 0):
-        raise UserError(f"MEDIAN_SIZE: a window needs a middle pixel; give an odd number, or 0, not {median_size}")
-    if dilation_radius < 0:
-        raise UserError(f"DILATION_RADIUS: {dilation_radius} is below 0; give pixels, or 0 for none")
-
-
 def mask_of_scene(source: Path, tiff: Path, som: LabelledMap) -> NDArray[np.uint8]:
     """A scene's mask (height, width); arguments and errors as `label_pixels`."""
     grid = grid_of_scene(source, tiff)

@@ -13,13 +13,17 @@ the script has that constant: `python mask_products.py A.zip B.zip --WORKERS 2`.
     SOM_FILE = "SOM_trained.p"  # the trained map
 
     # training
-    N_ITER = 1_000_000  # training steps, one spectrum each
+    N_ITER = 1_000_000  # [1, 1e12] training steps, one spectrum each
     # a comment line directly below goes on with the help
+    LEARNING_RATE = 0.5  # (0, 1] share of the way
     TRAINER: Literal["compiled", "minisom"] = "compiled"  # both give the same weights
 
     # running
     OVERWRITE = False  # redo what is finished
     # --- end of constants ---
+
+An interval that a number's comment begins with is what the number (of a list, each) may be: `[` and `]` with the bound,
+`(` and `)` without it.
 
 A comment line after a blank line (or the opening line) names a group, one of `GROUPS`. Constants under `paths`,
 `outputs` and `running` do not change what a product holds, and so are left out of its settings file. Those under
@@ -66,11 +70,31 @@ WORDS = "PRODUCTS"
 STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
+#: An interval at the start of a comment: `[1, 500]`, `(0, 1]`.
+_INTERVAL = re.compile(r"([\[(])(-?\d[\d.e+-]*), (-?\d[\d.e+-]*)([\])])(?= |$)")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """What a number may be: from `least` to `most`, without either where it is `open_below` or `open_above`."""
+
+    least: float
+    most: float
+    open_below: bool
+    open_above: bool
+    text: str
+
+    def __contains__(self, number: float) -> bool:
+        above = number > self.least or (number == self.least and not self.open_below)
+        return above and (number < self.most or (number == self.most and not self.open_above))
+
+
 @dataclass(frozen=True)
 class Constant:
     """One constant of a script: its name, type as written (`int`, `list[str]`, `str | None`...), help and group.
 
-    choices  the words that its type allows, where that is `Literal[...]`; its `kind` is then `str`
+    choices   the words that its type allows, where that is `Literal[...]`; its `kind` is then `str`
+    interval  what a number may be, as its help begins with
     """
 
     name: str
@@ -79,6 +103,15 @@ class Constant:
     help: str
     group: str
     choices: tuple[str, ...] | None = None
+    interval: Interval | None = None
+
+    def check(self, value: Any) -> None:
+        """UserError for a value that is none of the choices, or outside the interval."""
+        if self.choices and value not in self.choices:
+            raise UserError(f"{self.name} is {value!r}; it is one of {', '.join(self.choices)}")
+        for number in [value] if not isinstance(value, list) else value:
+            if self.interval and number is not None and number not in self.interval:
+                raise UserError(f"{self.name} is {number!r}; it is a number in {self.interval.text}")
 
 
 def read_constants(source: str) -> list[Constant]:
@@ -136,7 +169,12 @@ def _constant(node: ast.Assign | ast.AnnAssign, text: str, group: str) -> Consta
         kind = f"list[{type(value[0]).__name__}]" if value else "list[str]"
     else:
         kind = type(value).__name__
-    return Constant(target.id, kind, value, text, group, choices)
+    return Constant(target.id, kind, value, text, group, choices, _interval_of(kind, text))
+
+
+def _interval_of(kind: str, text: str) -> Interval | None:
+    found = _INTERVAL.match(text) if re.search("int|float", kind) else None
+    return found and Interval(float(found[2]), float(found[3]), found[1] == "(", found[4] == ")", found[0])
 
 
 def _parse_bool(text: str) -> bool:
@@ -311,9 +349,11 @@ def run(main: Callable[[], None], namespace: dict[str, Any]) -> None:
         constants = [replace(c, default=folder) if c.name == "DATA_DIR" else c for c in constants]
     overrides = parse_command_line(script, namespace.get("__doc__") or "", constants, sys.argv[1:])
     namespace.update({c.name: c.default for c in constants} | overrides)
-    for c in constants:
-        if c.choices and namespace[c.name] not in c.choices:
-            _end(script, f"error: {c.name} is {namespace[c.name]!r}; it is one of {', '.join(c.choices)}", 2)
+    try:
+        for c in constants:
+            c.check(namespace[c.name])
+    except UserError as problem:
+        _end(script, f"error: {problem}", 2)
     stops.unwind_at(STOPS, KeyboardInterrupt())  # a stop request cleans up like Ctrl-C does
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a log shows what is done as it is done
     try:

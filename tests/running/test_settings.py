@@ -21,9 +21,10 @@ FILES = ["a", "b"]  # several
 NAMES: list[str] = []  # none at first
 
 # training (paper)
-N_ITER = 1_000_000  # steps
-RATE = 0.5  # 100% of it
-RADIUS: float | None = None  # None: half the side
+N_ITER = 1_000_000  # [1, 1e9] steps
+RATE = 0.5  # (0, 2] 100% of it
+RADIUS: float | None = None  # [0.5, 9) None: half the side
+CODES = [2, 3]  # [0, 7] classes
 KIND: Literal["fast", "slow"] = "fast"  # how
 # goes on below
 
@@ -44,7 +45,7 @@ def parse(*words: str) -> dict:
 
 def test_the_block_is_read_with_types_help_and_groups() -> None:
     by_name = {c.name: c for c in constants()}
-    assert list(by_name) == ["DATA_DIR", "FILES", "NAMES", "N_ITER", "RATE", "RADIUS", "KIND", "OVERWRITE"]
+    assert list(by_name) == ["DATA_DIR", "FILES", "NAMES", "N_ITER", "RATE", "RADIUS", "CODES", "KIND", "OVERWRITE"]
     assert by_name["N_ITER"].kind == "int" and by_name["N_ITER"].group == "training"
     assert by_name["RADIUS"].kind == "float | None"
     assert by_name["DATA_DIR"].group == "paths"
@@ -121,11 +122,30 @@ def test_help_shows_every_constant_and_its_comment(capsys: pytest.CaptureFixture
         parse("--help")
     assert stop.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "Says hello." in text and "--N_ITER INT steps (now: 1000000)" in text and "100% of it" in text
+    assert "Says hello." in text and "--N_ITER INT [1, 1e9] steps (now: 1000000)" in text and "100% of it" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("N_ITER", [1, 10**9], [0, -5, 10**9 + 1, 10**400]),
+        ("RATE", [5e-324, 2], [0, 2.1, 1e300]),
+        ("RADIUS", [None, 0.5, 8.99], [9, 0.4]),
+        ("CODES", [[], [0, 7]], [[2, 999], [-1]]),
+        ("KIND", ["slow"], ["medium"]),
+    ],
+)
+def test_a_value_outside_its_interval_is_refused(name: str, good: list, bad: list) -> None:
+    constant = next(c for c in constants() if c.name == name)
+    for value in good:
+        constant.check(value)
+    for value in bad:
+        with pytest.raises(UserError, match=f"{name} is .*; it is (a number in|one of) "):
+            constant.check(value)
 
 
 def test_a_heading_that_is_none_is_an_error() -> None:
-    with pytest.raises(UserError, match="line 15: 'runing' is no heading of constants; known are paths, outputs, run"):
+    with pytest.raises(UserError, match="line 16: 'runing' is no heading of constants; known are paths, outputs, run"):
         read_constants(SCRIPT.replace("# running", "# runing"))
 
 
@@ -144,7 +164,7 @@ def test_a_snapshot_leaves_out_paths_and_running(tmp_path: Path) -> None:
     namespace: dict = {"__file__": str(file), "Literal": Literal}
     exec(SCRIPT, namespace)
     namespace["N_ITER"] = 7
-    assert snapshot(namespace).constants == {"N_ITER": 7, "RATE": 0.5, "RADIUS": None, "KIND": "fast"}
+    assert snapshot(namespace).constants == {"N_ITER": 7, "RATE": 0.5, "RADIUS": None, "CODES": [2, 3], "KIND": "fast"}
 
 
 def test_paths_are_under_the_data_folder_unless_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +178,7 @@ def test_paths_are_under_the_data_folder_unless_absolute(tmp_path: Path, monkeyp
     assert input_path("data", "here.csv") == Path("data/here.csv")
 
 
-PLACES = [*ROOT.glob("*.py"), *ROOT.glob("visualization/[!_]*.py")]
+PLACES = [*ROOT.glob("*.py"), ROOT / "cloudsom/images/safe_to_tiff.py", *ROOT.glob("visualization/[!_]*.py")]
 SCRIPTS = sorted(str(place.relative_to(ROOT)) for place in PLACES)
 
 
@@ -167,6 +187,9 @@ def test_every_script_has_help_and_data_dir_first(script: str) -> None:
     found = read_constants((ROOT / script).read_text())
     assert found[0].name == "DATA_DIR" and found[0].default == "data"
     assert all(c.help for c in found), "every constant has its reason beside it"
+    assert [c.name for c in found if ("int" in c.kind or "float" in c.kind) and not c.interval] == []
+    for c in found:
+        c.check(c.default)
     done = run_script(script, "--help")
     assert done.returncode == 0 and "--DATA_DIR" in done.stdout, done.stderr
 

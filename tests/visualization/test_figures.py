@@ -944,12 +944,9 @@ def test_what_is_missing_is_named(script: ModuleType, gone: str, words: str, dat
         (colored_cloudmasks, {"FORMATS": ["tif"]}, "'tif' is not one of png, pdf, svg"),
         (U_matrix_creation, {"PRINT_WIDTH": "A0"}, "PRINT_WIDTH: 'A0' is not one of page, column"),
         (Creating_scatterplots, {"X_BAND": "B13"}, "X_BAND: 'B13' is not a band"),
-        (Creating_scatterplots, {"BIN_WIDTH": 0.0}, "BIN_WIDTH"),
-        (quicklooks, {"WIDTH": 5}, "WIDTH"),
         (quicklooks, {"OUTLINE": "mauvish"}, "not a colour"),
         (quicklooks, {"PRODUCTS": ["SCENE_C"]}, "nearest name there is SCENE"),
         (methodology_figure, {"SCENE": "SCENE_X"}, "has no product SCENE_X"),
-        (methodology_figure, {"GAMMA": 0.0}, "GAMMA"),
     ],
 )
 def test_settings_that_make_no_figure_are_refused(
