@@ -254,6 +254,11 @@ def names(folder: Path) -> set[str]:
     return {os.path.join(place, name) for place, _, files in os.walk(folder) for name in files}
 
 
+def is_locked(folder: Path, lock: str) -> bool:
+    """Whether a script has begun: its lock is where it writes."""
+    return any(os.path.basename(name) == lock for name in names(folder))
+
+
 def is_hidden(name: str) -> bool:
     return any(part.startswith(".") for part in name.split("/"))
 
@@ -297,7 +302,7 @@ def copied(source: Path, target: Path) -> Path:
 
 def watched(run: Run, folder: Path, lock: str, moment: Callable[[float, int], bool]) -> tuple[float, int]:
     """Watch a run until it ends or `moment(seconds since its lock, changes of the folder since)` has come."""
-    while not (folder / lock).exists() and run.poll() is None:
+    while not is_locked(folder, lock) and run.poll() is None:
         time.sleep(0.001)
     began, seen, changes = time.monotonic(), names(folder), 0
     while run.poll() is None and not moment(time.monotonic() - began, changes):
@@ -313,7 +318,8 @@ def undisturbed(stage: Stage, folder: Path, inputs: Path, fresh: bool) -> Trial:
     if stage.prepare:
         stage.prepare(folder)
     before = tree(copied(folder, inputs))
-    (folder / stage.lock).unlink(missing_ok=True)
+    for left in folder.rglob(stage.lock):
+        left.unlink()
     run = start(stage, folder, 1, fresh)
     seconds, changes = watched(run, folder, stage.lock, lambda seconds, changes: False)
     if run.wait():

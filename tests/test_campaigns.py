@@ -1,0 +1,15 @@
+"""The campaigns of settings and tables, in short; the long ones are `python -m campaigns.settings` and `.tables`."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from conftest import ROOT
+
+
+def test_nonsense_in_settings_ends_in_a_result_or_one_line(trained: Path) -> None:
+    words = ["--inputs", str(trained), "--script", "labeling.py", "data_preprocessing.py", "--times", "6"]
+    command = [sys.executable, "-m", "campaigns.settings", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [line.split()[-2:] for line in done.stdout.splitlines()[1:]] == [["6", "0"]] * 2
