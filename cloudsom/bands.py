@@ -30,6 +30,10 @@ CLASS_COLOURS = {
     60: "#9BC2E6",
 }
 
+#: What no reflectance comes to, as a fraction: an L1C product can hold 6.6, the published spectra reach 2.8. Digital
+#: numbers, per cent and sentinels such as -9999 do.
+BEYOND_REFLECTANCE = 10.0
+
 # Codes of a mask (uint8). 255 and 0 are the paper's; nodata is ours, because the published code gave pixels
 # outside the swath the same code as clear ones.
 CLOUD = 255

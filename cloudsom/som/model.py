@@ -192,6 +192,8 @@ def read_neuron_labels(path: Path) -> NeuronLabels:
         share = table["share"].to_numpy(np.float64)
     except (ValueError, TypeError):
         raise UserError(f"{path}: 'share' is not all numbers; make the table again") from None
+    if (wrong := share[(share < 0) | (share > 1)]).size:
+        raise UserError(f"{path}: share {wrong[0]:g} is not from 0 to 1; correct it")
     for name, values, allowed in (("class", classes, (NO_CLASS, *CLASS_CODES)), ("cloud", cloud, (CLEAR, CLOUD))):
         wrong = values[~np.isin(values, allowed)]
         if len(wrong):

@@ -33,7 +33,7 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from cloudsom.bands import BANDS, CLASSES, N_BANDS, NO_CLASS, SAFE_BANDS
+from cloudsom.bands import BANDS, BEYOND_REFLECTANCE, CLASSES, N_BANDS, NO_CLASS, SAFE_BANDS
 from cloudsom.errors import UserError
 from cloudsom.files.places import local
 from cloudsom.processors import in_order, processors
@@ -234,6 +234,7 @@ def read_spectra(
         spectra = np.ascontiguousarray(table[:, :N_BANDS])
         if non_finite == "refuse":
             _refuse(source, ~np.isfinite(spectra), spectra, names, "use finite reflectance only")
+        _refuse_other_units(source, spectra, names)
         if len(names) == N_BANDS:
             return spectra, np.full(len(table), NO_CLASS, np.int32)
         label = table[:, N_BANDS:]
@@ -291,7 +292,12 @@ def read_pixels(
     are float(text), for float32 rounded once more. Raises `UserError` naming file and line for
     anything that is not such a table.
     """
-    pieces = _read(path, [BANDS], dtype, lambda table, names, source: (table,), threads)
+
+    def whole(table: Floats, names: Sequence[str], source: _Piece) -> tuple[Floats]:
+        _refuse_other_units(source, table, names)
+        return (table,)
+
+    pieces = _read(path, [BANDS], dtype, whole, threads)
     return (block for (block,) in _reblock(pieces, chunk_rows))
 
 
@@ -456,6 +462,13 @@ def _refuse(
         row, column = np.argwhere(wrong)[0]
         what = f"{names[column]} is {values[row, column]:g}; {advice}"
         raise piece.error(piece.line_of_row(row), what)
+
+
+def _refuse_other_units(piece: _Piece, spectra: Floats, names: Sequence[str]) -> None:
+    """Raise a UserError for digital numbers, per cent or sentinels in place of reflectance."""
+    if spectra.size and max(np.fmax.reduce(spectra, None), -np.fmin.reduce(spectra, None)) >= BEYOND_REFLECTANCE:
+        wrong = np.isfinite(spectra) & (np.abs(spectra) >= BEYOND_REFLECTANCE)
+        _refuse(piece, wrong, spectra, names, "give reflectance as a fraction, no digital numbers or per cent")
 
 
 def _reblock(

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cloudsom.bands import BANDS, CLOUD, MASK_NODATA
+from cloudsom.bands import BANDS, BEYOND_REFLECTANCE, CLOUD, MASK_NODATA
 from cloudsom.brightness import is_bright
 from cloudsom.errors import UserError
 from cloudsom.images.filters import dilate
@@ -94,6 +94,8 @@ def read_samples(path: Path) -> pd.DataFrame:
         raise UserError(f"{path}: its reflectances are not all numbers; run fine_tuning.py again") from None
     if not np.isfinite(spectra).all():
         raise UserError(f"{path}: holds reflectances that are not finite; run fine_tuning.py again")
+    if len(spectra) and np.abs(spectra).max() >= BEYOND_REFLECTANCE:
+        raise UserError(f"{path}: holds {np.abs(spectra).max():g} for a reflectance, which is a fraction; correct it")
     return table
 
 

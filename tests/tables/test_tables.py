@@ -35,6 +35,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces of a few rows, so that small tables cross their borders as large ones do."""
     monkeypatch.setattr(csv_tables, "PIECE_BYTES", 300)
     monkeypatch.setattr(csv_tables, "PIECE_ROWS", 3)
+    monkeypatch.setattr(csv_tables, "BEYOND_REFLECTANCE", np.inf)  # numbers of any size become text and back
 
 
 def bits(values: NDArray[Any]) -> NDArray[Any]:
