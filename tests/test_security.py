@@ -226,7 +226,7 @@ def test_vector_formats_that_fetch_are_not_read(tmp_path: Path, ear: Ear, name: 
 # --- the spectra database ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["link", "storage", "virtual"])
+@pytest.mark.parametrize("kind", ["link", "link to a link", "storage", "virtual"])
 def test_spectra_in_another_file_are_refused(tmp_path: Path, kind: str) -> None:
     spectra, labels = make_spectra(60)
     write_h5(tmp_path / "other.h5", spectra, labels)
@@ -234,6 +234,9 @@ def test_spectra_in_another_file_are_refused(tmp_path: Path, kind: str) -> None:
     with h5py.File(path, "a") as handle:
         if kind == "link":
             handle["spectra"] = h5py.ExternalLink("other.h5", "/spectra")
+        elif kind == "link to a link":
+            handle["there"] = h5py.ExternalLink("other.h5", "/spectra")
+            handle["spectra"] = h5py.SoftLink("/there")
         elif kind == "storage":
             place = str(tmp_path / "other.h5")
             handle.create_dataset("spectra", spectra.shape, "f4", external=[(place, 0, h5py.h5f.UNLIMITED)])
@@ -243,6 +246,22 @@ def test_spectra_in_another_file_are_refused(tmp_path: Path, kind: str) -> None:
             handle.create_virtual_dataset("spectra", layout)
     with pytest.raises(UserError, match="lies in another file"), open_spectra(path, 0, 2, False):
         pass
+
+
+@pytest.mark.parametrize("twice", ["class_ids", "class_names"])
+def test_a_class_that_is_listed_twice_is_refused(tmp_path: Path, twice: str) -> None:
+    path = write_h5(tmp_path / "a.h5", *make_spectra(60))
+    with h5py.File(path, "a") as handle:
+        handle[twice][4] = handle[twice][2]
+    with pytest.raises(UserError, match="is listed twice"), open_spectra(path, 0, 2, False):
+        pass
+
+
+def test_a_full_disk_where_the_table_goes_is_not_the_spectras_fault(tmp_path: Path) -> None:
+    path = write_h5(tmp_path / "a.h5", *make_spectra(60))
+    said, full = pytest.raises(OSError, match="No space left"), open("/dev/full", "wb", buffering=0)  # noqa: SIM115
+    with full, said, open_spectra(path, 0, 2, False):
+        full.write(b"a table")
 
 
 @pytest.mark.parametrize(

@@ -104,9 +104,9 @@ def _complete(folder: Path, scenes: Any) -> bool:
     return bool(scenes) and all(
         (folder / name / file).is_file() and (folder / name / file).stat().st_size == size
         for name, scene in scenes.items()
-        for file, size in scene["files"].items()
+        for file, size in scene.get("files", {}).items()
     )
 
 
 def _total(scenes: dict[str, Any]) -> int:
-    return sum(size for scene in scenes.values() for size in scene["files"].values())
+    return sum(size for scene in scenes.values() for size in scene.get("files", {}).values())

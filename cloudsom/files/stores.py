@@ -257,14 +257,57 @@ def record_path(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
+#: What readers rely on in a settings file or a download's record: the kinds of its parts, `...` for those of any other
+#: name. A list holds values of one kind.
+_KINDS: dict[Any, Any] = {
+    "script": str,
+    "constants": {
+        "N_ITER": int,
+        "OTHER_MASKS": [str],
+        "CLOUD_CODES": [int],
+        "LEFT_OUT_CODES": [int],
+        "CLOUD_SHARE": float | int,
+        ...: object,
+    },
+    "results": {
+        **dict.fromkeys(("summary", "labels", "title", "alt"), str),
+        **dict.fromkeys(("quantization_error", "topographic_error"), float | int),
+        ...: object,
+    },
+    "inputs": {...: dict},
+    **dict.fromkeys(("versions", "product", "files"), {...: object}),
+    **dict.fromkeys(("sha256", "md5"), str),
+    "lineage": {...: str},
+    "scenes": {...: {"files": {...: int}, ...: object}},
+    "size": int,
+    ...: object,
+}
+
+
+def _fitting(value: Any, kind: Any) -> Any:
+    """A value without the parts of it that are of other kinds than expected; None for one that is so itself."""
+    if isinstance(kind, dict):
+        if not isinstance(value, dict):
+            return None
+        kinds = {name: kind.get(name, kind.get(...)) for name in value}
+        fitting = {name: _fitting(part, kinds[name]) for name, part in value.items()}
+        return {name: part for name, part in fitting.items() if part is not None or kinds[name] is object}
+    if isinstance(kind, list):
+        return value if isinstance(value, list) and all(isinstance(item, kind[0]) for item in value) else None
+    return value if isinstance(value, kind) else None
+
+
 def read_record(path: Path) -> dict[str, Any] | None:
-    """The JSON object beside a file: a product's settings file, or a download's record; None where there is none."""
+    """The JSON object beside a file: a product's settings file, or a download's record; None where there is none.
+
+    It may be anybody's: parts that are of another kind than readers take them for are left out.
+    """
     try:
         place = record_path(path)
         record = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else None
     except (OSError, ValueError, RecursionError):
         return None
-    return record if isinstance(record, dict) else None
+    return _fitting(record, _KINDS) if isinstance(record, dict) else None
 
 
 def _settings_file(path: Path) -> dict[str, Any] | None:
@@ -272,9 +315,7 @@ def _settings_file(path: Path) -> dict[str, Any] | None:
     record = read_record(path) or {}
     product, lineage = record.get("product"), record.get("lineage")
     whole = isinstance(product, dict) and isinstance(product.get("sha256"), str) and isinstance(lineage, dict)
-    if not whole or not isinstance(results := record.get("results", {}), dict):
-        return None
-    return record | {"results": {"summary": ""} | results}
+    return record | {"results": {"summary": ""} | record.get("results", {})} if whole else None
 
 
 def finished(path: Path, made_by: Recipe, overwrite: bool = False) -> dict[str, Any] | None:

@@ -1,5 +1,6 @@
 """The labelled spectra database's HDF5 files (Hollstein et al. 2016, doi 10.3390/rs8080666), checked as read."""
 
+import errno
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,9 @@ MAX_ENTRIES = 1000
 #: A piece that is unpacked as a whole, bytes: real ones have 40 kB.
 MAX_CHUNK_BYTES = 64 * 1024**2
 
+#: What a full disk says.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 #: Bytes that deflate can make of one: spectra that claim more than the file could hold are a mistake, or an attack.
 LARGEST_RATIO = 1032
 
@@ -36,9 +40,11 @@ class SpectraFile:
         self.path = path
         self.low, self.high, self.drop_non_finite = low, high, drop_non_finite
         for name in NEEDED:
+            if isinstance(handle.get(name, getlink=True), h5py.SoftLink | h5py.ExternalLink):  # one may lead to the other
+                raise UserError(f"{path}: '{name}' lies in another file, which is not read; give the file itself")
             if not isinstance(handle.get(name), h5py.Dataset):
                 raise UserError(f"{path}: has no dataset '{name}'; give a file of the spectra database")
-            self._check_storage(name, handle[name], handle.get(name, getlink=True))
+            self._check_storage(name, handle[name])
         self.spectra, self.classes = handle["spectra"], handle["classes"]
         self._check_shapes()
         self._check_types(handle)
@@ -49,9 +55,9 @@ class SpectraFile:
         self.non_finite = 0
         self.class_counts = dict.fromkeys(CLASSES, 0)
 
-    def _check_storage(self, name: str, dataset: Any, link: Any) -> None:
+    def _check_storage(self, name: str, dataset: Any) -> None:
         """UserError for a dataset that lies in another file, or would take far more memory than the file has bytes."""
-        if isinstance(link, h5py.ExternalLink) or dataset.external or dataset.is_virtual:
+        if dataset.external or dataset.is_virtual:
             raise UserError(f"{self.path}: '{name}' lies in another file, which is not read; give the file itself")
         piece = math.prod(dataset.chunks or (1,)) * dataset.dtype.itemsize
         small = dataset.size is not None and dataset.size <= MAX_ENTRIES
@@ -86,6 +92,8 @@ class SpectraFile:
         ids, names = [int(i) for i in np.ravel(class_ids[:])], _texts(class_names[:])
         if len(ids) != len(names):
             raise UserError(f"{self.path}: {len(ids)} 'class_ids' but {len(names)} 'class_names'; the file is damaged")
+        if len(set(ids)) != len(ids) or len(set(names)) != len(names):
+            raise UserError(f"{self.path}: a class is listed twice in 'class_ids' and 'class_names'; correct them")
         unknown = [name for name in names if name not in DATABASE_CLASSES]
         if unknown:
             known = ", ".join(DATABASE_CLASSES)
@@ -153,8 +161,8 @@ def open_spectra(path: Path, low: float, high: float, drop_non_finite: bool) -> 
     except UserError:
         raise
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as problem:
-        if isinstance(problem, OSError) and problem.errno and problem.filename:
-            raise  # the disk's problem, not the file's
+        if isinstance(problem, OSError) and (problem.errno in FULL or (problem.errno and problem.filename)):
+            raise  # the disk's problem, not the file's: perhaps where the table is written
         raise UserError(
             f"{path}: cannot be read as HDF5 ({' '.join(str(problem).split())[:120]}); "
             "it is damaged, cut short or of another kind: get it again"

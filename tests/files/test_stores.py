@@ -1,5 +1,6 @@
 """Whole files or none, and settings files."""
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -193,3 +194,27 @@ def test_partial_folders_hold_nothing_that_leads_elsewhere(tmp_path: Path) -> No
     stores.own_folder(partial)
     left = sorted(p.relative_to(partial).as_posix() for p in partial.rglob("*"))
     assert left == ["GRANULE", "GRANULE/A", "GRANULE/A/B01.jp2"] and (elsewhere / "precious").exists()
+
+
+@pytest.mark.parametrize("value", [None, [], "text", 5, [1], {"a": None}, {"a": [2]}])
+@pytest.mark.parametrize("part", ["constants", "results", "versions", "inputs", "lineage", "scenes", "size", "script"])
+def test_records_of_others_have_no_parts_of_another_kind(tmp_path: Path, part: str, value: object) -> None:
+    place = stores.record_path(tmp_path / "x")
+    place.write_text(json.dumps({part: value, "product": {"sha256": "0"}, "note": value}))
+    record = stores.read_record(tmp_path / "x")
+    assert record is not None and record["note"] == value and record["product"] == {"sha256": "0"}
+    if part == "size" or part == "script":
+        assert isinstance(record.get(part, 0), int | str)
+        return
+    found = record.get(part, {})
+    assert isinstance(found, dict)
+    for entry in found.values():
+        assert isinstance(entry, {"inputs": dict, "lineage": str, "scenes": dict}.get(part, object))
+
+
+def test_what_readers_calculate_with_is_a_number_or_not_there(tmp_path: Path) -> None:
+    codes = {"CLOUD_CODES": [2, "3"], "LEFT_OUT_CODES": [0]}
+    constants = {"N_ITER": "many", "RADIUS_START": None, **codes, "CLOUD_SHARE": 1}
+    stores.record_path(tmp_path / "x").write_text(json.dumps({"constants": constants, "results": {"title": 5}}))
+    record = stores.read_record(tmp_path / "x")
+    assert record == {"constants": {"RADIUS_START": None, "LEFT_OUT_CODES": [0], "CLOUD_SHARE": 1}, "results": {}}
