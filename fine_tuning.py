@@ -6,6 +6,7 @@ masked again; a median filter and a dilation make the final masks, SOM2 (paper, 
 
     python fine_tuning.py                          by default: samples from the references of cloud-free scenes
     python fine_tuning.py --METHOD flip            the paper's correction: whole neurons become clear
+    python fine_tuning.py --FOLDS 5                scenes left out in turn, each masked by a map that never saw it
     python fine_tuning.py --POLYGONS sand.geojson --FROM_REFERENCE False
     python fine_tuning.py --SUGGEST                only rank the neurons that look like bright land, change nothing
 
@@ -19,10 +20,11 @@ reads   MASK_DIR/NAME_mask.tif               SOM1 masks
         REFERENCE_DIR/NAME/Classification/classification_map.tif, POLYGONS, SAMPLE_CSVS      sources of samples
         SCALER_FILE, SOM_FILE, NEURON_LABELS_CSV, HIT_MAPS_CSV                               the labelled map
         TRAINING_CSV, BMUS_CSV               for sub-maps only
-writes  BRIGHT_SAMPLES_CSV                   product, row, column (counted from 0), 13 reflectances, source
+writes  BRIGHT_SAMPLES_CSV                   product, row, column of the pixel (from 0), 13 reflectances, source
         NEURON_LABELS_FINETUNED_CSV          step 5's columns after fine-tuning, the labels before, action and reason
         FINETUNED_MAP_NPZ                    weights, scaler, labels and sub-maps as plain numbers
         FLIP_TABLE_CSV                       cost and gain of changing each neuron: votes, samples, clouds lost
+        with FOLDS, these three also as NAME_fold1 and on
         MASK_FINETUNED_DIR/NAME_mask.tif     SOM2 masks: 255 cloud, 0 clear, 1 nodata
         MASK_FINETUNED_DIR/NAME_unfiltered.tif  the same before median filter and dilation
         with SUGGEST, only: SUGGESTIONS_CSV and FIGURES_DIR/suggested_neurons.png
@@ -42,7 +44,6 @@ from cloudsom.bands import BANDS
 from cloudsom.errors import UserError
 from cloudsom.files import stores
 from cloudsom.files.places import existing, input_path, under
-from cloudsom.images import vectors
 from cloudsom.images.filters import check_window
 from cloudsom.images.pixels import find_sources
 from cloudsom.images.references import find_references
@@ -53,10 +54,10 @@ from cloudsom.som import labelled_map
 from cloudsom.som.labelled_map import LabelledMap
 from cloudsom.som.submaps import SubMapRules
 from cloudsom.tables import csv_tables
-from cloudsom.tuning import bright_samples, correction
-from cloudsom.tuning.bright_samples import ReferenceRules
+from cloudsom.tuning import bright_samples, corrected_files, correction
+from cloudsom.tuning.bright_samples import ReferenceRules, Sampling
 from cloudsom.tuning.final_masks import FinalMaskJob, create_final_mask
-from cloudsom.tuning.scenes import Scenes, Split, check_names, choose_split, is_cloud_free, scenes_to_tune
+from cloudsom.tuning.scenes import ALL, Scenes, Split, check_names, choose_split, cloud_free, scenes_to_tune
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
@@ -83,10 +84,12 @@ SUGGESTIONS_CSV = "suggested_neurons.csv"  # SUGGEST's table
 FIGURES_DIR = "figures"  # SUGGEST's picture
 
 # scenes
-FINE_TUNE_PRODUCTS: list[str] = []  # products the samples come from
+FINE_TUNE_PRODUCTS: list[str] = []  # products the samples come from; all: every one that a source gives samples of
 # none named: those whose reference shows no cloud; if that is none or all of them, every other product by name
-TEST_PRODUCTS: list[str] = []  # products step 10 pools its scores over; none named: all that gave no samples
+TEST_PRODUCTS: list[str] = []  # products step 10 pools its scores over, or all; none named: all that gave no samples
 # naming a product in both lists scores on what was tuned on, as the paper did; the output says so
+FOLDS = 0  # [0, 1000] parts that the products are dealt into by tile, each masked by a map tuned on the others; 0: one map
+# every product is then scored, by a map that never saw its tile; the map tuned on all is made too, for other products
 PIXELS: Literal["csv", "tiff"] = "csv"  # where the spectra come from: step 8's tables, or step 7's images
 
 # samples
@@ -100,7 +103,7 @@ METHOD: Literal["flip", "submaps"] = "submaps"  # how a neuron that bright land 
 # flip: whole neurons become clear, as in the paper. submaps: a small map inside each contested neuron decides there
 MAX_CLOUD_LOSS = 0.005  # [0, 1] share of the training cloud spectra that all changes together may lose
 # half a point of recall; what does not fit is refused, the dearest first. 1.0: no limit, as in the paper
-FLIP_NEURONS: list[str] = []  # neurons to flip whatever they cost, each as row,column counted from 0
+FLIP_NEURONS: list[str] = []  # neurons to flip whatever they cost, each as row,column from 1 as in the pictures
 
 # filters
 MEDIAN_SIZE = 3  # [0, 101] pixels (180 m at 60 m), odd; 0: no filter
@@ -165,16 +168,18 @@ def main() -> None:
         suggest(scenes)
         return
     tables = {file: bright_samples.read_positions(file) for file in map(sample_csv, SAMPLE_CSVS)}
-    split = choose_split(scenes, FINE_TUNE_PRODUCTS, TEST_PRODUCTS, tables, reference_rules())
+    split = choose_split(scenes, FINE_TUNE_PRODUCTS, TEST_PRODUCTS, tables, reference_rules(), FOLDS)
     print(split)
     samples_csv, split = sample(scenes, split, tables)
-    tuned_npz = correct(samples_csv, split)
+    tuned_npz = [correct(samples_csv, split, fold) for fold in range(len(split.folds) + 1)]
     masked = mask_again(scenes, split, tuned_npz)
     raise_if_any_failed(one_each(split.failed, masked))
 
 
 def check_constants() -> None:
     """UserError for values that make no sense, before anything is read."""
+    if FOLDS == 1:
+        raise UserError("FOLDS: 1 leaves nothing to tune on; give 2 or more, or 0 for one map")
     check_window(MEDIAN_SIZE)
     unknown = [band for band in (*BANDS_LEFT_OUT, *BANDS_LEFT_OUT_IF_OPAQUE) if band not in BANDS]
     if unknown or len({*BANDS_LEFT_OUT, *BANDS_LEFT_OUT_IF_OPAQUE}) == len(BANDS):
@@ -209,29 +214,17 @@ def engine() -> Engine:
 
 def sample(scenes: Scenes, split: Split, tables: dict[Path, pd.DataFrame]) -> tuple[Path, Split]:
     """Write the bright samples of the products to tune on; the table's path, and the split without what failed."""
-    from_reference_alone = FROM_REFERENCE and bool(FINE_TUNE_PRODUCTS) and not (POLYGONS or SAMPLE_CSVS)
+    named = bool(FINE_TUNE_PRODUCTS) and FINE_TUNE_PRODUCTS != ALL
+    from_reference_alone = FROM_REFERENCE and named and not (POLYGONS or SAMPLE_CSVS)
     tuned = scenes_to_tune(scenes, split.tune, all_need_references=from_reference_alone)
     check_names(tables, split.tune, scenes.sources)
     polygons = [input_path(DATA_DIR, name) for name in POLYGONS]
-    features = [feature for file in polygons for feature in vectors.read_features(file)]
-    inputs = {role: file for scene in tuned for role, file in scene.inputs().items()}
-    marks = {str(file.name): file for marked in (*polygons, *tables) for file in vectors.sidecars(marked)}
+    how = Sampling(reference_rules(), polygons, tables, SAMPLES_A_PRODUCT, SEED)
     samples_csv = under(DATA_DIR, BRIGHT_SAMPLES_CSV)
-    made_by = stores.recipe(snapshot(globals()), inputs | marks)
-    if done := stores.up_to_date([samples_csv], made_by, OVERWRITE):
-        print(done)
-        return samples_csv, split
-    arguments = (reference_rules(), features, list(tables.items()), SAMPLES_A_PRODUCT, SEED)
-    samples, failed = bright_samples.sample_scenes(tuned, arguments, engine())
-    bright_samples.refuse_empty(samples, polygons)
-    good = [scene for scene in tuned if scene.name not in {outcome.name for outcome in failed}]
-    made_by = made_by.only([role for scene in good for role in scene.inputs()] + list(marks))
-    with stores.product(samples_csv, made_by) as product:
-        samples.to_csv(product.partial, index=False)
-        counts = ", ".join(f"{source} {n:,}" for source, n in samples["source"].value_counts().items())
-        product.results["summary"] = f"{len(samples):,} bright samples ({counts})"
-    print(f"{samples_csv}: {product.results['summary']}")
-    return samples_csv, replace(split, tune=[scene.name for scene in good], failed=(*split.failed, *failed))
+    failed = bright_samples.write(samples_csv, tuned, how, snapshot(globals()), engine(), OVERWRITE)
+    bad = {outcome.name for outcome in failed}
+    good = [name for name in split.tune if name not in bad]
+    return samples_csv, replace(split, tune=good, failed=(*split.failed, *failed))
 
 
 def map_files() -> dict[str, Path]:
@@ -244,39 +237,45 @@ def map_files() -> dict[str, Path]:
     }
 
 
-def correct(samples_csv: Path, split: Split) -> Path:
-    """Write the corrected labels, the corrected map and the table of prices; the map's path."""
+def correct(samples_csv: Path, split: Split, fold: int = 0) -> Path:
+    """Write the corrected labels, the corrected map and the table of prices; the map's path.
+
+    fold  0: by all samples; from 1: by those of the other folds
+    """
     trained, training_files = map_files(), {}
     if METHOD == "submaps":
         advice = "run the steps before 5, or use --METHOD flip, which does without"
         files = {"TRAINING_CSV": TRAINING_CSV, "BMUS_CSV": BMUS_CSV}
         training_files = {role: existing(DATA_DIR, name, advice) for role, name in files.items()}
-    made_by = stores.recipe(snapshot(globals()), trained | training_files | {"BRIGHT_SAMPLES_CSV": samples_csv})
+    settings, left_out = snapshot(globals()), split.left_out(fold)
+    if left_out:
+        settings = replace(settings, constants=settings.constants | {"LEFT_OUT": left_out})
+    made_by = stores.recipe(settings, trained | training_files | {"BRIGHT_SAMPLES_CSV": samples_csv})
     # Corrected labels may stand in for step 5's everywhere, so they do not count as made from other labels than those.
     made_by = replace(made_by, lineage={k: v for k, v in made_by.lineage.items() if k != "NEURON_LABELS_CSV"})
-    products = [under(DATA_DIR, name) for name in (NEURON_LABELS_FINETUNED_CSV, FINETUNED_MAP_NPZ, FLIP_TABLE_CSV)]
-    labels_csv, tuned_npz, flip_table_csv = products
-    if done := stores.up_to_date(products, made_by, OVERWRITE):
+    names = NEURON_LABELS_FINETUNED_CSV, FINETUNED_MAP_NPZ, FLIP_TABLE_CSV
+    labels_csv, tuned_npz, flip_table_csv = (of_fold(under(DATA_DIR, name), fold) for name in names)
+    if done := stores.up_to_date([labels_csv, tuned_npz, flip_table_csv], made_by, OVERWRITE):
         print(done)
         return tuned_npz
     som = labelled_map.from_steps(*trained.values())
-    samples = bright_samples.read_samples(samples_csv)[list(BANDS)].to_numpy(np.float64)
+    samples = bright_samples.read_samples(samples_csv)
+    spectra = samples.loc[~samples["product"].isin(left_out), list(BANDS)].to_numpy(np.float64)
     training = training_of(som, *training_files.values()) if training_files else None
-    done_to = correction.correct(som, samples, rules(som), training)
-    prices = correction.price_table(som, done_to, MIN_SAMPLES)
-    with stores.product(flip_table_csv, made_by) as flips:
-        prices.to_csv(flips.partial, index=False)
-    with stores.product(tuned_npz, made_by) as tuned:
-        labelled_map.save(tuned.partial, done_to.tuned)
-    with stores.product(labels_csv, made_by) as table:
-        correction.labels_table(som, done_to).to_csv(table.partial, index=False)
-        table.results |= {"fine_tune_products": split.tune, "test_products": split.test, "held_out": split.held_out}
-        table.results["summary"] = correction.summary(done_to)
-    print(correction.shown(prices))
-    print(f"{labels_csv}: {table.results['summary']}")
-    if not any(d.action in (correction.FLIPPED, correction.SPLIT) for d in done_to.decisions):
+    done_to = correction.correct(som, spectra, rules(som), training)
+    tuned_on = [name for name in split.tune if name not in left_out]
+    results = {"fine_tune_products": tuned_on, "test_products": split.test, "held_out": split.held_out}
+    prices = corrected_files.write((labels_csv, tuned_npz, flip_table_csv), made_by, som, done_to, MIN_SAMPLES, results)
+    print(f"fold {fold}:" if fold else corrected_files.shown(prices))
+    print(f"{labels_csv}: {corrected_files.summary(done_to)}")
+    if not done_to.changes:
         print("no label changed: too few samples on any cloud neuron, or all changes refused (see the table)")
     return tuned_npz
+
+
+def of_fold(file: Path, fold: int) -> Path:
+    """What a file is called for a fold: NAME_fold1.csv; for 0 as it is."""
+    return file.with_name(f"{file.stem}_fold{fold}{file.suffix}") if fold else file
 
 
 def training_of(som: LabelledMap, training_csv: Path, bmus_csv: Path) -> correction.Training:
@@ -305,20 +304,25 @@ def rules(som: LabelledMap) -> correction.Rules:
     )
 
 
-def mask_again(scenes: Scenes, split: Split, tuned_npz: Path) -> list[Outcome]:
-    """Final masks of all products, each with tags that say what it was to fine-tuning; what became of each."""
+def mask_again(scenes: Scenes, split: Split, tuned_npz: list[Path]) -> list[Outcome]:
+    """Final masks of all products, each with tags that say what it was to fine-tuning; what became of each.
+
+    tuned_npz  the map of all samples, then the maps of the folds
+    """
     filters, settings = (MEDIAN_SIZE, DILATION_RADIUS, DILATION_SHAPE), snapshot(globals())
     mask_dir, jobs = under(DATA_DIR, MASK_FINETUNED_DIR), []
     for name, source in choose_products(scenes.sources, PRODUCTS, under(DATA_DIR, CSV_DIR), "run step 8").items():
+        fold = split.fold_of(name)
         tags = {
             "PRODUCT": name,
             "METHOD": f"SOM2 ({METHOD})",
             "FILTERS": f"median {MEDIAN_SIZE}, dilation {DILATION_RADIUS} {DILATION_SHAPE}",
-            "TUNED_ON": "yes" if name in split.tune else "no",
+            "TUNED_ON": "yes" if split.tuned_on(name) else "no",
             "TEST": "yes" if name in split.test else "no",
-        }
-        job = FinalMaskJob(settings, source, scenes.tiff(name), tuned_npz, mask_dir, tags, filters, OVERWRITE)
-        jobs.append(Job(name, (job,)))
+        } | ({"FOLD": str(fold)} if fold else {})
+        role = f"FINETUNED_MAP_NPZ of fold {fold}" if fold else "FINETUNED_MAP_NPZ"
+        files = settings, source, scenes.tiff(name), role, tuned_npz[fold], mask_dir
+        jobs.append(Job(name, (FinalMaskJob(*files, tags, filters, OVERWRITE),)))
     outcomes = run_jobs(create_final_mask, jobs, engine(), "masking")
     for summary in results_or_errors(outcomes):
         print(summary)
@@ -329,29 +333,12 @@ def suggest(scenes: Scenes) -> None:
     """Rank the cloud neurons by how likely they are bright land; write table and picture, change no label."""
     from cloudsom.tuning import suggestions  # the only part that draws: matplotlib takes a second to load
 
-    trained, references = map_files(), scenes.references or {}
-    known = [name for name in sorted(scenes.sources) if name in references]
-    free = sorted(FINE_TUNE_PRODUCTS) or [n for n in known if is_cloud_free(references[n], reference_rules())]
+    free = FINE_TUNE_PRODUCTS or cloud_free(scenes, reference_rules())
     advice = "correct FINE_TUNE_PRODUCTS"
     sources = choose_products(scenes.sources, free, scenes.source_dir, advice) if free else {}
-    made_by = stores.recipe(snapshot(globals()), trained | {source.name: source for source in sources.values()})
-    table_csv, picture = under(DATA_DIR, SUGGESTIONS_CSV), under(DATA_DIR, FIGURES_DIR) / "suggested_neurons.png"
-    for file in (table_csv, picture):
-        stores.finished(file, made_by, OVERWRITE)  # refuses to write over somebody's own file
-    som = labelled_map.from_steps(*trained.values())
-    outcomes, pixels = suggestions.scene_pixels(som, sources, scenes.tiff_dir, engine())
-    good = [outcome.name for outcome in outcomes if not outcome.error]
-    made_by = made_by.only([*trained, *(sources[name].name for name in good)])
-    table = suggestions.rank_neurons(som, pixels)
-    if table.empty:
-        raise UserError(f"{trained['NEURON_LABELS_CSV']}: no neuron is cloud; there is nothing to suggest")
-    suggestions.write(table_csv, picture, made_by, table, som, N_SUGGESTIONS)
-    print(table.head(N_SUGGESTIONS).to_string(index=False, na_rep="", float_format=lambda value: f"{value:.4f}"))
-    of = f"with the cloud-free scenes {', '.join(good)}" if good else "without a cloud-free scene"
-    print(f"{table_csv}, {picture}: {len(table)} cloud neurons ranked {of}; nothing is changed")
-    print("rows and columns count from 0 in the table and on the command line, from 1 in the picture (as in the paper)")
-    print("look at the picture; to accept some, run again with --FLIP_NEURONS row,column ..., or sample such ground")
-    raise_if_any_failed(outcomes)
+    files = under(DATA_DIR, SUGGESTIONS_CSV), under(DATA_DIR, FIGURES_DIR) / "suggested_neurons.png"
+    by = N_SUGGESTIONS, snapshot(globals()), engine(), OVERWRITE
+    raise_if_any_failed(suggestions.suggest(files, map_files(), sources, scenes.tiff_dir, *by))
 
 
 if __name__ == "__main__":

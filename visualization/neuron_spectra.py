@@ -28,12 +28,11 @@ from numpy.typing import NDArray
 
 from cloudsom.bands import BANDS, CLASSES, N_BANDS, NO_CLASS, WAVELENGTHS_NM
 from cloudsom.drawing.figures import BRIGHT_COLOUR, Portfolio, inches, optional_input, read_corrections, styled, unscale
-from cloudsom.errors import UserError
 from cloudsom.files import stores
 from cloudsom.files.places import existing, under
 from cloudsom.progress import progress
 from cloudsom.running.settings import run, snapshot
-from cloudsom.som import model
+from cloudsom.som import model, neurons
 from cloudsom.som.labels import CLASS_CODES
 from cloudsom.tables import csv_tables
 
@@ -116,28 +115,15 @@ def main() -> None:
     model.check_same_map(inputs["SOM_FILE"], weights.shape, inputs["NEURON_LABELS_CSV"], rows, columns)
     counts, *size = model.read_hit_maps(inputs["HIT_MAPS_CSV"])
     model.check_same_map(inputs["SOM_FILE"], weights.shape, inputs["HIT_MAPS_CSV"], *size)
-    places = parse_places(NEURONS, rows, columns) or fullest(counts, labels.classes, columns)
+    named = neurons.parse("NEURONS", NEURONS, rows, columns)
+    places = [divmod(neuron, columns) for neuron in named] or fullest(counts, labels.classes, columns)
     classes = labels.classes.reshape(rows, columns)
-    neurons = [Neuron(r + 1, c + 1, int(classes[r, c]), weights[r, c]) for r, c in places]
+    chosen = [Neuron(r + 1, c + 1, int(classes[r, c]), weights[r, c]) for r, c in places]
     bright = weights[read_corrections(labels, finetuned_csv).bright] if finetuned_csv else np.empty((0, N_BANDS))
     spectra = class_spectra(csv_tables.read_spectra(inputs["TRAINING_CSV"]))
-    figure, alt = neuron_spectra(spectra, neurons, bright, PRINT_WIDTH), describe(spectra, neurons, bright)
+    figure, alt = neuron_spectra(spectra, chosen, bright, PRINT_WIDTH), describe(spectra, chosen, bright)
     portfolio.write("neuron_spectra", figure, "Spectra of the classes and of neurons", alt)
     portfolio.show_windows()
-
-
-def parse_places(words: list[str], rows: int, columns: int) -> list[tuple[int, int]]:
-    """'12,5' -> (11, 4); UserError for anything that is no neuron of the map."""
-    places = []
-    for word in words:
-        try:
-            row, column = (int(number) for number in word.split(","))
-        except ValueError:
-            raise UserError(f"NEURONS: {word!r} is not row,column (such as 12,5)") from None
-        if not (1 <= row <= rows and 1 <= column <= columns):
-            raise UserError(f"NEURONS: {word} is outside the map; it has rows 1 to {rows}, columns 1 to {columns}")
-        places.append((row - 1, column - 1))
-    return places
 
 
 def fullest(counts: NDArray[np.int64], classes: NDArray[np.uint8], columns: int) -> list[tuple[int, int]]:

@@ -30,7 +30,7 @@ from cloudsom.errors import UserError
 from cloudsom.files import stores
 from cloudsom.files.places import existing, under
 from cloudsom.running.settings import run, snapshot
-from cloudsom.som import labelled_map, submaps
+from cloudsom.som import labelled_map, neurons, submaps
 from cloudsom.som.labelled_map import LabelledMap
 from cloudsom.som.model import read_table
 
@@ -76,7 +76,7 @@ def main() -> None:
             print(f"{none}: their figure is left out")
             return
         raise UserError(f"{none}; run fine_tuning.py with --METHOD submaps")
-    table = read_table(inputs["FLIP_TABLE_CSV"], ("row", "column", "cirrus", "opaque_cloud", "samples_and_copies"))
+    table = read_table(inputs["FLIP_TABLE_CSV"], ("neuron", "cirrus", "opaque_cloud", "samples_and_copies"))
     titles = {neuron: title_of(neuron, tuned.labels.columns, table) for neuron in tuned.submaps}
     figure = sub_maps_figure(tuned, titles, PRINT_WIDTH)
     portfolio.write("sub_maps", figure, "Sub-maps of the neurons split by fine-tuning", describe(tuned))
@@ -85,9 +85,8 @@ def main() -> None:
 
 def title_of(neuron: int, columns: int, table: pd.DataFrame) -> str:
     """A neuron's place, counted from 1 as in the paper, and what fell on it."""
-    row, column = divmod(neuron, columns)
-    place = f"neuron ({row + 1}, {column + 1})"
-    found = table[(table["row"] == row) & (table["column"] == column)]
+    name = neurons.name_of(neuron, columns)
+    place, found = f"neuron {name}", table[table["neuron"] == name]
     if found.empty:
         return place
     clouds = int(found[["cirrus", "opaque_cloud"]].to_numpy().sum())
@@ -144,8 +143,7 @@ def describe(tuned: LabelledMap) -> str:
     """The figure in words."""
     shares = {n: float((s.cloud == CLOUD).mean()) for n, s in sorted(tuned.submaps.items())}
     each = "; ".join(
-        f"neuron ({n // tuned.labels.columns + 1}, {n % tuned.labels.columns + 1}) {share:.0%}"
-        for n, share in shares.items()
+        f"neuron {neurons.name_of(n, tuned.labels.columns)} {share:.0%}" for n, share in shares.items()
     )
     return f"{len(shares)} sub-maps as grids of cells, cloud or clear; share of cloud cells: {each}."
 

@@ -19,6 +19,7 @@ from cloudsom.images import esa_masks, products, vectors
 from cloudsom.images.aligning import mask_on_grid
 from cloudsom.images.mask_codes import HOW, UNKNOWN, Codes, fitting, read_preset, shown
 from cloudsom.images.rasters import Grid, gdal_errors, grid_of, open_raster
+from cloudsom.safe_names import fields_of
 
 #: Formats that masks come in, beside ERDAS Imagine (.img), which python-fmask writes.
 DRIVERS = ("GTiff", "JP2OpenJPEG")
@@ -29,10 +30,6 @@ _LINKS = re.compile(rb"ExternalRasterDMS|(?<!Eimg_)DependentFile")
 
 #: Names in a pattern, made of a product's name.
 FIELDS = ("product", "satellite", "sensed", "date", "tile")
-
-#: Satellite, sensing time and tile in an L1C product's name, new and old; an old one's tile is the granule's.
-_NEW = re.compile(r"(S2[A-D])_MSIL1C_(\d{8}T\d{6})_.*_(T\d\d[A-Z]{3})(?:_.*)?")
-_OLD = re.compile(r"(S2[A-D])_OPER_PRD_MSIL1C_.*_V(\d{8}T\d{6})_.*_(T\d\d[A-Z]{3})")
 
 _SCL = re.compile(r"GRANULE/[^/]+/IMG_DATA/(?:R20m/)?[^/]*_SCL(?:_20m)?\.jp2", re.IGNORECASE)
 
@@ -168,15 +165,6 @@ def _by_pattern(processor: Processor, data_dir: str, names: list[str]) -> dict[s
 
 def _filled(pattern: str, words: Mapping[str, str]) -> str:
     return re.sub(r"{(\w+)}", lambda field: words[field[1]], pattern)
-
-
-def fields_of(name: str) -> dict[str, str]:
-    """What a product's name says: the name itself, and of an L1C product satellite, sensing time, date and tile."""
-    found = _NEW.fullmatch(name) or _OLD.fullmatch(name)
-    if not found:
-        return {"product": name}
-    satellite, sensed, tile = found.groups()
-    return {"product": name, "satellite": satellite, "sensed": sensed, "date": sensed[:8], "tile": tile}
 
 
 def _in_products(processor: Processor, data_dir: str, names: list[str]) -> dict[str, OtherMask]:

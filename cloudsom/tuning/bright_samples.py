@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from cloudsom.bands import BANDS, BEYOND_REFLECTANCE, CLOUD, MASK_NODATA
 from cloudsom.brightness import is_bright
 from cloudsom.errors import UserError
+from cloudsom.files import stores
+from cloudsom.files.stores import Snapshot
 from cloudsom.images.filters import dilate
 from cloudsom.images.pixels import spectra_at, spectra_blocks
 from cloudsom.images.rasters import read_mask
 from cloudsom.images.references import read_reference
 from cloudsom.images.stripes import stripes
-from cloudsom.images.vectors import Feature, pixels_marked
+from cloudsom.images.vectors import Feature, pixels_marked, read_features, sidecars
 from cloudsom.running.job import Job, Outcome
 from cloudsom.running.pool import Engine, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.som.model import read_table, whole_numbers
@@ -185,6 +187,44 @@ def sample_scenes(
     if not found:
         raise_if_any_failed(outcomes)
     return pd.concat(found, ignore_index=True), [outcome for outcome in outcomes if outcome.error]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What samples are taken by: rules for those of references, files of polygons, tables of positions, at most how
+    many of a product, and the seed of thinning out."""
+
+    rules: ReferenceRules
+    polygons: Sequence[Path]
+    tables: dict[Path, pd.DataFrame]
+    most_samples: int
+    seed: int
+
+    def marks(self) -> dict[str, Path]:
+        """The files in which people have marked bright ground, by role."""
+        return {str(file.name): file for marked in (*self.polygons, *self.tables) for file in sidecars(marked)}
+
+
+def write(
+    samples_csv: Path, scenes: Sequence[TunedScene], how: Sampling, settings: Snapshot, engine: Engine, overwrite: bool
+) -> list[Outcome]:
+    """Write the bright samples of some products, where that is not done; the products that failed."""
+    marks, features = how.marks(), [feature for file in how.polygons for feature in read_features(file)]
+    made_by = stores.recipe(settings, {role: file for scene in scenes for role, file in scene.inputs().items()} | marks)
+    if done := stores.up_to_date([samples_csv], made_by, overwrite):
+        print(done)
+        return []
+    arguments = (how.rules, features, list(how.tables.items()), how.most_samples, how.seed)
+    samples, failed = sample_scenes(scenes, arguments, engine)
+    refuse_empty(samples, how.polygons)
+    bad = {outcome.name for outcome in failed}
+    made_by = made_by.only([role for scene in scenes if scene.name not in bad for role in scene.inputs()] + list(marks))
+    with stores.product(samples_csv, made_by) as product:
+        samples.to_csv(product.partial, index=False)
+        counts = ", ".join(f"{source} {n:,}" for source, n in samples["source"].value_counts().items())
+        product.results["summary"] = f"{len(samples):,} bright samples ({counts})"
+    print(f"{samples_csv}: {product.results['summary']}")
+    return failed
 
 
 def refuse_empty(samples: pd.DataFrame, polygon_files: Sequence[Path]) -> None:

@@ -3,16 +3,14 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from cloudsom.bands import CLOUD, CLOUD_CLASSES, N_BANDS
 from cloudsom.brightness import is_bright, is_dry
 from cloudsom.errors import UserError
-from cloudsom.som import model
+from cloudsom.som import model, neurons
 from cloudsom.som.bmu import BMUSearch
 from cloudsom.som.labelled_map import LabelledMap
 from cloudsom.som.labels import NeuronLabels
@@ -20,9 +18,7 @@ from cloudsom.som.submaps import SubMap, SubMapRules, bands_for, train_submap
 from cloudsom.tables import csv_tables
 from cloudsom.tuning.relabelling import (
     FLIPPED,
-    KEPT,
     LAND,
-    REFUSED,
     SPLIT,
     Change,
     Decision,
@@ -98,9 +94,14 @@ class Correction:
     samples_left: int
 
     @property
+    def changes(self) -> list[Change]:
+        """The changes that were made."""
+        return [d.change for d in self.decisions if d.action in (FLIPPED, SPLIT)]
+
+    @property
     def lost(self) -> int:
         """Training cloud spectra that no longer come out as cloud."""
-        return sum(d.change.lost for d in self.decisions if d.action in (FLIPPED, SPLIT))
+        return sum(change.lost for change in self.changes)
 
 
 def place_samples(som: LabelledMap, reflectance: Floats, land: Floats, factors: Sequence[float]) -> Samples:
@@ -221,108 +222,10 @@ def apply(
 
 
 def neurons_by_hand(names: Sequence[str], labels: NeuronLabels) -> tuple[int, ...]:
-    """FLIP_NEURONS (each as row,column) as flat positions; UserError for one not on the map, or not cloud."""
-    found = []
-    for text in names:
-        try:
-            row, column = (int(word) for word in text.split(","))
-        except ValueError:
-            raise UserError(f"FLIP_NEURONS: {text!r} is not row,column; write for example 6,2") from None
-        if not (0 <= row < labels.rows and 0 <= column < labels.columns):
-            raise UserError(f"FLIP_NEURONS: {text} is not on the map of {labels.rows} x {labels.columns} (from 0)")
-        neuron = row * labels.columns + column
+    """FLIP_NEURONS (each as row,column from 1) as flat positions; UserError for one not on the map, or not cloud."""
+    found = neurons.parse("FLIP_NEURONS", names, labels.rows, labels.columns)
+    for neuron in found:
         if labels.cloud[neuron] != CLOUD:
-            raise UserError(f"FLIP_NEURONS: {text} is clear already; name a cloud neuron")
-        found.append(neuron)
-    return tuple(dict.fromkeys(found))
-
-
-# --- tables -----------------------------------------------------------------------------------------------------------
-
-
-def labels_table(som: LabelledMap, done: Correction) -> pd.DataFrame:
-    """neuron_labels_finetuned.csv: step 5's columns after fine-tuning, then the labels before, and the reason."""
-    after, before = done.tuned.labels, som.labels
-    decided = {d.change.neuron: d for d in done.decisions}
-    row, column = np.divmod(np.arange(len(before.cloud)), before.columns)
-    actions = [decided[i].action if i in decided else KEPT for i in range(len(before.cloud))]
-    reasons = [decided[i].reason if i in decided else "" for i in range(len(before.cloud))]
-    return pd.DataFrame(
-        {
-            "row": row,
-            "column": column,
-            "class": after.classes,
-            "cloud": after.cloud,
-            "share": after.share,
-            "class_before": before.classes,
-            "cloud_before": before.cloud,
-            "samples": done.evidence.samples,
-            "action": actions,
-            "reason": reasons,
-        }
-    )
-
-
-def price_table(som: LabelledMap, done: Correction, min_samples: int) -> pd.DataFrame:
-    """What changing each neuron costs and gains: one row for each cloud neuron that samples or copies touch,
-    and for each that something was decided on.
-
-    Votes by class, samples (and with copies); for the flip and, where there is one, for the sub-map: training cloud
-    spectra lost, the same as a share of all (recall), samples cleared; what was done, and why.
-    """
-    evidence = done.evidence
-    decided = {d.change.neuron: d for d in done.decisions}
-    rows = []
-    reached = set(np.flatnonzero((evidence.cloud == CLOUD) & (evidence.copies > 0)).tolist())
-    for neuron in sorted(reached | set(decided)):
-        flip, split, decision = flip_of(evidence, neuron), done.splits.get(neuron), decided.get(neuron)
-        row: dict[str, Any] = dict(zip(("row", "column"), divmod(neuron, som.labels.columns), strict=True))
-        row |= dict(zip(model.HIT_COLUMNS, evidence.votes[neuron].tolist(), strict=True))
-        row |= {"samples": int(evidence.samples[neuron]), "samples_and_copies": int(evidence.copies[neuron])}
-        for kind, change in (("flip", flip), ("split", split)):
-            row |= _price(kind, change, evidence)
-        row["action"] = decision.action if decision else KEPT
-        row["reason"] = decision.reason if decision else f"fewer than {min_samples} samples, or too few clouds to split"
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def shown(prices: pd.DataFrame) -> str:
-    """The rows of `price_table` where something was decided, in columns narrow enough for a terminal."""
-    decided = prices[prices["action"] != KEPT]
-    clouds = decided[["cirrus", "opaque_cloud"]].sum(axis=1)
-    votes = decided[list(model.HIT_COLUMNS)].sum(axis=1)
-    narrow = pd.DataFrame(
-        {
-            "neuron": [f"{row},{column}" for row, column in zip(decided["row"], decided["column"], strict=True)],
-            "clear votes": votes - clouds,
-            "cloud votes": clouds,
-            "samples": decided["samples"],
-            "and copies": decided["samples_and_copies"],
-            "flip loses": decided["flip_cloud_lost"],
-            "split loses": decided["split_cloud_lost"],
-            "flip clears": decided["flip_samples_cleared"],
-            "split clears": decided["split_samples_cleared"],
-            "action": decided["action"],
-        }
-    ).astype(object)
-    return narrow.where(narrow.notna(), "-").to_string(index=False) if len(narrow) else "no neuron to change"
-
-
-def _price(kind: str, change: Change | None, evidence: Evidence) -> dict[str, Any]:
-    lost = change.lost if change else pd.NA
-    recall = change.lost / max(int(evidence.cloud_votes.sum()), 1) if change else pd.NA
-    cleared = change.cleared if change else pd.NA
-    return {f"{kind}_cloud_lost": lost, f"{kind}_recall_lost": recall, f"{kind}_samples_cleared": cleared}
-
-
-def summary(done: Correction) -> str:
-    """One line: what was done to how many neurons, and recall and false alarms before and after."""
-    count = {action: sum(d.action == action for d in done.decisions) for action in (FLIPPED, SPLIT, REFUSED)}
-    total = max(int(done.evidence.cloud_votes.sum()), 1)
-    before, samples = done.evidence.recall, int(done.evidence.samples[done.evidence.cloud == CLOUD].sum())
-    return (
-        f"{count[FLIPPED]} neurons flipped, {count[SPLIT]} split by sub-maps, {count[REFUSED]} refused; "
-        f"training clouds found {before:.4f} before, {before - done.lost / total:.4f} after; "
-        f"bright samples called cloud {samples:,} before, {done.samples_left:,} after"
-    )
+            place = neurons.name_of(neuron, labels.columns)
+            raise UserError(f"FLIP_NEURONS: {place} is clear already; name a cloud neuron")
+    return tuple(found)

@@ -18,13 +18,16 @@ from cloudsom.som import labelled_map
 class FinalMaskJob:
     """All that one product's final mask takes; fit to send to a worker.
 
-    tags     what the mask's tags say of it
-    filters  size of the median filter, radius and shape of the dilation, in pixels
+    map_role  FINETUNED_MAP_NPZ, or for the map of a fold a name of another form, so that masks by the maps of several
+              folds are of one run
+    tags      what the mask's tags say of it
+    filters   size of the median filter, radius and shape of the dilation, in pixels
     """
 
     settings: Snapshot
     source: Path
     tiff: Path
+    map_role: str
     tuned_npz: Path
     mask_dir: Path
     tags: dict[str, str]
@@ -40,7 +43,7 @@ def create_final_mask(job: FinalMaskJob) -> str:
     """Write one product's final mask, and the mask before the filters; returns a line of summary."""
     grid = grid_of_scene(job.source, job.tiff)
     of_this = replace(job.settings, constants=job.settings.constants | job.tags)
-    inputs = {job.source.name: job.source, job.tiff.name: job.tiff, "FINETUNED_MAP_NPZ": job.tuned_npz}
+    inputs = {job.source.name: job.source, job.tiff.name: job.tiff, job.map_role: job.tuned_npz}
     made_by = stores.recipe(of_this, inputs)
     if done := stores.up_to_date([job.file("mask"), job.file("unfiltered")], made_by, job.overwrite):
         return done

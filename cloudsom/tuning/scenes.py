@@ -11,6 +11,7 @@ from cloudsom.errors import UserError
 from cloudsom.images.rasters import masks_in, read_layer
 from cloudsom.running.job import Job, Outcome
 from cloudsom.running.pool import Engine, choose_products, raise_if_any_failed, results_or_errors, run_jobs
+from cloudsom.safe_names import fields_of
 from cloudsom.tuning.bright_samples import ReferenceRules, TunedScene
 
 
@@ -34,22 +35,45 @@ class Scenes:
         return self.tiff_dir / f"{name}.tif"
 
 
+#: The word that names every product, in FINE_TUNE_PRODUCTS (each that gives samples) and in TEST_PRODUCTS.
+ALL = ["all"]
+
+
 @dataclass(frozen=True)
 class Split:
-    """Which products are tuned on, and which are scored; `failed` gave no samples because a file of theirs is bad."""
+    """Which products are tuned on, and which are scored; `failed` gave no samples because a file of theirs is bad.
+
+    folds  products tuned on that are left out together; each fold is masked by a map tuned on the others. None: one map
+    """
 
     tune: list[str]
     test: list[str]
     failed: tuple[Outcome, ...] = ()
+    folds: tuple[tuple[str, ...], ...] = ()
+
+    def fold_of(self, name: str) -> int:
+        """The number of a product's fold, from 1; 0 for one in none, which the map tuned on all samples masks."""
+        return next((i for i, fold in enumerate(self.folds, 1) if name in fold), 0)
+
+    def left_out(self, fold: int) -> tuple[str, ...]:
+        """The products whose samples the map of a fold does without."""
+        return self.folds[fold - 1] if fold else ()
+
+    def tuned_on(self, name: str) -> bool:
+        """Whether the map that masks a product was tuned on samples of it."""
+        return name in self.tune and not self.fold_of(name)
 
     @property
     def held_out(self) -> bool:
-        return bool(self.test) and not set(self.tune) & set(self.test)
+        return bool(self.test) and not any(self.tuned_on(name) for name in self.test)
 
     def __str__(self) -> str:
         tuned = f"fine-tuned on {len(self.tune)} products ({', '.join(self.tune)})"
         if not self.test:
             return f"{tuned}; none is left to score on"
+        if self.folds:
+            folds = "; ".join(f"fold {i}: {', '.join(fold)}" for i, fold in enumerate(self.folds, 1))
+            return f"{tuned}, in {len(self.folds)} folds, each masked by a map tuned on the others ({folds})"
         both = sorted(set(self.tune) & set(self.test))
         if both:
             return f"{tuned}; scored on what was tuned on, as in the paper: {', '.join(both)}"
@@ -57,29 +81,54 @@ class Split:
 
 
 def choose_split(
-    scenes: Scenes, tune: Sequence[str], test: Sequence[str], tables: dict[Path, pd.DataFrame], rules: ReferenceRules
+    scenes: Scenes,
+    tune: Sequence[str],
+    test: Sequence[str],
+    tables: dict[Path, pd.DataFrame],
+    rules: ReferenceRules,
+    n_folds: int = 0,
 ) -> Split:
     """The products to tune on and to score; held out from each other unless both are named.
 
-    tune, test  names of products; none: those with samples to take, and all others
+    tune, test  names of products, or `ALL`; none: those with samples to take, and all others
     tables      hand-written positions by file, whose products are tuned on
+    n_folds     0: one map. Else products tuned on are left out in turn; none named: all that give samples, all scored
     """
-    for constant, wanted in (("FINE_TUNE_PRODUCTS", tune), ("TEST_PRODUCTS", test)):
+    named = {"FINE_TUNE_PRODUCTS": [] if tune == ALL else tune, "TEST_PRODUCTS": [] if test == ALL else test}
+    for constant, wanted in named.items():
         choose_products(scenes.sources, wanted, scenes.source_dir, f"correct {constant}")
-    tuned, failed = sorted(tune), list[Outcome]()
+    tuned, failed = sorted(named["FINE_TUNE_PRODUCTS"]), list[Outcome]()
     if not tuned:
-        tuned, failed = _products_with_samples(scenes, tables, rules)
-    rest = [name for name in sorted(scenes.sources) if name not in tuned]
-    return Split(tuned, sorted(test) or rest, tuple(failed))
+        tuned, failed = _products_with_samples(scenes, tables, rules, every=tune == ALL or n_folds > 0)
+    folds = deal(tuned, n_folds) if n_folds else ()
+    rest = [name for name in sorted(scenes.sources) if name not in tuned or folds or test == ALL]
+    return Split(tuned, sorted(named["TEST_PRODUCTS"]) or rest, tuple(failed), folds)
+
+
+def deal(names: Sequence[str], n_folds: int) -> tuple[tuple[str, ...], ...]:
+    """Products in `n_folds` folds of about one size, or in as many as there are places, where those are fewer.
+
+    Products of one tile show the same ground, so they are left out together. UserError where all are of one place.
+    """
+    places: dict[str, list[str]] = {}
+    for name in sorted(names):
+        places.setdefault(fields_of(name).get("tile", name), []).append(name)
+    if len(places) < 2:
+        raise UserError("FOLDS: the products to tune on are all of one tile, so none is left to tune on; set it to 0")
+    folds: list[list[str]] = [[] for _ in range(min(n_folds, len(places)))]
+    for group in sorted(places.values(), key=lambda group: (-len(group), group)):
+        min(folds, key=len).extend(group)
+    return tuple(tuple(sorted(fold)) for fold in folds)
 
 
 def _products_with_samples(
-    scenes: Scenes, tables: dict[Path, pd.DataFrame], rules: ReferenceRules
+    scenes: Scenes, tables: dict[Path, pd.DataFrame], rules: ReferenceRules, every: bool
 ) -> tuple[list[str], list[Outcome]]:
-    """The products to tune on where none is named: those of the tables, and the default split of those with references.
+    """The products to tune on where none is named: those of the tables, and of those with references half, or `every`.
 
-    Polygons alone may lie anywhere, so without other sources they are looked for in all products. Beside them, an
-    outcome for each product whose reference cannot be read.
+    The half is those without cloud; if that is none or all of them, every other one by name. Polygons alone may lie
+    anywhere, so without other sources they are looked for in all products. Beside them, an outcome for each product
+    whose reference cannot be read.
     """
     chosen = {name for table in tables.values() for name in table["product"]}
     failed: list[Outcome] = []
@@ -90,7 +139,7 @@ def _products_with_samples(
         failed = [outcome for outcome in outcomes if outcome.error]
         scored = [outcome.name for outcome in outcomes if not outcome.error]
         free = [name for name, is_free in zip(scored, results_or_errors(outcomes), strict=True) if is_free]
-        chosen |= set(free if 0 < len(free) < len(scored) else scored[::2])
+        chosen |= set(scored if every else free if 0 < len(free) < len(scored) else scored[::2])
         if not chosen:
             raise_if_any_failed(failed)
             raise UserError(
@@ -98,6 +147,13 @@ def _products_with_samples(
                 "SAMPLE_CSVS and set FROM_REFERENCE to False"
             )
     return sorted(chosen or scenes.sources), failed
+
+
+def cloud_free(scenes: Scenes, rules: ReferenceRules) -> list[str]:
+    """The products whose reference shows no cloud."""
+    references = scenes.references or {}
+    known = [name for name in sorted(scenes.sources) if name in references]
+    return [name for name in known if is_cloud_free(references[name], rules)]
 
 
 def is_cloud_free(reference_file: Path, rules: ReferenceRules) -> bool:

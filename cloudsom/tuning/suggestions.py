@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from cloudsom.bands import CLEAR, CLOUD, WAVELENGTHS_NM
 from cloudsom.brightness import CIRRUS, SHORT_WAVE, brightness
 from cloudsom.drawing.figures import PAGE, add_colour_bar, draw_cells, outline, styled
+from cloudsom.errors import UserError
 from cloudsom.files import stores
-from cloudsom.files.stores import Recipe
+from cloudsom.files.stores import Snapshot
 from cloudsom.masking.labelling import hits_of_scene
 from cloudsom.running.job import Job, Outcome
 from cloudsom.running.pool import Engine, raise_if_any_failed, results_or_errors, run_jobs
+from cloudsom.som import labelled_map, neurons
 from cloudsom.som.labelled_map import LabelledMap
 from cloudsom.som.labels import CLASS_CODES
 from cloudsom.tuning.relabelling import Evidence
@@ -70,11 +72,9 @@ def rank_neurons(som: LabelledMap, pixels: NDArray[np.int64] | None) -> pd.DataF
     evidence = Evidence.before_samples(som)
     total, clouds = evidence.votes.sum(axis=1), evidence.cloud_votes
     rows, columns, weights = som.labels.rows, som.labels.columns, som.reflectance
-    row, column = np.divmod(np.arange(len(total)), columns)
     table = pd.DataFrame(
         {
-            "row": row,
-            "column": column,
+            "neuron": [neurons.name_of(neuron, columns) for neuron in range(len(total))],
             "votes": total,
             "clear_votes": (total - clouds) / np.where(total, total, np.nan),
             "clear_neighbours": clear_neighbours(evidence.cloud, rows, columns),
@@ -86,18 +86,47 @@ def rank_neurons(som: LabelledMap, pixels: NDArray[np.int64] | None) -> pd.DataF
     )[evidence.cloud == CLOUD]
     ranks = pd.DataFrame({name: (sign * table[name]).rank(pct=True) for name, sign in SIGNS.items()})
     table.insert(0, "score", ranks.mean(axis=1))
-    table = table.sort_values(["score", "row", "column"], ascending=[False, True, True])
+    table = table.sort_values("score", ascending=False, kind="stable")
     table.insert(0, "rank", np.arange(1, len(table) + 1))
     return table.reset_index(drop=True)
 
 
-def write(table_csv: Path, picture: Path, made_by: Recipe, table: pd.DataFrame, som: LabelledMap, n_best: int) -> None:
-    """Write the table of `rank_neurons` and its picture, in which the `n_best` are outlined."""
+def suggest(
+    files: tuple[Path, Path],
+    trained: dict[str, Path],
+    sources: dict[str, Path],
+    tiff_dir: Path,
+    n_best: int,
+    settings: Snapshot,
+    engine: Engine,
+    overwrite: bool,
+) -> list[Outcome]:
+    """Write the table of `rank_neurons` and its picture, in which the `n_best` are outlined; what became of each scene.
+
+    trained  the files of the labelled map by role
+    sources  spectra of cloud-free scenes by name
+    """
+    table_csv, picture = files
+    made_by = stores.recipe(settings, trained | {source.name: source for source in sources.values()})
+    for file in files:
+        stores.finished(file, made_by, overwrite)  # refuses to write over somebody's own file
+    som = labelled_map.from_steps(*trained.values())
+    outcomes, pixels = scene_pixels(som, sources, tiff_dir, engine)
+    good = [outcome.name for outcome in outcomes if not outcome.error]
+    made_by = made_by.only([*trained, *(sources[name].name for name in good)])
+    table = rank_neurons(som, pixels)
+    if table.empty:
+        raise UserError(f"{trained['NEURON_LABELS_CSV']}: no neuron is cloud; there is nothing to suggest")
     with stores.product(table_csv, made_by) as product:
         table.to_csv(product.partial, index=False)
     with stores.product(picture, made_by) as product:
         figure = suggestion_figure(table, som, n_best)
         figure.savefig(product.partial, format="png", dpi=300, metadata={"Software": None})
+    print(table.head(n_best).to_string(index=False, na_rep="", float_format=lambda value: f"{value:.4f}"))
+    of = f"with the cloud-free scenes {', '.join(good)}" if good else "without a cloud-free scene"
+    print(f"{table_csv}, {picture}: {len(table)} cloud neurons ranked {of}; nothing is changed")
+    print("look at the picture; to accept some, run again with --FLIP_NEURONS row,column ..., or sample such ground")
+    return outcomes
 
 
 @styled
@@ -107,15 +136,15 @@ def suggestion_figure(table: pd.DataFrame, som: LabelledMap, n_best: int) -> Fig
     figure = Figure(figsize=(PAGE, PAGE * 0.52), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.3))
     scores = np.full(rows * columns, np.nan)
-    flat = table["row"].to_numpy() * columns + table["column"].to_numpy()
+    flat = np.array(neurons.parse("neuron", table["neuron"], rows, columns))
     scores[flat] = table["score"]
     mesh = draw_cells(left, scores.reshape(rows, columns))
     add_colour_bar(left, mesh, "score: likely bright land")
-    best = flat[:n_best]
+    best = flat[:n_best].tolist()
     chosen = np.isin(np.arange(rows * columns), best).reshape(rows, columns)
     outline(left, chosen)
     for i, neuron in enumerate(best):
-        y, x = divmod(int(neuron), columns)
+        y, x = divmod(neuron, columns)
         colour = "black" if scores[neuron] > scores[flat].mean() else "white"  # on yellow and on dark cells
         left.text(x + 1, y + 1, str(i + 1), ha="center", va="center", color=colour, fontsize=6)
     left.set_title(f"cloud neurons; the {len(best)} likeliest outlined")

@@ -17,7 +17,8 @@ from cloudsom.bands import BANDS, CLEAR, CLOUD, MASK_NODATA
 from cloudsom.errors import UserError
 from cloudsom.files import stores
 from cloudsom.images.rasters import open_raster, read_mask
-from cloudsom.som import labelled_map, model
+from cloudsom.masking.labelling import mask_of_scene
+from cloudsom.som import labelled_map, model, neurons
 
 Ok = Callable[..., str]
 COAST, CLOUDY = "COAST", "CLOUDY"
@@ -172,8 +173,8 @@ def test_som1_stays_and_everything_is_written_down(tuned: tuple[Path, str], mask
         True,
     )
     votes = flips[list(model.HIT_COLUMNS)].to_numpy()
-    hits, _, columns = model.read_hit_maps(folder / "hit_maps.csv")
-    assert np.array_equal(votes, hits[flips["row"] * columns + flips["column"]])
+    hits, *size = model.read_hit_maps(folder / "hit_maps.csv")
+    assert np.array_equal(votes, hits[neurons.parse("neuron", flips["neuron"], *size)])
     assert (flips["flip_cloud_lost"] == flips["cirrus"] + flips["opaque_cloud"]).all()
     assert "training clouds found" in said and "bright samples called cloud" in said
 
@@ -256,9 +257,46 @@ def test_dear_flips_are_refused(here: Callable[..., None], tmp_path: Path, capsy
 def test_neurons_named_by_hand_are_flipped(here: Callable[..., None], masked: Path, tmp_path: Path) -> None:
     labels = model.read_neuron_labels(masked / "neuron_labels.csv")
     row, column = (int(v) for v in divmod(int(np.flatnonzero(labels.cloud == CLOUD)[-1]), labels.columns))
-    here(METHOD="flip", MAX_CLOUD_LOSS=0.0, FLIP_NEURONS=[f"{row},{column}"])
+    here(METHOD="flip", MAX_CLOUD_LOSS=0.0, FLIP_NEURONS=[f"{row + 1},{column + 1}"])  # from 1, as in the pictures
     table = pd.read_csv(tmp_path / "neuron_labels_finetuned.csv").set_index(["row", "column"])
     assert table.loc[(row, column), ["cloud", "action", "reason"]].tolist() == [CLEAR, "flipped", "named by hand"]
+
+
+# --- folds ------------------------------------------------------------------------------------------------------------
+
+
+def test_every_scene_is_masked_and_scored_by_a_map_that_never_saw_it(data: Path, ok: Ok) -> None:
+    words = ("--FOLDS", 2, "--METHOD", "flip", "--MAX_CLOUD_LOSS", 1)
+    said = ok("fine_tuning.py", "--DATA_DIR", data, *MADE, *words)
+    assert f"in 2 folds, each masked by a map tuned on the others (fold 1: {CLOUDY}; fold 2: {COAST})" in said
+    record = stores.read_record(data / "neuron_labels_finetuned_fold1.csv") or {}
+    assert record["results"]["fine_tune_products"] == [COAST] and record["constants"]["LEFT_OUT"] == [CLOUDY]
+    samples = pd.read_csv(data / "bright_samples.csv")["product"].value_counts()
+    for fold, out in ((1, CLOUDY), (2, COAST), ("", "none")):
+        file = data / f"neuron_labels_finetuned{fold and f'_fold{fold}'}.csv"
+        assert pd.read_csv(file)["samples"].sum() == samples.drop(out, errors="ignore").sum(), "the others' samples"
+    # The mask is that of the fold's map, and its tags say so.
+    for name, fold in ((CLOUDY, "1"), (COAST, "2")):
+        tuned = labelled_map.load(data / f"neuron_labels_finetuned_fold{fold}.npz")
+        found = mask_of_scene(data / "csv" / f"{name}_converted.csv", data / "tiff" / f"{name}.tif", tuned)
+        assert np.array_equal(found, mask_in(data, "masks_finetuned", name, "unfiltered"))
+        tags = open_raster(data / "masks_finetuned" / f"{name}_mask.tif").GetMetadata()
+        assert (tags["TUNED_ON"], tags["TEST"], tags["FOLD"]) == ("no", "yes", fold)
+    ok("evaluation_metrics.py", "--DATA_DIR", data, "--WORKERS", 1)
+    table = pd.read_csv(data / "results" / "processors.csv")
+    final = table[table["processor"] == "SOM2"].set_index("product")
+    assert set(table["role"]) == {"held out"}
+    for count in ("TP", "FN", "FP", "TN"):
+        assert final.loc["pooled", count] == final.loc[[COAST, CLOUDY], count].sum(), "pooled over the folds"
+    again = ok("fine_tuning.py", "--DATA_DIR", data, *MADE, *words)
+    assert again.count("is up to date") == 6
+
+
+def test_all_scenes_tuned_on_and_scored_as_in_the_paper(
+    here: Callable[..., None], capsys: pytest.CaptureFixture
+) -> None:
+    here(METHOD="flip", FINE_TUNE_PRODUCTS=["all"], TEST_PRODUCTS=["all"])
+    assert f"scored on what was tuned on, as in the paper: {CLOUDY}, {COAST}" in capsys.readouterr().out
 
 
 # --- samples ----------------------------------------------------------------------------------------------------------
@@ -329,7 +367,8 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
     "no band left": ({"BANDS_LEFT_OUT": list(BANDS)}, "nothing is left"),
     "no such band": ({"BANDS_LEFT_OUT": ["B8A"]}, "BANDS_LEFT_OUT: B8A"),
     "no neuron": ({"FLIP_NEURONS": ["7;3"]}, "FLIP_NEURONS: '7;3' is not row,column"),
-    "a neuron off the map": ({"FLIP_NEURONS": ["6,0"]}, "FLIP_NEURONS: 6,0 is not on the map of 6 x 5"),
+    "a neuron counted from 0": ({"FLIP_NEURONS": ["6,0"]}, "FLIP_NEURONS: 6,0 is not on the map, which has rows 1"),
+    "one fold": ({"FOLDS": 1}, "FOLDS: 1 leaves nothing to tune on"),
     "no training table": ({"TRAINING_CSV": "none.csv"}, "use --METHOD flip"),
 }
 

@@ -22,7 +22,7 @@ from cloudsom.scoring.scores import surfaces
 from cloudsom.som import labelled_map, submaps
 from cloudsom.som.labelled_map import LabelledMap
 from cloudsom.som.labels import CLASS_CODES, NeuronLabels, is_cloud
-from cloudsom.tuning import bright_samples, correction, suggestions
+from cloudsom.tuning import bright_samples, correction, scenes, suggestions
 from cloudsom.tuning.relabelling import (
     FLIPPED,
     REFUSED,
@@ -516,8 +516,24 @@ def test_the_neuron_that_looks_like_sand_is_suggested_first() -> None:
     som = LabelledMap(weights.reshape(1, 4, 13) * 2 - 0.1, np.full(13, 2.0), np.full(13, -0.1), labels, votes)
     for pixels in (None, np.array([0, 0, 9, 100])):
         table = suggestions.rank_neurons(som, pixels)
-        assert table["column"].tolist()[0] == 2 and table["rank"].tolist() == [1, 2, 3] and len(table) == 3
+        assert table["neuron"].tolist()[0] == "1,3" and table["rank"].tolist() == [1, 2, 3] and len(table) == 3
     assert table["scene_pixels"].tolist()[0] == 9
+
+
+def test_folds_are_even_and_keep_the_scenes_of_a_tile_together() -> None:
+    tiles = ["T31TFJ", "T31TFJ", "T31TFJ", "T18SVG", "T38KQF", "T38KQF", "T32UPV"]
+    names = [f"S2A_MSIL1C_2017043{i}T103021_N0205_R108_{tile}_20170430T103024" for i, tile in enumerate(tiles)]
+    folds = scenes.deal([*names, "mine"], 3)
+    assert sorted(name for fold in folds for name in fold) == sorted([*names, "mine"])
+    assert sorted(map(len, folds)) == [2, 3, 3]
+    for tile in set(tiles):
+        assert sum(any(tile in name for name in fold) for fold in folds) == 1
+    assert len(scenes.deal(names, 9)) == 4
+    with pytest.raises(UserError, match="all of one tile"):
+        scenes.deal(names[:3], 2)
+    split = scenes.Split(names, names, (), folds)
+    assert split.held_out and not split.tuned_on(names[0]) and split.fold_of("other") == 0
+    assert names[0] in split.left_out(split.fold_of(names[0])) and split.left_out(0) == ()
 
 
 def test_surfaces_by_hand() -> None:

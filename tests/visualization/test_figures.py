@@ -31,7 +31,7 @@ from cloudsom.files import stores
 from cloudsom.images.rasters import Grid, read_mask, write_layer, write_mask
 from cloudsom.running import settings
 from cloudsom.scoring import scores
-from cloudsom.som import labelled_map, labels, model, submaps
+from cloudsom.som import labelled_map, labels, model, neurons, submaps
 from cloudsom.som.bmu import find_bmus
 from cloudsom.som.labelled_map import LabelledMap
 from cloudsom.tables import csv_tables
@@ -164,7 +164,7 @@ def split_neurons(folder: Path, neurons: tuple[int, ...]) -> Path:
     cloud = np.where(np.arange(16) < 5, 0, CLOUD)
     tuned = tuned_map({neuron: made_submap(cloud) for neuron in neurons})
     labelled_map.save(folder / "neuron_labels_finetuned.npz", tuned)
-    (folder / "flip_table.csv").write_text("row,column,cirrus,opaque_cloud,samples_and_copies\n1,2,30,400,1234\n")
+    (folder / "flip_table.csv").write_text("neuron,cirrus,opaque_cloud,samples_and_copies\n\"2,3\",30,400,1234\n")
     return folder
 
 
@@ -535,10 +535,10 @@ def test_distances_of_sub_neurons_by_hand() -> None:
 def test_sub_maps_are_named_with_what_fell_on_them(data: Path) -> None:
     call(sub_maps, split_neurons(data, (7,)))
     words = (stores.read_record(data / "figures" / "sub_maps.png") or {})["results"]["alt"]
-    assert words == "1 sub-maps as grids of cells, cloud or clear; share of cloud cells: neuron (2, 3) 69%."
-    table = model.read_table(data / "flip_table.csv", ("row", "column"))
-    assert sub_maps.title_of(7, 5, table) == "neuron (2, 3)\n430 clouds\n1,234 bright"
-    assert sub_maps.title_of(8, 5, table) == "neuron (2, 4)"
+    assert words == "1 sub-maps as grids of cells, cloud or clear; share of cloud cells: neuron 2,3 69%."
+    table = model.read_table(data / "flip_table.csv", ("neuron",))
+    assert sub_maps.title_of(7, 5, table) == "neuron 2,3\n430 clouds\n1,234 bright"
+    assert sub_maps.title_of(8, 5, table) == "neuron 2,4"
 
 
 def test_a_map_without_sub_maps_is_refused_or_left_out(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -573,12 +573,12 @@ def test_fullest_neuron_of_each_class_is_chosen_among_those_with_its_label() -> 
 
 
 @pytest.mark.parametrize(
-    ("word", "why"), [("5", "is not row,column"), ("a,b", "is not"), ("7,1", "outside"), ("0,1", "outside")]
+    ("word", "why"), [("5", "is not row,column"), ("a,b", "is not"), ("7,1", "not on the map"), ("0,1", "count from 1")]
 )
 def test_neurons_that_are_none_are_refused(word: str, why: str) -> None:
     with pytest.raises(UserError, match=why):
-        neuron_spectra.parse_places([word], 6, 5)
-    assert neuron_spectra.parse_places(["6,5", "1,1"], 6, 5) == [(5, 4), (0, 0)]
+        neurons.parse("NEURONS", [word], 6, 5)
+    assert neurons.parse("NEURONS", ["6,5", "1,1", "6,5"], 6, 5) == [29, 0] and neurons.name_of(29, 5) == "6,5"
 
 
 # --- masks in pictures ------------------------------------------------------------------------------------------------

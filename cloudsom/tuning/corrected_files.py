@@ -1,0 +1,127 @@
+"""What fine-tuning did, written down: the corrected labels, the corrected map, and what each change costs and gains."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cloudsom.bands import CLOUD
+from cloudsom.files import stores
+from cloudsom.files.stores import Recipe
+from cloudsom.som import labelled_map, model, neurons
+from cloudsom.som.labelled_map import LabelledMap
+from cloudsom.tuning.correction import Correction
+from cloudsom.tuning.relabelling import FLIPPED, KEPT, REFUSED, SPLIT, Change, Evidence, flip_of
+
+
+def write(
+    files: tuple[Path, Path, Path],
+    made_by: Recipe,
+    som: LabelledMap,
+    done: Correction,
+    min_samples: int,
+    results: dict[str, Any],
+) -> pd.DataFrame:
+    """Write the corrected labels, the corrected map and the table of prices; the latter.
+
+    results  what the labels' settings file is to hold beside the summary
+    """
+    labels_csv, tuned_npz, flip_table_csv = files
+    prices = price_table(som, done, min_samples)
+    with stores.product(flip_table_csv, made_by) as flips:
+        prices.to_csv(flips.partial, index=False)
+    with stores.product(tuned_npz, made_by) as tuned:
+        labelled_map.save(tuned.partial, done.tuned)
+    with stores.product(labels_csv, made_by) as table:
+        labels_table(som, done).to_csv(table.partial, index=False)
+        table.results |= results | {"summary": summary(done)}
+    return prices
+
+
+def labels_table(som: LabelledMap, done: Correction) -> pd.DataFrame:
+    """neuron_labels_finetuned.csv: step 5's columns after fine-tuning, then the labels before, and the reason."""
+    after, before = done.tuned.labels, som.labels
+    decided = {d.change.neuron: d for d in done.decisions}
+    row, column = np.divmod(np.arange(len(before.cloud)), before.columns)  # from 0, as in step 5's table
+    actions = [decided[i].action if i in decided else KEPT for i in range(len(before.cloud))]
+    reasons = [decided[i].reason if i in decided else "" for i in range(len(before.cloud))]
+    return pd.DataFrame(
+        {
+            "row": row,
+            "column": column,
+            "class": after.classes,
+            "cloud": after.cloud,
+            "share": after.share,
+            "class_before": before.classes,
+            "cloud_before": before.cloud,
+            "samples": done.evidence.samples,
+            "action": actions,
+            "reason": reasons,
+        }
+    )
+
+
+def price_table(som: LabelledMap, done: Correction, min_samples: int) -> pd.DataFrame:
+    """flip_table.csv: what changing each neuron costs and gains.
+
+    A row for each cloud neuron that samples or copies touch, and for each that something was decided on: the neuron as
+    row,column from 1, votes by class, samples (and with copies); for the flip and, where there is one, for the sub-map:
+    training cloud spectra lost, the same as a share of all (recall), samples cleared; what was done, and why.
+    """
+    evidence = done.evidence
+    decided = {d.change.neuron: d for d in done.decisions}
+    rows = []
+    reached = set(np.flatnonzero((evidence.cloud == CLOUD) & (evidence.copies > 0)).tolist())
+    for neuron in sorted(reached | set(decided)):
+        flip, split, decision = flip_of(evidence, neuron), done.splits.get(neuron), decided.get(neuron)
+        row: dict[str, Any] = {"neuron": neurons.name_of(neuron, som.labels.columns)}
+        row |= dict(zip(model.HIT_COLUMNS, evidence.votes[neuron].tolist(), strict=True))
+        row |= {"samples": int(evidence.samples[neuron]), "samples_and_copies": int(evidence.copies[neuron])}
+        for kind, change in (("flip", flip), ("split", split)):
+            row |= _price(kind, change, evidence)
+        row["action"] = decision.action if decision else KEPT
+        row["reason"] = decision.reason if decision else f"fewer than {min_samples} samples, or too few clouds to split"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def shown(prices: pd.DataFrame) -> str:
+    """The rows of `price_table` where something was decided, in columns narrow enough for a terminal."""
+    decided = prices[prices["action"] != KEPT]
+    clouds = decided[["cirrus", "opaque_cloud"]].sum(axis=1)
+    votes = decided[list(model.HIT_COLUMNS)].sum(axis=1)
+    narrow = pd.DataFrame(
+        {
+            "neuron": decided["neuron"],
+            "clear votes": votes - clouds,
+            "cloud votes": clouds,
+            "samples": decided["samples"],
+            "and copies": decided["samples_and_copies"],
+            "flip loses": decided["flip_cloud_lost"],
+            "split loses": decided["split_cloud_lost"],
+            "flip clears": decided["flip_samples_cleared"],
+            "split clears": decided["split_samples_cleared"],
+            "action": decided["action"],
+        }
+    ).astype(object)
+    return narrow.where(narrow.notna(), "-").to_string(index=False) if len(narrow) else "no neuron to change"
+
+
+def _price(kind: str, change: Change | None, evidence: Evidence) -> dict[str, Any]:
+    lost = change.lost if change else pd.NA
+    recall = change.lost / max(int(evidence.cloud_votes.sum()), 1) if change else pd.NA
+    cleared = change.cleared if change else pd.NA
+    return {f"{kind}_cloud_lost": lost, f"{kind}_recall_lost": recall, f"{kind}_samples_cleared": cleared}
+
+
+def summary(done: Correction) -> str:
+    """One line: what was done to how many neurons, and recall and false alarms before and after."""
+    count = {action: sum(d.action == action for d in done.decisions) for action in (FLIPPED, SPLIT, REFUSED)}
+    total = max(int(done.evidence.cloud_votes.sum()), 1)
+    before, samples = done.evidence.recall, int(done.evidence.samples[done.evidence.cloud == CLOUD].sum())
+    return (
+        f"{count[FLIPPED]} neurons flipped, {count[SPLIT]} split by sub-maps, {count[REFUSED]} refused; "
+        f"training clouds found {before:.4f} before, {before - done.lost / total:.4f} after; "
+        f"bright samples called cloud {samples:,} before, {done.samples_left:,} after"
+    )
