@@ -29,43 +29,6 @@ case $DATA_DIR in -*) DATA_DIR=./$DATA_DIR ;; esac # no command takes it for one
 export DATA_DIR
 mkdir -p "$DATA_DIR"
 
-step() { printf '\n== %s\n' "$*"; "$@"; }
-
-case $SCENES in
-    real) step python demo/make_sample_data.py --SDIST_DIR="$CACHE" --DATA_DIR "$DATA_DIR" ;;
-    *) step python demo/make_sample_data.py --SYNTHETIC --DATA_DIR "$DATA_DIR" ;;
-esac
-
-step python read_h5file.py --DATA_DIR "$DATA_DIR" --H5_FILES spectra.h5 --SPECTRA_CSVS spectra.csv
-step python data_preprocessing.py --DATA_DIR "$DATA_DIR" --SPECTRA_CSVS spectra.csv
-step python SOM_training.py --DATA_DIR "$DATA_DIR"
-step python BMUs_detection.py --DATA_DIR "$DATA_DIR"
-step python labeling.py --DATA_DIR "$DATA_DIR"
-step python test_data_downloading.py --DATA_DIR "$DATA_DIR" --SOURCE local
-step bash gdal_commands.sh
-step python convert_image_to_csv.py --DATA_DIR "$DATA_DIR"
-step python create_cloudmasks.py --DATA_DIR "$DATA_DIR" --CLASS_MAPS --CONFIDENCE
-step python fine_tuning.py --DATA_DIR "$DATA_DIR" # bright sand of the cloud-free scene; the other one is held out
-# beside ours: the mask inside the products, made in the manner of ESA's, and s2cloudless's, which has one scene only
-OTHERS=("ESA-like=l1c:products")
-[ "$SCENES" != real ] || OTHERS+=("s2cloudless=s2cloudless:s2cloudless/{product}.tif")
-step python evaluation_metrics.py --DATA_DIR "$DATA_DIR" --OTHER_MASKS "${OTHERS[@]}"
-
-step python visualization/sub_maps.py --DATA_DIR "$DATA_DIR" --WHERE_NONE skip
-for figure in Creating_hit_rate_maps neuron_label_maps Creating_component_planes U_matrix_creation \
-    Creating_scatterplots neuron_spectra colored_cloudmasks quicklooks compare_masks methodology_figure report; do
-    step python "visualization/$figure.py" --DATA_DIR "$DATA_DIR"
-done
-
-printf '\n== the measures of step 9 (SOM1) and of the final masks (SOM2) (%s/results/metrics.csv)\n' "$DATA_DIR"
-cat "$DATA_DIR/results/metrics.csv"
-printf '\n== all masks beside each other, on the pixels that all have (%s/results/processors.csv)\n' "$DATA_DIR"
-cut -d, -f1-12 "$DATA_DIR/results/processors.csv" | grep -e ^processor -e ,mean, -e ,pooled,
-if [ "$SCENES" = real ]; then
-    echo "The scenes are real. Their labels are an algorithm's (s2cloudless), not a person's: no number here is a claim"
-    echo "about the paper, least of all s2cloudless's own score: its mask comes from the same probabilities."
-else
-    echo "The scenes are $SCENES: these numbers say only that everything runs."
-fi
-echo "The masks are in $DATA_DIR/masks and $DATA_DIR/masks_finetuned, the pictures in $DATA_DIR/figures;"
-echo "the report is $DATA_DIR/report.html: open it in a browser."
+[ "$SCENES" = real ] && MAKE=("--SDIST_DIR=$CACHE") || MAKE=(--SYNTHETIC)
+python demo/make_sample_data.py "${MAKE[@]}" --DATA_DIR "$DATA_DIR"
+exec python demo/run_demo.py --DATA_DIR "$DATA_DIR" --SCENES "$SCENES"

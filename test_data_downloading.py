@@ -69,6 +69,9 @@ SOURCE: Literal["gcs", "cdse", "dhus", "local"] = "gcs"
 PRODUCTS: list[str] = []  # product names; empty: the name of every folder in REFERENCE_DIR
 # an old long name (before December 2016) may be followed by its tile: "NAME 31TFJ"
 PRODUCTS_FILE: str | None = None  # a text file of such names, one a line
+FIRST = 0  # [0, 100000] only the first so many of them, in the order named or else by name, for a trial; 0: all
+MISSING: Literal["refuse", "skip"] = "refuse"
+# what cannot be had: refuse ends with an error once the rest is there; skip names it and is content with the rest
 WHOLE_PRODUCT = False  # gcs: take every file of a product, not just the 13 bands and the metadata
 ALLOW_REPROCESSED = False  # cdse: for a deleted product, take the same acquisition in its newest baseline
 # its radiometric offset and geometry differ from the paper's; the table and the JSON beside it say so
@@ -128,7 +131,7 @@ def report(outcomes: list[Fetched]) -> None:
     """Print what became of everything; UserError if anything is not there."""
     print(table(outcomes))
     missing = [outcome for outcome in outcomes if outcome.state not in THERE]
-    if missing:
+    if missing and (MISSING == "refuse" or len(missing) == len(outcomes)):
         raise UserError(f"{len(missing)} of {len(outcomes)} are not there; the table says why")
 
 
@@ -229,7 +232,7 @@ def products_wanted(display: Display) -> list[Product]:
             display.line(f"{name}: is not the name of an L1C product; passed over")
     if not entries:
         raise UserError(f"{reference_dir()}: no masks there and no PRODUCTS named; name some, or fetch the masks")
-    return wanted(entries, reference_dir())
+    return wanted(entries, reference_dir())[: FIRST or None]
 
 
 def source(client: Client) -> Source | None:

@@ -208,6 +208,8 @@ def main() -> None:
     report_file = under(DATA_DIR, REPORT_FILE)
     for line in missing:
         print(f"left out: {line}")
+    if any("visualization/" in line for line in missing):
+        print("all figures at once: python visualization/all_figures.py")
     outcomes = []
     if done := stores.up_to_date([report_file], made_by, OVERWRITE):
         print(done)

@@ -821,6 +821,7 @@ def test_every_script_that_draws_has_formats_and_windows() -> None:
         expected = {
             "__init__.py": set(),
             "add_georeference.py": set(),  # draws nothing
+            "all_figures.py": set(),  # its settings are those of the others
             "report.py": {"SHOW"},  # a page, not a figure
         }.get(script.name, {"FORMATS", "SHOW"})
         assert names & {"FORMATS", "SHOW"} == expected, script.name
