@@ -16,6 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
 
 from cloudsom.errors import UserError
+from cloudsom.running import stops
 from cloudsom.running.steps import distribute
 
 #: The scripts in the order of the paper, then what puts their pictures together.
@@ -48,8 +49,8 @@ def main(words: list[str]) -> int:
     failed = []
     for name, more in SCRIPTS.items():
         status = draw(Path(__file__).with_name(f"{name}.py"), [*more, *own[f"visualization/{name}.py"]])
-        if status == 130:
-            return status
+        if status == 130 or stops.requested():  # one that came where Python drops exceptions was only noted
+            return 130
         failed += [f"{name}.py"] if status else []
     if failed:
         print(f"all_figures.py: error: {len(failed)} failed (see above): {' '.join(failed)}", file=sys.stderr)

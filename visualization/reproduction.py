@@ -50,6 +50,7 @@ class Item:
     """A figure or table: what it shows in the paper, what makes ours, our files (patterns), and how ours differs.
 
     of_run  whether the files are under RUN_DIR; else they are under DATA_DIR
+    needs   processors it is about
     """
 
     shows: str
@@ -57,6 +58,7 @@ class Item:
     files: tuple[str, ...]
     differs: str
     of_run: bool = True
+    needs: tuple[str, ...] = ()
 
 
 PAPERS = (
@@ -113,7 +115,8 @@ PAPERS = (
         "Tables and figures: beside Sen2Cor and Fmask",
         "compare_masks.py",
         ("figures/processors.png", "figures/compared/*.png"),
-        "as far as their masks were given: --OTHER_MASKS \"Sen2Cor=scl:l2a\" \"Fmask=fmask:fmask/{product}.img\"",
+        "masks of theirs are the user's to make and to name in --OTHER_MASKS",
+        needs=("Sen2Cor", "Fmask"),
     ),
 )
 
@@ -158,7 +161,7 @@ def main() -> None:
     if done := stores.up_to_date(pages, made_by, OVERWRITE):
         print(done)
         return
-    page = {
+    page: dict[str, Any] = {
         "of": RUN_DIR,
         "papers": [shown(item, files, run_dir) for item, files in rows[: len(PAPERS)]],
         "beyond": [shown(item, files, run_dir) for item, files in rows[len(PAPERS) :] if files],
@@ -173,8 +176,8 @@ def main() -> None:
         text = templates.get_template(f"reproduction_template{place.suffix}").render(page)
         with stores.product(place, made_by) as product:
             product.partial.write_text(text, encoding="utf-8")
-            made = sum(bool(files) for _, files in rows[: len(PAPERS)])
-            product.results["summary"] = f"{made} of the paper's {len(PAPERS)} figures and tables"
+            made = sum(row["state"] == "made" for row in page["papers"])
+            product.results["summary"] = f"{made} of the paper's {len(PAPERS)} kinds of figures and tables"
     print(f"{pages[0]}, {pages[1].name}: {product.results['summary']}")
 
 
@@ -196,23 +199,31 @@ def in_run(name: str) -> Path:
 def read_here() -> list[Path]:
     """The files whose contents the page tells."""
     names = ("training_spectra.csv", "SOM_trained.p", "neuron_labels.csv", "neuron_labels_finetuned.csv")
-    tables = ("results/processors.csv", "results/surfaces.csv")
+    tables = ("results/processors.csv", "results/differences.csv")
     return [place for name in (*names, *tables) if (place := in_run(name)).is_file()]
 
 
 def shown(item: Item, files: Sequence[Path], run_dir: Path) -> dict[str, Any]:
     """An item as the pages show it: links are relative to the page, a picture stands for itself."""
     links = [Path(os.path.relpath(file, run_dir)).as_posix() for file in files]
-    pictures = [link for link in links if link.endswith(".png")]
+    first = {Path(link).parent: link for link in reversed(links)}  # of each folder: of masks before and after
+    chosen = sorted(first.values()) if len(first) > 1 else links[:3]
+    absent = [name for name in item.needs if not is_scored(name)]
     return {
         "shows": item.shows,
         "script": item.script,
-        "links": links[:3],
-        "more": max(len(links) - 3, 0),
-        "picture": pictures[0] if pictures else "",
+        "links": [(Path(link).name, link) for link in chosen],
+        "more": len(links) - len(chosen),
+        "pictures": [link for link in chosen if link.endswith(".png")][:2],
         "differs": item.differs,
-        "state": "made" if files else "not made",
+        "state": f"without {' and '.join(absent)}" if absent else "made" if files else "not made",
     }
+
+
+def is_scored(processor: str) -> bool:
+    """Whether step 10 has scored masks of a processor."""
+    table = scores()
+    return table is not None and processor in set(table[0]["processor"])
 
 
 def record_of(name: str) -> dict[str, Any]:
@@ -283,6 +294,16 @@ def standings() -> list[tuple[str, list[list[str]]]]:
     ]
 
 
+def chance(measure: str, other: str) -> str:
+    """Whether SOM2 and another processor's masks differ by more than chance, by step 10's intervals."""
+    if not (place := in_run("results/differences.csv")).is_file():
+        return ""
+    table = model.read_table(place, ("of", "minus", "product", "measure", "beyond_chance"))
+    wanted = (table["minus"] == other) & (table["product"] == "pooled") & (table["measure"] == measure)
+    answers = {"yes": ", beyond chance", "no": ", not beyond chance"}
+    return next((answers.get(str(word), "") for word in table[wanted]["beyond_chance"]), "")
+
+
 def number(value: float) -> str:
     return "" if pd.isna(value) else f"{value:.4f}"
 
@@ -300,7 +321,7 @@ def claims() -> list[tuple[str, str]]:
         if pd.isna(ours) or pd.isna(theirs):
             return "not answered: the scenes scored do not define it"
         word = "yes" if sign * (ours - theirs) > 0 else "no"
-        return f"{word}: {ours:.4f} of SOM2, {theirs:.4f} of {other}"
+        return f"{word}: {ours:.4f} of SOM2, {theirs:.4f} of {other}{chance(measure, other)}"
 
     return [
         ("the fine-tuned map recognises bright land (false alarms)", beside("bright_land_false_alarms", SOM1, -1)),

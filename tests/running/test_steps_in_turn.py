@@ -8,7 +8,7 @@ from conftest import ROOT
 
 from cloudsom.errors import UserError
 from cloudsom.running.steps import Step, distribute, run_steps, span
-from visualization import all_figures
+from visualization import all_figures, reproduction
 
 
 def test_each_step_gets_the_settings_it_has() -> None:
@@ -50,3 +50,9 @@ def test_a_figure_without_inputs_does_not_stop_the_others(
     assert all_figures.main([f"--DATA_DIR={tmp_path}"]) == 1
     said = capsys.readouterr().err
     assert "sub_maps.py: error: " in said and said.endswith("2 failed (see above): sub_maps.py neuron_label_maps.py\n")
+
+
+def test_the_page_on_the_paper_names_every_figure_that_is_reproduced() -> None:
+    text = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
+    for item in (*reproduction.PAPERS, *reproduction.BEYOND):
+        assert all(script in text for script in item.script.split(", ")), item.shows
