@@ -267,6 +267,18 @@ def test_nothing_wrong_stays_and_it_is_said_why(fault: str, lost: Lost) -> None:
     assert lost.later[name] == drive.needed(drive.product_files(name, 500))
 
 
+def test_the_first_few_products_and_what_cannot_be_had_is_skipped_where_asked(tmp_path: Path) -> None:
+    with BucketServer() as server:
+        assert isinstance(server, BucketServer)
+        server.put_product(f"tiles/31/T/FH/{NAME}.SAFE", drive.product_files(NAME, 500))
+        skip = drive.run(tmp_path / "a", *words(server, NAME, numbered(1)), "--MISSING", "skip")
+        assert skip.returncode == 0 and numbered(1) in skip.stdout
+        none = drive.run(tmp_path / "b", *words(server, numbered(1)), "--MISSING", "skip")
+        assert none.returncode == 1 and "1 of 1 are not there" in none.stderr
+        first = drive.run(tmp_path / "c", *words(server, NAME, numbered(1)), "--FIRST", "1")
+        assert first.returncode == 0 and numbered(1) not in first.stdout
+
+
 def test_the_other_products_go_on_and_a_later_run_brings_the_rest(lost: Lost) -> None:
     whole = numbered(len(LOST))
     assert lost.visible == [f"{whole}.SAFE", f"{whole}.SAFE.json"]
