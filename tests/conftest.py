@@ -3,13 +3,14 @@
 import inspect
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CodeType
 
 import h5py
 import numpy as np
 import pytest
+from browser import Browser, chromium
 from scripts import run_script
 
 from cloudsom.bands import SAFE_BANDS
@@ -59,6 +60,19 @@ def names_in(code: CodeType) -> set[str]:
     """The global names that some code and the functions within it use."""
     inner = [names_in(part) for part in code.co_consts if isinstance(part, CodeType)]
     return set(code.co_names).union(*inner)
+
+
+# --- a browser --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    program = chromium()
+    if not program:
+        pytest.skip("no chromium runs here (apt-get install chromium); the pages are not tried in a browser")
+    started = Browser(program, tmp_path_factory.mktemp("profile"))
+    yield started
+    started.close()
 
 
 # --- running scripts --------------------------------------------------------------------------------------------------

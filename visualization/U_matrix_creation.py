@@ -28,6 +28,7 @@ from cloudsom.files import stores
 from cloudsom.files.places import existing, under
 from cloudsom.running.settings import run, snapshot
 from cloudsom.som import model
+from cloudsom.som.u_matrix import u_matrix
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
@@ -61,24 +62,6 @@ def main() -> None:
     figure = u_matrix_figure(distances, PRINT_WIDTH)
     portfolio.write("u_matrix", figure, "U-matrix and its natural logarithm", describe(distances))
     portfolio.show_windows()
-
-
-def u_matrix(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean Euclidean distance of each neuron's weights to those of its neighbours, up to eight, in scaled units.
-
-    weights (rows, columns, bands) -> (rows, columns). The same as `MiniSom.distance_map(scaling="mean")` before the
-    division by its maximum; the paper names its 20 x 15 U-matrix, but not the neighbours it counts.
-    """
-    rows, columns, _ = weights.shape
-    total, neighbours = np.zeros((rows, columns)), np.zeros((rows, columns))
-    for down, right in product((-1, 0, 1), repeat=2):
-        if (down, right) == (0, 0):
-            continue
-        here = slice(max(0, -down), rows - max(0, down)), slice(max(0, -right), columns - max(0, right))
-        there = slice(max(0, down), rows - max(0, -down)), slice(max(0, right), columns - max(0, -right))
-        total[here] += np.linalg.norm(weights[here] - weights[there], axis=-1)
-        neighbours[here] += 1
-    return total / neighbours
 
 
 @styled

@@ -17,7 +17,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is besi
 
 import cloudsom.start  # first: without its packages, a script starts again with .venv
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,10 +26,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cloudsom.bands import BANDS, CLASSES, N_BANDS, NO_CLASS, WAVELENGTHS_NM
+from cloudsom.drawing.class_spectra import LOOKS, ClassSpectra, class_spectra
 from cloudsom.drawing.figures import BRIGHT_COLOUR, Portfolio, inches, optional_input, read_corrections, styled, unscale
 from cloudsom.files import stores
 from cloudsom.files.places import existing, under
-from cloudsom.progress import progress
 from cloudsom.running.settings import run, snapshot
 from cloudsom.som import model, neurons
 from cloudsom.som.labels import CLASS_CODES
@@ -60,26 +59,6 @@ FORMATS = ["png"]  # png (300 dpi), pdf, svg: one or more
 SHOW = False  # open the figure in a window too
 OVERWRITE = False  # draw again what is finished
 # --- end of constants -------------------------------------------------------------------------------------------------
-
-#: Colour, marker and line of each class: ours, told apart by any eye (after Okabe and Ito, the blue darker).
-LOOKS = {
-    10: ("#009E73", "o", "-"),
-    20: ("#1F3A93", "s", "--"),
-    30: ("#000000", "v", ":"),
-    40: ("#E69F00", "D", "-"),
-    50: ("#D55E00", "^", "-"),
-    60: ("#56B4E9", "P", "-."),
-    NO_CLASS: ("#777777", "x", ":"),
-}
-
-
-@dataclass(frozen=True)
-class ClassSpectra:
-    """Number of spectra (6,), mean and standard deviation (6, 13) of each class, in the order of `CLASS_CODES`."""
-
-    number: NDArray[np.int64]
-    mean: NDArray[np.float64]
-    deviation: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -138,25 +117,6 @@ def fullest(counts: NDArray[np.int64], classes: NDArray[np.uint8], columns: int)
             row, column = divmod(int(of_class[np.argmax(counts[of_class, i])]), columns)
             places.append((row, column))
     return places
-
-
-def class_spectra(blocks: Iterable[tuple[NDArray[np.floating], NDArray[np.integer]]]) -> ClassSpectra:
-    """Mean and standard deviation of each class from blocks of spectra (n, 13) and labels (n,).
-
-    A class without spectra has NaN. Sums are kept in float64: reflectances are near 1, so nothing is lost in squares.
-    """
-    n, total, squares = np.zeros(6, np.int64), np.zeros((6, N_BANDS)), np.zeros((6, N_BANDS))
-    with progress(None, "averaging spectra") as bar:
-        for spectra, labels in blocks:
-            for i, code in enumerate(CLASS_CODES):
-                chosen = spectra[labels == code].astype(np.float64)
-                n[i] += len(chosen)
-                total[i] += chosen.sum(axis=0)
-                squares[i] += (chosen**2).sum(axis=0)
-            bar.update(len(labels))
-    count = np.where(n == 0, np.nan, n)[:, None]
-    mean = total / count
-    return ClassSpectra(n, mean, np.sqrt(np.maximum(squares / count - mean**2, 0)))
 
 
 @styled

@@ -18,21 +18,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is besi
 
 import cloudsom.start  # first: without its packages, a script starts again with .venv
 
-import base64
 import io
-import webbrowser
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
 
 from cloudsom.bands import CLASSES, CLOUD, MASK_NODATA
 from cloudsom.drawing.figures import SOM1, SOM2, Corrections, optional_input, read_corrections
+from cloudsom.drawing.pages import data_uri, page, show
 from cloudsom.errors import UserError
 from cloudsom.files import stores
 from cloudsom.files.places import local, under
@@ -250,12 +248,6 @@ def write_report(
         product.partial.write_text(page, encoding="utf-8")
         product.results["summary"] = f"{len(scenes)} scenes, {len(figures)} figures"
     print(f"{report_file}: {product.results['summary']}, {report_file.stat().st_size / 1e6:.1f} MB")
-
-
-def show(report_file: Path) -> None:
-    """Open a file in the user's browser; UserError where there is none."""
-    if not webbrowser.open(report_file.resolve().as_uri()):
-        raise UserError(f"SHOW: no browser was found here; open {report_file} in one yourself")
 
 
 # --- finding and reading ----------------------------------------------------------------------------------------------
@@ -482,7 +474,7 @@ def read_picture(place: Path, jpeg: bool = False, width: int | None = None) -> P
         image.convert("RGB").save(buffer, "JPEG", quality=85, optimize=True)
         kind, data = "jpeg", buffer.getvalue()
     words = (stores.read_record(place) or {}).get("results", {})
-    uri = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    uri = data_uri(f"image/{kind}", data)
     return Picture(uri, image.width, image.height, words.get("title", place.stem), words.get("alt", place.stem))
 
 
@@ -500,14 +492,9 @@ def render(
     missing: list[str],
 ) -> str:
     """The whole page as text, everything in it escaped; `records` are the settings files by product."""
-    pages = Environment(
-        loader=FileSystemLoader(TEMPLATE.parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-    )
-    pages.filters |= {"anchor": anchor, "slug": slug}
-    return pages.get_template(TEMPLATE.name).render(
+    return page(
+        TEMPLATE,
+        {"anchor": anchor, "slug": slug},
         title=TITLE,
         credit=CREDIT,
         facts=facts(training, scenes, totals),

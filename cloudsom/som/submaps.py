@@ -62,9 +62,13 @@ class SubMap:
         _project(scaled, rows, self.centre, self.projection, out)
         return out
 
+    def bmus(self, scaled: Floats, rows: NDArray[np.intp] | None = None) -> NDArray[np.int32]:
+        """The sub-neurons that scaled spectra (n, 13), or some rows of them, fall on, counted row by row from 0."""
+        return self._search(self.coordinates(scaled, rows)).index
+
     def is_cloud(self, scaled: Floats, rows: NDArray[np.intp] | None = None) -> NDArray[np.bool_]:
         """Which of the scaled spectra (n, 13), or of some rows of them, fall on a cloud sub-neuron."""
-        return self.cloud[self._search(self.coordinates(scaled, rows)).index] == CLOUD
+        return self.cloud[self.bmus(scaled, rows)] == CLOUD
 
 
 @kernel

@@ -1,0 +1,115 @@
+// What the page holds, unpacked: the map, and the pixels of a scene. Neurons are numbered row by row from 0 in here;
+// people are shown row and column counted from 1, as in the paper.
+const read = (id) => JSON.parse(document.getElementById(id).textContent);
+const START = read("start");
+const {map: MAP, bands: BANDS, classes: CLASSES, bits: BITS} = START;
+MAP.weights = floats(MAP.weights);
+const N_NEURONS = MAP.rows * MAP.columns;
+const NONE = 255, NO_NEURON = 0xffff; // of a byte and of two: a pixel without data
+
+function floats(text) {
+  return new Float64Array(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer);
+}
+
+const placeOf = (neuron) => `(${Math.floor(neuron / MAP.columns) + 1}, ${(neuron % MAP.columns) + 1})`;
+const wordOf = (neuron) => placeOf(neuron).replace(/[() ]/g, ""); // as FLIP_NEURONS has it: row,column from 1
+const classOf = (neuron) => CLASSES.find((each) => each.code === MAP.classes[neuron]);
+const reflectanceOf = (neuron) =>
+  BANDS.map((_, band) => (MAP.weights[neuron * BANDS.length + band] - MAP.shift[band]) / MAP.scale[band]);
+const cloudVotes = MAP.votes && MAP.votes.map((votes) => sum(votes.filter((_, i) => CLASSES[i].cloud)));
+
+function sum(values) {
+  let total = 0;
+  for (const value of values) total += value;
+  return total;
+}
+
+// Euclidean distance of a spectrum (reflectance) to a neuron in scaled units, as the pipeline computes it.
+function distance(spectrum, neuron) {
+  const off = spectrum.map((value, band) =>
+    value * MAP.scale[band] + MAP.shift[band] - MAP.weights[neuron * BANDS.length + band]);
+  return Math.sqrt(sum(off.map((each) => each * each)));
+}
+
+async function picture(uri) {
+  const image = new Image();
+  image.src = uri;
+  await image.decode();
+  return image;
+}
+
+// The bytes of a picture that holds numbers: red, green, blue, and an alpha of 255.
+async function bytesOf(uri) {
+  const image = await picture(uri), canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [image.width, image.height];
+  const context = canvas.getContext("2d", {willReadFrequently: true});
+  context.drawImage(image, 0, 0);
+  return context.getImageData(0, 0, image.width, image.height);
+}
+
+// Two bytes of each pixel as one number: first * columns + second; `none` where the first is NONE.
+function numbered(bytes, columns, none) {
+  const found = new Uint16Array(bytes.length / 4);
+  for (let i = 0, j = 0; i < found.length; i++, j += 4) {
+    found[i] = bytes[j] === NONE ? none : bytes[j] * columns + bytes[j + 1];
+  }
+  return found;
+}
+
+const loaded = [];
+
+// A scene with its pixels; unpacked once. `rows` and `columns` count the pixels that can be pointed at, every `step`th.
+function load(index) {
+  loaded[index] ??= unpack(index);
+  return loaded[index];
+}
+
+async function unpack(index) {
+  const scene = START.scenes[index], layers = read(`layers-${index}`);
+  const codes = await bytesOf(layers.codes);
+  scene.index = index;
+  [scene.columns, scene.rows] = [codes.width, codes.height];
+  scene.neurons = numbered(codes.data, MAP.columns, NO_NEURON);
+  scene.bits = Uint8Array.from({length: scene.neurons.length}, (_, i) => codes.data[4 * i + 2]);
+  scene.inner = layers.inner && (await bytesOf(layers.inner)).data;
+  scene.spectra = await bytesOf(layers.spectra);
+  scene.pictures = {};
+  for (const name in layers.pictures) scene.pictures[name] = await picture(layers.pictures[name]);
+  sortByNeuron(scene);
+  if (scene.step === 1 && scene.pixels.some((n, neuron) => n !== pixelsOn(scene, neuron).length)) {
+    throw new Error("this browser changes what is read from pictures (a protection against being recognised), " +
+      "so its numbers would be wrong; allow this page to read them, or use another browser");
+  }
+  return scene;
+}
+
+// The pixels of each neuron beside each other, so that pointing at one need not look at all.
+function sortByNeuron(scene) {
+  const starts = new Uint32Array(N_NEURONS + 1), next = new Uint32Array(N_NEURONS);
+  for (const neuron of scene.neurons) if (neuron !== NO_NEURON) starts[neuron + 1]++;
+  for (let i = 0; i < N_NEURONS; i++) {
+    starts[i + 1] += starts[i];
+    next[i] = starts[i];
+  }
+  scene.starts = starts;
+  scene.sorted = new Uint32Array(starts[N_NEURONS]);
+  scene.neurons.forEach((neuron, pixel) => {
+    if (neuron !== NO_NEURON) scene.sorted[next[neuron]++] = pixel;
+  });
+}
+
+const pixelsOn = (scene, neuron) => scene.sorted.subarray(scene.starts[neuron], scene.starts[neuron + 1]);
+
+// The spectrum in the page that is nearest to a pixel: its row and column in the image, and reflectance; or null.
+function spectrumNear(scene, row, column) {
+  const nearest = (at, size) => Math.min(Math.round((at * scene.step) / scene.apart), size - 1);
+  const {data, width, height} = scene.spectra, size = height / BANDS.length;
+  const r = nearest(row, size), c = nearest(column, width);
+  const stored = BANDS.map((_, band) => {
+    const at = 4 * ((band * size + r) * width + c);
+    return 256 * data[at] + data[at + 1];
+  });
+  if (!stored.some(Boolean)) return null;
+  const values = stored.map((value, band) => (value + scene.offsets[band]) / scene.quantification);
+  return {row: r * scene.apart, column: c * scene.apart, values};
+}

@@ -1,0 +1,199 @@
+// The page: what happens when something is pointed at, chosen or pressed.
+const byId = (id) => document.getElementById(id);
+let waiting = false, shown = {}; // what was drawn last
+
+// Set some of the state; what depends on it is drawn with the next frame.
+function change(news) {
+  Object.assign(state, news);
+  redraw();
+}
+
+function redraw() {
+  if (!waiting) requestAnimationFrame(draw);
+  waiting = true;
+}
+
+function say(text) {
+  byId("said").textContent = text;
+}
+
+const differs = (...names) => names.some((name) => state[name] !== shown[name]);
+
+function draw() {
+  waiting = false;
+  if (!scene) return;
+  const grain = Math.round(1 / (zoom() * dots()));
+  const acted = differs("actions", "done", "scene");
+  if (acted || differs("mask", "style") || (grain !== shown.grain && state.style === "outline")) paintMask();
+  if (differs("neuron", "scene") || grain !== shown.grain) paintLit();
+  if (acted) paintMarks();
+  drawScene();
+  if (acted || differs("neuron", "plane", "scale")) drawMap(new Set(markedCounts().keys()));
+  if (acted || differs("plane", "scale")) mapLegend();
+  if (acted || differs("neuron", "pixel")) {
+    const near = state.pixel >= 0 ? spectrumNear(scene, Math.floor(state.pixel / scene.columns), state.pixel % scene.columns) : null;
+    drawSpectra(near);
+    byId("neuron-text").innerHTML = state.neuron < 0 ? "Point at a neuron or a pixel." : neuronInWords(state.neuron);
+    byId("pixel-text").textContent = state.pixel < 0 ? "" : pixelInWords(near);
+    byId("flip").disabled = !(state.neuron >= 0 && MAP.cloud[state.neuron]);
+    byId("flip").textContent = flipped().has(state.neuron) ? "Flip back (F)" : "Flip (F)";
+  }
+  if (acted) drawTuning();
+  for (const name of ["point", "box", "brush"]) byId(name).setAttribute("aria-pressed", state.tool === name);
+  shown = {...state, grain};
+  keepAddress();
+}
+
+let kept;
+function keepAddress() {
+  clearTimeout(kept);
+  kept = setTimeout(() => history.replaceState(null, "", address()), 250);
+}
+
+function neuronInWords(neuron) {
+  const lines = [`<strong>Neuron ${placeOf(neuron)}</strong>: ${classOf(neuron)?.name ?? "never hit"}, ${isCloud(neuron) ? "cloud" : "clear"}` +
+    `${flipped().has(neuron) ? " (flipped by you)" : ""}; ${number(START.scenes[state.scene].pixels[neuron])} pixels of this scene.`];
+  if (MAP.votes) {
+    const votes = MAP.votes[neuron], there = CLASSES.map(({name}, i) => [votes[i], name]).filter(([n]) => n);
+    lines.push(`Votes of ${number(sum(votes))} training spectra: ${there.sort((a, b) => b[0] - a[0]).map(([n, name]) => `${number(n)} ${name}`).join(", ") || "none"}.`);
+  }
+  if (MAP.tuned && (MAP.tuned.samples[neuron] || MAP.tuned.action[neuron] !== "kept")) {
+    lines.push(`Fine-tuning: ${safe(MAP.tuned.action[neuron])}; ${safe(MAP.tuned.reason[neuron]) || `${MAP.tuned.samples[neuron]} bright samples`}.`);
+  }
+  const suggestion = MAP.suggestions[neuron], subMap = MAP.subMaps[neuron];
+  if (suggestion) lines.push(`Suggestion ${suggestion.rank}, score ${suggestion.score.toFixed(3)}: ${suggestion.reasons.join("; ")}.`);
+  if (MAP.cloud[neuron] && !flipped().has(neuron)) lines.push(priceInWords(neuron));
+  if (subMap) lines.push(`Its sub-map has ${subMap.size} x ${subMap.size} sub-neurons, ${sum(subMap.cloud)} of them cloud:${drawSubMap(neuron, subMap)}`);
+  return lines.map((line) => `<p>${line}</p>`).join("");
+}
+
+// Text of a file as text of the page.
+const safe = (text) => text.replace(/[&<>]/g, (letter) => `&#${letter.charCodeAt(0)};`);
+
+// A sub-map as a small picture: cloud and clear cells, the pixel's sub-neuron framed.
+function drawSubMap(neuron, {size, cloud}) {
+  const own = subNeuron(), cells = cloud.map((is, i) =>
+    `<rect x="${i % size}" y="${Math.floor(i / size)}" width="1" height="1" fill="${is ? START.colours.cloud : START.colours.clear}"/>`);
+  if (own) cells.push(`<rect x="${own[1]}" y="${own[0]}" width="1" height="1" fill="none" stroke="#ffd400" stroke-width=".28"/>`);
+  return `<svg class="sub-map" viewBox="-.2 -.2 ${size + 0.4} ${size + 0.4}" role="img" aria-label="sub-map of neuron ${placeOf(neuron)}">${cells.join("")}</svg>`;
+}
+
+// Row and column of the pixel's sub-neuron, counted from 0; null where its neuron has no sub-map.
+function subNeuron() {
+  if (state.pixel < 0 || !scene.inner || scene.inner[4 * state.pixel] === NONE) return null;
+  return [scene.inner[4 * state.pixel], scene.inner[4 * state.pixel + 1]];
+}
+
+function pixelInWords(near) {
+  const row = Math.floor(state.pixel / scene.columns) * scene.step, column = (state.pixel % scene.columns) * scene.step;
+  const bits = scene.bits[state.pixel], words = [`Pixel at row ${row}, column ${column} (from 0).`];
+  if (state.neuron < 0) return `${words[0]} It has no data.`;
+  if (near) {
+    const same = near.row === row && near.column === column;
+    words.push(`Distance ${distance(near.values, state.neuron).toFixed(4)} scaled units${same ? "" :
+      `, of the nearest pixel whose spectrum is in the page: row ${near.row}, column ${near.column}`}.`);
+  }
+  const own = subNeuron();
+  if (own) {
+    const {size, cloud} = MAP.subMaps[state.neuron];
+    words.push(`Sub-neuron (${own[0] + 1}, ${own[1] + 1}), ${cloud[own[0] * size + own[1]] ? "cloud" : "clear"}.`);
+  }
+  const says = [["tuned", "fine-tuned labels", scene.tuned], ["final", "final mask", scene.final]].filter(([, , there]) => there);
+  if (says.length) words.push(`${says.map(([bit, name]) => `${name}: ${bits & BITS[bit] ? "cloud" : "clear"}`).join("; ")}.`);
+  if (scene.reference) words.push(`Reference: ${bits & BITS.cloud ? "cloud" : bits & BITS.clear ? "clear" : "says nothing"}.`);
+  return words.join(" ");
+}
+
+async function show(index) {
+  byId("scene").value = index;
+  const found = await load(index);
+  unpacked.set(index, found);
+  scene = found;
+  const reduced = Math.max(scene.width, scene.height) > scene.pictures["true colour"].width;
+  byId("scene-note").textContent = `${number(scene.width)} x ${number(scene.height)} pixels` +
+    (reduced ? "; the picture is shown reduced" : "") + (scene.step > 1 ? `; every ${scene.step}th row and column can be pointed at` : "") +
+    "; counts are those of all pixels.";
+  for (const option of byId("mask").options) {
+    const needs = {tuned: scene.tuned, final: scene.final, cloud: scene.reference}[option.value];
+    option.hidden = option.disabled = needs === false;
+  }
+  change({scene: index});
+}
+
+function choose(id, values) {
+  byId(id).replaceChildren(...values.map((value, i) => new Option(...(Array.isArray(value) ? value : [value, value]))));
+}
+
+async function start() {
+  choose("scene", START.scenes.map((each, i) => [each.name, i]));
+  choose("plane", Object.keys(PLANES));
+  Object.assign(state, fromAddress());
+  for (const name of SHARED) byId(name).value = state[name];
+  for (const each of new Set(marks().map((mark) => mark.scene))) unpacked.set(each, await load(each));
+  await show(state.scene);
+  if (state.pixel >= 0 && state.pixel < scene.neurons.length) {
+    pointAtPixel(Math.floor(state.pixel / scene.columns), state.pixel % scene.columns, true);
+  }
+  byId("page").setAttribute("aria-busy", "false");
+}
+
+for (const name of SHARED) byId(name).addEventListener("change", (event) => change({[name]: event.target.value}));
+byId("scene").addEventListener("change", (event) => {
+  Object.assign(state, {view: null, pixel: -1});
+  show(Number(event.target.value));
+});
+byId("radius").addEventListener("input", (event) => {
+  state.radius = Number(event.target.value);
+});
+for (const tool of ["point", "box", "brush"]) byId(tool).addEventListener("click", () => change({tool}));
+byId("nearer").addEventListener("click", () => zoomMiddle(1.5));
+byId("farther").addEventListener("click", () => zoomMiddle(1 / 1.5));
+byId("whole").addEventListener("click", () => change({view: null}));
+byId("undo").addEventListener("click", undo);
+byId("redo").addEventListener("click", redo);
+byId("wipe").addEventListener("click", () => act({wipe: true}));
+byId("flip").addEventListener("click", () => flip([state.neuron]));
+byId("flip-marked").addEventListener("click", () =>
+  flip([...markedCounts()].filter(([neuron, n]) => n >= 5 && !flipped().has(neuron)).map(([neuron]) => neuron)));
+byId("save-csv").addEventListener("click", () => save("marked_samples.csv", "text/csv", samplesCsv()));
+byId("save-geojson").addEventListener("click", () => save("marked_ground.geojson", "application/geo+json", geoJson()));
+byId("copy").addEventListener("click", () => navigator.clipboard.writeText(byId("command").textContent).then(
+  () => say("The command is copied."), () => say("This browser does not let the page copy; select the command instead.")));
+byId("numbers").addEventListener("toggle", () => {
+  shown = {...shown, pixel: undefined};
+  redraw();
+});
+mapCanvas.addEventListener("pointermove", (event) => {
+  const neuron = neuronAt(event);
+  if (neuron >= 0 && !state.pinned && event.pointerType === "mouse") change({neuron, pixel: -1});
+});
+mapCanvas.addEventListener("click", (event) => {
+  const neuron = neuronAt(event);
+  if (neuron >= 0) change({neuron, pixel: -1, pinned: !(state.pinned && state.neuron === neuron && state.pixel < 0)});
+});
+mapCanvas.addEventListener("keydown", mapKey);
+sceneCanvas.addEventListener("pointerdown", sceneDown);
+sceneCanvas.addEventListener("pointermove", (event) => scene && sceneMove(event));
+sceneCanvas.addEventListener("pointerup", sceneUp);
+sceneCanvas.addEventListener("pointercancel", (event) => {
+  fingers.delete(event.pointerId);
+  pressed = null;
+});
+sceneCanvas.addEventListener("wheel", (event) => {
+  event.preventDefault();
+  zoomAt(Math.exp(-event.deltaY / 400), event.clientX, event.clientY);
+}, {passive: false});
+sceneCanvas.addEventListener("keydown", sceneKey);
+document.addEventListener("keydown", (event) => {
+  const key = event.key.toLowerCase();
+  if (event.key === "Escape") {
+    pressed = null;
+    change({pinned: false});
+  } else if ((event.ctrlKey || event.metaKey) && key === "z" && !event.shiftKey) undo();
+  else if ((event.ctrlKey || event.metaKey) && (key === "y" || (key === "z" && event.shiftKey))) redo();
+});
+new ResizeObserver(() => {
+  shown = {...shown, scene: undefined};
+  redraw();
+}).observe(byId("page"));
+start().catch((problem) => say(`This page does not work here: ${problem.message}`));

@@ -1,0 +1,515 @@
+"""A map one can walk in: the neurons, the scenes and the spectra in one HTML file, three views that follow each other.
+
+Point at a neuron, and its pixels light up in the scene; point at a pixel, and its neuron lights up in the map. Mark
+bright ground with box or brush, flip the neurons it falls on, and see what that costs before it is done; the page saves
+marks and flips as what fine_tuning.py reads. The file needs nothing else: it opens straight from disk.
+
+    python visualization/map_explorer.py
+    python visualization/map_explorer.py --SHOW      opens it in the browser
+
+reads   SCALER_FILE, SOM_FILE, NEURON_LABELS_CSV, HIT_MAPS_CSV    the labelled map
+        TIFF_DIR/NAME.tif                     step 7's images
+        where they are there: TRAINING_CSV (mean spectra of the classes), NEURON_LABELS_FINETUNED_CSV, FINETUNED_MAP_NPZ
+        and MASK_FINETUNED_DIR/NAME_mask.tif (what fine-tuning did), SUGGESTIONS_CSV (fine_tuning.py --SUGGEST),
+        REFERENCE_DIR/NAME/Classification/classification_map.tif (false alarms)
+writes  FIGURES_DIR/map_explorer.html
+"""
+
+import base64
+import io
+import json
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
+from numpy.typing import NDArray
+from osgeo import osr
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
+
+from cloudsom.bands import BANDS, CLASSES, CLOUD, CLOUD_CLASSES, SAFE_BANDS, WAVELENGTHS_NM
+from cloudsom.brightness import CIRRUS
+from cloudsom.drawing.class_spectra import LOOKS, class_spectra
+from cloudsom.drawing.figures import (
+    BRIGHT_COLOUR,
+    CLEAR_COLOUR,
+    CLOUD_COLOUR,
+    MISSING_COLOUR,
+    TRUE_COLOUR_BANDS,
+    optional_input,
+    true_colour,
+)
+from cloudsom.drawing.pages import data_uri, page, show
+from cloudsom.errors import UserError
+from cloudsom.files import stores
+from cloudsom.files.places import existing, under, visible
+from cloudsom.images.rasters import Grid, open_scene, read_mask, reflectance
+from cloudsom.images.references import find_references, read_reference
+from cloudsom.running.job import Job
+from cloudsom.running.pool import Engine, choose_products, raise_if_any_failed, results_or_errors, run_jobs
+from cloudsom.running.settings import run, snapshot
+from cloudsom.som import labelled_map, model
+from cloudsom.som.bmu import BMUSearch
+from cloudsom.som.labelled_map import LabelledMap
+from cloudsom.som.labels import CLASS_CODES
+from cloudsom.som.u_matrix import u_matrix
+from cloudsom.tables import csv_tables
+
+# --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
+# paths (relative to DATA_DIR)
+DATA_DIR = "data"  # folder everything is read from and written to, or its URL (s3://...)
+TIFF_DIR = "tiff"  # step 7's images
+SCALER_FILE = "scaler.p"  # step 2's scaler
+SOM_FILE = "SOM_trained.p"  # step 3's map
+TRAINING_CSV = "training_spectra.csv"  # step 2's table, for the mean spectra of the classes
+HIT_MAPS_CSV = "hit_maps.csv"  # step 5's votes
+NEURON_LABELS_CSV = "neuron_labels.csv"  # step 5's labels
+NEURON_LABELS_FINETUNED_CSV = "neuron_labels_finetuned.csv"  # fine_tuning.py's labels and reasons
+FINETUNED_MAP_NPZ = "neuron_labels_finetuned.npz"  # fine_tuning.py's map with its sub-maps
+SUGGESTIONS_CSV = "suggested_neurons.csv"  # candidates of fine_tuning.py --SUGGEST
+MASK_FINETUNED_DIR = "masks_finetuned"  # fine_tuning.py's masks
+REFERENCE_DIR = "reference"  # reference class maps, one folder a product
+FIGURES_DIR = "figures"  # where the page goes
+PRODUCTS: list[str] = []  # names of the products; none named: all in TIFF_DIR
+
+# scores
+CLOUD_CODES = [2, 3]  # reference codes that are cloud, as in step 10
+LEFT_OUT_CODES = [0, 1]  # reference codes that say nothing: no data, not used
+
+# picture
+TITLE = "A map one can walk in"  # the page's heading
+BRIGHTEST = 0.5  # reflectance shown as white in true colour and short wave, as in quicklooks.py
+GAMMA = 1.7  # above 1 lifts dark surfaces
+BRIGHTEST_CIRRUS = 0.05  # reflectance of B10 shown as white: most cirrus has less
+PICTURE_SIDE = 900  # pixels; larger scenes are shown averaged down. What is counted is counted at full resolution
+MOST_PIXELS = (
+    4_000_000  # of a scene; of larger ones (20 m, 10 m) every second, third... row and column can be pointed at
+)
+SPECTRA = 120_000  # spectra in the page, evenly over all scenes: 2 MB of its 15
+
+# running
+WORKERS = 0  # processes; 0: one a processor. A worker needs about 0.7 GB for a full tile at 60 m
+SHOW = False  # open the page in the browser too
+OVERWRITE = False  # write again what is finished
+# --- end of constants -------------------------------------------------------------------------------------------------
+
+PARTS = Path(__file__).with_name("explorer")
+
+#: Short wave as red, green and blue: vegetation green, dry ground pink, ice clouds and snow cyan, water clouds white.
+SHORT_WAVE_BANDS = [SAFE_BANDS.index(band) for band in ("B12", "B8A", "B04")]
+
+#: Bits of what is known of a pixel: cloud in the final mask, by the fine-tuned labels, in the reference; clear in it.
+FINAL, TUNED, REFERENCE_CLOUD, REFERENCE_CLEAR = 1, 2, 4, 8
+
+#: What stands for a pixel without neuron (no data), and for one without sub-neuron; maps have fewer rows and columns.
+NONE = 255
+
+#: One letter a class, as the paper's authors write their map (O, C, L, W, S, and N for snow).
+LETTERS = {10: "L", 20: "W", 30: "S", 40: "C", 50: "O", 60: "N"}
+
+Picture = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Walk:
+    """The map to walk in, and the same after fine-tuning, where there is one."""
+
+    som: LabelledMap
+    tuned: LabelledMap | None = None
+
+
+@dataclass(frozen=True)
+class SceneFiles:
+    """The files of a scene: its image, the final mask and the reference where there are any."""
+
+    name: str
+    tiff: Path
+    final_mask: Path | None = None
+    reference: Path | None = None
+
+    def inputs(self) -> dict[str, Path]:
+        """Its files by role."""
+        files = {self.tiff.name: self.tiff, f"final mask {self.name}": self.final_mask}
+        files[f"reference {self.name}"] = self.reference
+        return {role: file for role, file in files.items() if file}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How scenes are shown: the constants of these names, `spectra` for one scene."""
+
+    brightest: float
+    gamma: float
+    brightest_cirrus: float
+    picture_side: int
+    most_pixels: int
+    spectra: int
+    cloud_codes: tuple[int, ...]
+    left_out_codes: tuple[int, ...]
+
+
+@dataclass
+class SceneRecord:
+    """A scene in the page: what is counted, and the pictures and pixels, which are read when it is shown."""
+
+    counts: dict[str, Any]
+    layers: dict[str, Any] = field(default_factory=dict)
+
+
+def main() -> None:
+    check_constants()
+    files, scenes = map_files(), scene_files()
+    page_file = under(DATA_DIR, FIGURES_DIR) / "map_explorer.html"
+    made_by = stores.recipe(snapshot(globals()), files | {r: f for scene in scenes for r, f in scene.inputs().items()})
+    outcomes = []
+    if done := stores.up_to_date([page_file], made_by, OVERWRITE):
+        print(done)
+    else:
+        walk = read_walk(files)
+        spectra = max(1, SPECTRA // len(scenes))
+        codes = tuple(CLOUD_CODES), tuple(LEFT_OUT_CODES)
+        look = Look(BRIGHTEST, GAMMA, BRIGHTEST_CIRRUS, PICTURE_SIDE, MOST_PIXELS, spectra, *codes)
+        jobs = [Job(scene.name, (scene, walk, look)) for scene in scenes]
+        outcomes = run_jobs(read_scene, jobs, Engine(WORKERS), "reading")
+        records = results_or_errors(outcomes)
+        if not records:
+            raise_if_any_failed(outcomes)
+        good = {outcome.name for outcome in outcomes if not outcome.error}
+        made_by = made_by.only([*files, *(role for scene in scenes if scene.name in good for role in scene.inputs())])
+        text = render(map_record(walk, files), records)
+        with stores.product(page_file, made_by) as product:
+            product.partial.write_text(text, encoding="utf-8")
+            product.results["summary"] = f"{len(records)} scenes, {len(text) / 1e6:.1f} MB"
+        print(f"{page_file}: {product.results['summary']}")
+    if SHOW:
+        show(page_file)
+    raise_if_any_failed(outcomes)
+
+
+def check_constants() -> None:
+    """UserError for values that make no sense, before anything is read."""
+    for name in ("BRIGHTEST", "GAMMA", "BRIGHTEST_CIRRUS", "PICTURE_SIDE", "MOST_PIXELS", "SPECTRA"):
+        if globals()[name] <= 0:
+            raise UserError(f"{name}: {globals()[name]} is not above 0; correct the setting")
+
+
+def map_files() -> dict[str, Path]:
+    """The files of the map by role, with those that are there of what fine-tuning made of it."""
+    files = {
+        "SCALER_FILE": existing(DATA_DIR, SCALER_FILE, "run step 2 (data_preprocessing.py)"),
+        "SOM_FILE": existing(DATA_DIR, SOM_FILE, "run step 3 (SOM_training.py)"),
+        "NEURON_LABELS_CSV": existing(DATA_DIR, NEURON_LABELS_CSV, "run step 5 (labeling.py)"),
+        "HIT_MAPS_CSV": existing(DATA_DIR, HIT_MAPS_CSV, "run step 5 (labeling.py)"),
+    }
+    optional = ("TRAINING_CSV", "NEURON_LABELS_FINETUNED_CSV", "FINETUNED_MAP_NPZ", "SUGGESTIONS_CSV")
+    found = {role: optional_input(DATA_DIR, globals()[role]) for role in optional}
+    for role, file in found.items():
+        if file is None:
+            print(f"no {under(DATA_DIR, globals()[role])}: what it tells is left out")
+    return files | {role: file for role, file in found.items() if file}
+
+
+def scene_files() -> list[SceneFiles]:
+    """The files of the scenes, sorted by name."""
+    tiff_dir, mask_dir = under(DATA_DIR, TIFF_DIR), under(DATA_DIR, MASK_FINETUNED_DIR)
+    tiffs = choose_products({f.stem: f for f in visible(tiff_dir.glob("*.tif"))}, PRODUCTS, tiff_dir, "run step 7")
+    references = find_references(under(DATA_DIR, REFERENCE_DIR))
+    masks = {name: mask_dir / f"{name}_mask.tif" for name in tiffs}
+    return [
+        SceneFiles(name, tiff, masks[name] if masks[name].is_file() else None, references.get(name))
+        for name, tiff in sorted(tiffs.items())
+    ]
+
+
+def read_walk(files: Mapping[str, Path]) -> Walk:
+    """The map with its votes, and the fine-tuned one; UserError unless they are of one map."""
+    som = labelled_map.from_steps(
+        *(files[role] for role in ("SCALER_FILE", "SOM_FILE", "NEURON_LABELS_CSV", "HIT_MAPS_CSV"))
+    )
+    check_size(files["SOM_FILE"], som)
+    if "FINETUNED_MAP_NPZ" not in files:
+        return Walk(som)
+    tuned = labelled_map.load(files["FINETUNED_MAP_NPZ"])
+    if not np.array_equal(tuned.weights, som.weights):
+        raise UserError(f"{files['FINETUNED_MAP_NPZ']}: is of another map than {files['SOM_FILE']}; run fine_tuning.py")
+    return Walk(som, tuned)
+
+
+def check_size(file: Path, som: LabelledMap) -> None:
+    """UserError for a map too large for the page, whose pixels name row and column in a byte each."""
+    rows, columns = som.weights.shape[:2]
+    if max(rows, columns) >= NONE:
+        raise UserError(f"{file}: has {rows} x {columns} neurons; the page takes maps of up to {NONE - 1} a side")
+
+
+# --- the map ----------------------------------------------------------------------------------------------------------
+
+
+def map_record(walk: Walk, files: Mapping[str, Path]) -> dict[str, Any]:
+    """What the page knows of the map: neurons in row-major order."""
+    som, labels = walk.som, walk.som.labels
+    record: dict[str, Any] = {
+        "rows": labels.rows,
+        "columns": labels.columns,
+        "weights": numbers(som.weights),
+        "scale": som.scale.tolist(),
+        "shift": som.shift.tolist(),
+        "classes": labels.classes.tolist(),
+        "cloud": (labels.cloud == CLOUD).tolist(),
+        "votes": None if som.votes is None else som.votes.tolist(),
+        "uMatrix": u_matrix(som.weights).ravel().tolist() if labels.cloud.size > 1 else [0.0],
+        "subMaps": {},
+        "tuned": None,
+        "means": {},
+        "suggestions": {},
+    }
+    if walk.tuned:
+        record["subMaps"] = {
+            str(neuron): {"size": len(submap.weights), "cloud": (submap.cloud == CLOUD).tolist()}
+            for neuron, submap in walk.tuned.submaps.items()
+        }
+    if "NEURON_LABELS_FINETUNED_CSV" in files:
+        columns = (*model.LABEL_COLUMNS, "samples", "action", "reason")
+        table = model.read_table(files["NEURON_LABELS_FINETUNED_CSV"], columns).fillna({"reason": ""})
+        record["tuned"] = {name: table[name].tolist() for name in ("samples", "action", "reason")}
+    if "TRAINING_CSV" in files:
+        spectra = class_spectra(csv_tables.read_spectra(files["TRAINING_CSV"]))
+        known = [i for i, n in enumerate(spectra.number) if n]
+        record["means"] = {str(CLASS_CODES[i]): spectra.mean[i].tolist() for i in known}
+    if "SUGGESTIONS_CSV" in files:
+        record["suggestions"] = read_suggestions(files["SUGGESTIONS_CSV"], labels.columns)
+    return record
+
+
+def read_suggestions(file: Path, columns: int) -> dict[str, dict[str, Any]]:
+    """The candidates of fine_tuning.py --SUGGEST by flat position: rank, score and reasons in words."""
+    speaks = {
+        "clear_votes": "{:.1%} of its training spectra are not cloud",
+        "clear_neighbours": "{:.0%} of its neighbours are clear",
+        "scene_share": "{:.2%} of the pixels of cloud-free scenes fall on it",
+        "short_wave_rise": "short wave {:.2f} times the visible",
+        "cirrus": "B10 {:.4f}",
+    }
+    table = model.read_table(file, ("rank", "score", "row", "column", *speaks))
+    place = model.whole_numbers(file, table, ("row", "column")) @ np.array([columns, 1])
+    return {
+        str(neuron): {
+            "rank": int(row["rank"]),
+            "score": float(row["score"]),
+            "reasons": [text.format(row[name]) for name, text in speaks.items() if not math.isnan(row[name])],
+        }
+        for neuron, row in zip(place.tolist(), table.to_dict("records"), strict=True)
+    }
+
+
+def numbers(values: NDArray[np.float64]) -> str:
+    """Numbers with all their bits: base64 of float64, little-endian."""
+    return base64.b64encode(values.astype("<f8").tobytes()).decode()
+
+
+# --- a scene ----------------------------------------------------------------------------------------------------------
+
+
+def read_scene(scene: SceneFiles, walk: Walk, look: Look) -> SceneRecord:
+    """A scene in the page; UserError where its mask or reference does not cover its image."""
+    with open_scene(scene.tiff) as opened:
+        info = opened.info
+        grid = info.grid
+        size = grid.width * grid.height
+        apart = math.ceil(math.sqrt(size / look.spectra))
+        pixels = Pixels(grid, walk)
+        pictures: dict[str, list[Picture]] = {"true colour": [], "short wave": [], "B10": []}
+        sampled = []
+        for top, dn in opened.blocks():
+            spectra = reflectance(dn, info)
+            dn[np.isnan(spectra[..., 0])] = 0
+            sampled.append(dn[-top % apart :: apart, ::apart])
+            shown = {"true colour": TRUE_COLOUR_BANDS, "short wave": SHORT_WAVE_BANDS, "B10": [CIRRUS]}
+            for name, bands in shown.items():
+                brightest = look.brightest_cirrus if name == "B10" else look.brightest
+                pictures[name].append(true_colour(spectra[..., bands], brightest, look.gamma))
+            pixels.place(top, spectra)
+    pixels.add_mask(scene)
+    pixels.add_reference(scene, look)
+    step = math.ceil(math.sqrt(size / look.most_pixels))
+    record = SceneRecord(
+        {
+            "name": scene.name,
+            "width": grid.width,
+            "height": grid.height,
+            "step": step,
+            "apart": apart,
+            "offsets": list(info.offsets),
+            "quantification": info.quantification,
+            "transform": list(grid.transform),
+            "epsg": epsg_of(grid),
+            "final": scene.final_mask is not None,
+            "tuned": walk.tuned is not None,
+            "reference": scene.reference is not None,
+            **pixels.counts(),
+        }
+    )
+    whole = {name: np.concatenate(parts) for name, parts in pictures.items()}
+    record.layers["pictures"] = {name: photograph(whole[name], look.picture_side) for name in whole}
+    record.layers["codes"] = exact(pixels.codes[::step, ::step])
+    if walk.tuned and walk.tuned.submaps:
+        record.layers["inner"] = exact(pixels.inner[::step, ::step])
+    record.layers["spectra"] = packed(np.concatenate(sampled))
+    return record
+
+
+class Pixels:
+    """What is known of every pixel of a scene.
+
+    codes  (height, width, 3) row and column of its neuron (NONE without data), bits FINAL, TUNED, REFERENCE_...
+    inner  (height, width, 3) row and column of its sub-neuron (NONE: none), and nothing
+    """
+
+    def __init__(self, grid: Grid, walk: Walk) -> None:
+        self.grid, self.walk = grid, walk
+        self.codes: Picture = np.zeros((grid.height, grid.width, 3), np.uint8)
+        self.inner: Picture = np.full((grid.height, grid.width, 3), (NONE, NONE, 0), np.uint8)
+        self.search = BMUSearch(walk.som.weights)
+
+    def place(self, top: int, spectra: NDArray[np.float64]) -> None:
+        """Find the neurons of some rows (n, width, 13) of reflectance, which are scaled in place."""
+        rows = slice(top, top + len(spectra))
+        scaled = self.walk.som.scaled(spectra.reshape(-1, len(BANDS)))
+        bmus = self.search(scaled).index
+        codes = self.codes[rows].reshape(-1, 3)
+        codes[:, 0], codes[:, 1] = np.divmod(bmus, self.walk.som.labels.columns)
+        codes[bmus < 0] = NONE, NONE, 0
+        if not self.walk.tuned:
+            return
+        codes[(self.walk.tuned.cloud(scaled, bmus) == CLOUD) & (bmus >= 0), 2] |= TUNED
+        inner = self.inner[rows].reshape(-1, 3)
+        for neuron, submap in self.walk.tuned.submaps.items():
+            here = np.flatnonzero(bmus == neuron)
+            if len(here):
+                inner[here, 0], inner[here, 1] = np.divmod(submap.bmus(scaled[here]), len(submap.weights))
+
+    def add_mask(self, scene: SceneFiles) -> None:
+        """Add the final mask, where there is one."""
+        if scene.final_mask:
+            mask, grid = read_mask(scene.final_mask)
+            if difference := grid.difference(self.grid):
+                raise UserError(f"{scene.final_mask}: does not cover {scene.tiff} ({difference}); make it again")
+            self.codes[..., 2] |= np.where(mask == CLOUD, FINAL, 0).astype(np.uint8)
+
+    def add_reference(self, scene: SceneFiles, look: Look) -> None:
+        """Add what the reference says, where there is one."""
+        if scene.reference:
+            reference = read_reference(scene.reference, scene.tiff, self.grid)
+            cloud = np.isin(reference, look.cloud_codes)
+            clear = ~cloud & ~np.isin(reference, look.left_out_codes)
+            self.codes[..., 2] |= (cloud * REFERENCE_CLOUD + clear * REFERENCE_CLEAR).astype(np.uint8)
+
+    def counts(self) -> dict[str, list[int]]:
+        """Pixels of each neuron, and those of them that the reference calls clear, and cloud; at full resolution."""
+        row, column, bits = (self.codes[..., i].ravel() for i in range(3))
+        labels = self.walk.som.labels
+        known = row != NONE
+        neuron = row[known].astype(np.int64) * labels.columns + column[known]
+
+        def count(chosen: NDArray[np.bool_]) -> list[int]:
+            found: list[int] = np.bincount(neuron[chosen], minlength=labels.cloud.size).tolist()
+            return found
+
+        bits = bits[known]
+        return {
+            "pixels": count(np.ones(len(bits), bool)),
+            "clear": count(bits & REFERENCE_CLEAR > 0),
+            "clouds": count(bits & REFERENCE_CLOUD > 0),
+        }
+
+
+def epsg_of(grid: Grid) -> str | None:
+    """The number of a grid's coordinate system in EPSG's list; None where it has none."""
+    system = osr.SpatialReference()
+    if not grid.projection or system.ImportFromWkt(grid.projection) != 0:
+        return None
+    code: str | None = system.GetAuthorityCode(None)
+    return code
+
+
+def photograph(image: Picture, side: int) -> str:
+    """A picture (height, width, 3 or 1), averaged down to `side` pixels where it is larger, for the eye."""
+    shown = Image.fromarray(image if image.shape[2] == 3 else image[..., 0])
+    share = min(1.0, side / max(shown.size))
+    size = max(1, round(shown.width * share)), max(1, round(shown.height * share))
+    return as_webp(shown.resize(size, Image.Resampling.BOX), quality=80)
+
+
+def exact(values: Picture) -> str:
+    """Bytes (height, width, 3) as a picture that holds them exactly: WebP takes a fifth less than PNG."""
+    return as_webp(Image.fromarray(values), lossless=True, exact=True, quality=60, method=4)
+
+
+def packed(dn: NDArray[np.uint16]) -> str:
+    """Digital numbers (height, width, 13) as a picture with the bands below each other, two bytes a number."""
+    bands = np.concatenate([dn[..., band] for band in range(dn.shape[2])])
+    return exact(np.stack([bands >> 8, bands & 255, 0 * bands], axis=-1).astype(np.uint8))
+
+
+def as_webp(image: Image.Image, **options: Any) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", **options)
+    return data_uri("image/webp", buffer.getvalue())
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+
+def render(map_: dict[str, Any], scenes: list[SceneRecord]) -> str:
+    """The whole page as text."""
+    start = {
+        "map": map_,
+        "scenes": [scene.counts for scene in scenes],
+        "bands": BANDS,
+        "wavelengths": WAVELENGTHS_NM,
+        "classes": [
+            {
+                "code": code,
+                "name": name,
+                "letter": LETTERS[code],
+                "cloud": code in CLOUD_CLASSES,
+                "colour": LOOKS[code][0],
+                "dash": {"-": "", "--": "6 3", ":": "2 3", "-.": "6 3 2 3"}[LOOKS[code][2]],
+            }
+            for code, name in CLASSES.items()
+        ],
+        "shades": [to_hex(colour) for colour in colormaps["viridis"](np.linspace(0, 1, 64))],
+        "colours": {"cloud": CLOUD_COLOUR, "clear": CLEAR_COLOUR, "bright": BRIGHT_COLOUR, "missing": MISSING_COLOUR},
+        "bits": {"final": FINAL, "tuned": TUNED, "cloud": REFERENCE_CLOUD, "clear": REFERENCE_CLEAR},
+        "dataDir": DATA_DIR,
+    }
+    return page(
+        PARTS / "page.html",
+        title=TITLE,
+        style=Markup((PARTS / "style.css").read_text(encoding="utf-8")),
+        script=Markup("\n".join(file.read_text(encoding="utf-8") for file in script_files())),
+        start=as_json(start),
+        layers=[as_json(scene.layers) for scene in scenes],
+    )
+
+
+def script_files() -> list[Path]:
+    """The parts of the page's script in the order in which they are put together."""
+    return [PARTS / f"{name}.js" for name in ("data", "state", "map", "scene", "spectra", "tuning", "main")]
+
+
+def as_json(values: Any) -> Markup:
+    """Values as JSON that cannot end the element it stands in."""
+    return Markup(json.dumps(values, allow_nan=False).replace("<", "\\u003c"))
+
+
+if __name__ == "__main__":
+    run(main, globals())
