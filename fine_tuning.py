@@ -8,6 +8,7 @@ masked again; a median filter and a dilation make the final masks, SOM2 (paper, 
     python fine_tuning.py --METHOD flip            the paper's correction: whole neurons become clear
     python fine_tuning.py --FOLDS 5                scenes left out in turn, each masked by a map that never saw it
     python fine_tuning.py --POLYGONS sand.geojson --FROM_REFERENCE False
+    python fine_tuning.py --METHOD flip --FROM_REFERENCE False --FLIP_NEURONS 7,3 8,2    these, and no samples
     python fine_tuning.py --SUGGEST                only rank the neurons that look like bright land, change nothing
 
 The paper flips the labels of the wrong neurons (METHOD "flip"; it gives no rule for choosing them, so the rules below
@@ -168,7 +169,10 @@ def main() -> None:
         suggest(scenes)
         return
     tables = {file: bright_samples.read_positions(file) for file in map(sample_csv, SAMPLE_CSVS)}
-    split = choose_split(scenes, FINE_TUNE_PRODUCTS, TEST_PRODUCTS, tables, reference_rules(), FOLDS)
+    if FROM_REFERENCE or POLYGONS or SAMPLE_CSVS:
+        split = choose_split(scenes, FINE_TUNE_PRODUCTS, TEST_PRODUCTS, tables, reference_rules(), FOLDS)
+    else:  # FLIP_NEURONS alone
+        split = Split([], sorted(scenes.sources if TEST_PRODUCTS in ([], ALL) else TEST_PRODUCTS))
     print(split)
     samples_csv, split = sample(scenes, split, tables)
     tuned_npz = [correct(samples_csv, split, fold) for fold in range(len(split.folds) + 1)]
@@ -184,8 +188,8 @@ def check_constants() -> None:
     unknown = [band for band in (*BANDS_LEFT_OUT, *BANDS_LEFT_OUT_IF_OPAQUE) if band not in BANDS]
     if unknown or len({*BANDS_LEFT_OUT, *BANDS_LEFT_OUT_IF_OPAQUE}) == len(BANDS):
         raise UserError(f"BANDS_LEFT_OUT: {unknown[0] if unknown else 'nothing is left'}; bands are {', '.join(BANDS)}")
-    if not (FROM_REFERENCE or POLYGONS or SAMPLE_CSVS or SUGGEST):
-        raise UserError("no source of samples: set FROM_REFERENCE, POLYGONS or SAMPLE_CSVS")
+    if not (FROM_REFERENCE or POLYGONS or SAMPLE_CSVS or SUGGEST or FLIP_NEURONS):
+        raise UserError("no source of samples: set FROM_REFERENCE, POLYGONS or SAMPLE_CSVS, or name FLIP_NEURONS")
 
 
 def scenes_there() -> Scenes:
@@ -216,7 +220,7 @@ def sample(scenes: Scenes, split: Split, tables: dict[Path, pd.DataFrame]) -> tu
     """Write the bright samples of the products to tune on; the table's path, and the split without what failed."""
     named = bool(FINE_TUNE_PRODUCTS) and FINE_TUNE_PRODUCTS != ALL
     from_reference_alone = FROM_REFERENCE and named and not (POLYGONS or SAMPLE_CSVS)
-    tuned = scenes_to_tune(scenes, split.tune, all_need_references=from_reference_alone)
+    tuned = scenes_to_tune(scenes, split.tune, all_need_references=from_reference_alone) if split.tune else []
     check_names(tables, split.tune, scenes.sources)
     polygons = [input_path(DATA_DIR, name) for name in POLYGONS]
     how = Sampling(reference_rules(), polygons, tables, SAMPLES_A_PRODUCT, SEED)

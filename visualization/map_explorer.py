@@ -89,11 +89,11 @@ TITLE = "A map one can walk in"  # the page's heading
 BRIGHTEST = 0.5  # reflectance shown as white in true colour and short wave, as in quicklooks.py
 GAMMA = 1.7  # above 1 lifts dark surfaces
 BRIGHTEST_CIRRUS = 0.05  # reflectance of B10 shown as white: most cirrus has less
-PICTURE_SIDE = 900  # pixels; larger scenes are shown averaged down. What is counted is counted at full resolution
+PICTURE_SIDE = 800  # pixels; larger scenes are shown averaged down. What is counted is counted at full resolution
 MOST_PIXELS = (
     4_000_000  # of a scene; of larger ones (20 m, 10 m) every second, third... row and column can be pointed at
 )
-SPECTRA = 120_000  # spectra in the page, evenly over all scenes: 2 MB of its 15
+SPECTRA = 80_000  # spectra in the page, evenly over all scenes: 2 MB of its 15
 
 # running
 WORKERS = 0  # processes; 0: one a processor. A worker needs about 0.7 GB for a full tile at 60 m
@@ -114,6 +114,9 @@ NONE = 255
 
 #: One letter a class, as the paper's authors write their map (O, C, L, W, S, and N for snow).
 LETTERS = {10: "L", 20: "W", 30: "S", 40: "C", 50: "O", 60: "N"}
+
+#: A page that a phone still opens, bytes: five full tiles at 60 m.
+LARGE = 15_000_000
 
 Picture = NDArray[np.uint8]
 
@@ -189,6 +192,8 @@ def main() -> None:
             product.partial.write_text(text, encoding="utf-8")
             product.results["summary"] = f"{len(records)} scenes, {len(text) / 1e6:.1f} MB"
         print(f"{page_file}: {product.results['summary']}")
+        if len(text) > LARGE:
+            print("a phone may not open a page this large; name fewer PRODUCTS, or lower PICTURE_SIDE and SPECTRA")
     if SHOW:
         show(page_file)
     raise_if_any_failed(outcomes)
@@ -359,9 +364,8 @@ def read_scene(scene: SceneFiles, walk: Walk, look: Look) -> SceneRecord:
     )
     whole = {name: np.concatenate(parts) for name, parts in pictures.items()}
     record.layers["pictures"] = {name: photograph(whole[name], look.picture_side) for name in whole}
-    record.layers["codes"] = exact(pixels.codes[::step, ::step])
-    if walk.tuned and walk.tuned.submaps:
-        record.layers["inner"] = exact(pixels.inner[::step, ::step])
+    record.layers["neurons"] = exact(pixels.neurons[::step, ::step])
+    record.layers["rest"] = exact(pixels.rest[::step, ::step])
     record.layers["spectra"] = packed(np.concatenate(sampled))
     return record
 
@@ -369,14 +373,16 @@ def read_scene(scene: SceneFiles, walk: Walk, look: Look) -> SceneRecord:
 class Pixels:
     """What is known of every pixel of a scene.
 
-    codes  (height, width, 3) row and column of its neuron (NONE without data), bits FINAL, TUNED, REFERENCE_...
-    inner  (height, width, 3) row and column of its sub-neuron (NONE: none), and nothing
+    neurons  (height, width, 3) row and column of its neuron (NONE without data), and nothing
+    rest     (height, width, 3) row and column of its sub-neuron (NONE: none), bits FINAL, TUNED, REFERENCE_...
+    Apart, because pictures of each alone pack closer.
     """
 
     def __init__(self, grid: Grid, walk: Walk) -> None:
         self.grid, self.walk = grid, walk
-        self.codes: Picture = np.zeros((grid.height, grid.width, 3), np.uint8)
-        self.inner: Picture = np.full((grid.height, grid.width, 3), (NONE, NONE, 0), np.uint8)
+        shape = grid.height, grid.width, 3
+        self.neurons: Picture = np.zeros(shape, np.uint8)
+        self.rest: Picture = np.full(shape, (NONE, NONE, 0), np.uint8)
         self.search = BMUSearch(walk.som.weights)
 
     def place(self, top: int, spectra: NDArray[np.float64]) -> None:
@@ -384,17 +390,16 @@ class Pixels:
         rows = slice(top, top + len(spectra))
         scaled = self.walk.som.scaled(spectra.reshape(-1, len(BANDS)))
         bmus = self.search(scaled).index
-        codes = self.codes[rows].reshape(-1, 3)
-        codes[:, 0], codes[:, 1] = np.divmod(bmus, self.walk.som.labels.columns)
-        codes[bmus < 0] = NONE, NONE, 0
+        neurons, rest = (layer[rows].reshape(-1, 3) for layer in (self.neurons, self.rest))
+        neurons[:, 0], neurons[:, 1] = np.divmod(bmus, self.walk.som.labels.columns)
+        neurons[bmus < 0] = NONE, NONE, 0
         if not self.walk.tuned:
             return
-        codes[(self.walk.tuned.cloud(scaled, bmus) == CLOUD) & (bmus >= 0), 2] |= TUNED
-        inner = self.inner[rows].reshape(-1, 3)
+        rest[(self.walk.tuned.cloud(scaled, bmus) == CLOUD) & (bmus >= 0), 2] |= TUNED
         for neuron, submap in self.walk.tuned.submaps.items():
             here = np.flatnonzero(bmus == neuron)
             if len(here):
-                inner[here, 0], inner[here, 1] = np.divmod(submap.bmus(scaled[here]), len(submap.weights))
+                rest[here, 0], rest[here, 1] = np.divmod(submap.bmus(scaled[here]), len(submap.weights))
 
     def add_mask(self, scene: SceneFiles) -> None:
         """Add the final mask, where there is one."""
@@ -402,7 +407,7 @@ class Pixels:
             mask, grid = read_mask(scene.final_mask)
             if difference := grid.difference(self.grid):
                 raise UserError(f"{scene.final_mask}: does not cover {scene.tiff} ({difference}); make it again")
-            self.codes[..., 2] |= np.where(mask == CLOUD, FINAL, 0).astype(np.uint8)
+            self.rest[..., 2] |= np.where(mask == CLOUD, FINAL, 0).astype(np.uint8)
 
     def add_reference(self, scene: SceneFiles, look: Look) -> None:
         """Add what the reference says, where there is one."""
@@ -410,11 +415,11 @@ class Pixels:
             reference = read_reference(scene.reference, scene.tiff, self.grid)
             cloud = np.isin(reference, look.cloud_codes)
             clear = ~cloud & ~np.isin(reference, look.left_out_codes)
-            self.codes[..., 2] |= (cloud * REFERENCE_CLOUD + clear * REFERENCE_CLEAR).astype(np.uint8)
+            self.rest[..., 2] |= (cloud * REFERENCE_CLOUD + clear * REFERENCE_CLEAR).astype(np.uint8)
 
     def counts(self) -> dict[str, list[int]]:
         """Pixels of each neuron, and those of them that the reference calls clear, and cloud; at full resolution."""
-        row, column, bits = (self.codes[..., i].ravel() for i in range(3))
+        row, column, bits = (layer.ravel() for layer in (*np.moveaxis(self.neurons, 2, 0)[:2], self.rest[..., 2]))
         labels = self.walk.som.labels
         known = row != NONE
         neuron = row[known].astype(np.int64) * labels.columns + column[known]
@@ -445,7 +450,7 @@ def photograph(image: Picture, side: int) -> str:
     shown = Image.fromarray(image if image.shape[2] == 3 else image[..., 0])
     share = min(1.0, side / max(shown.size))
     size = max(1, round(shown.width * share)), max(1, round(shown.height * share))
-    return as_webp(shown.resize(size, Image.Resampling.BOX), quality=80)
+    return as_webp(shown.resize(size, Image.Resampling.BOX), quality=75)
 
 
 def exact(values: Picture) -> str:

@@ -179,8 +179,10 @@ def sample_scenes(
 ) -> tuple[pd.DataFrame, list[Outcome]]:
     """The bright samples of some products in one table (see `sample_scene`), and the products that failed.
 
-    Raises UserError where all of them do.
+    Without products the table is empty. Raises UserError where all of them fail.
     """
+    if not scenes:
+        return pd.DataFrame(columns=list(COLUMNS)), []
     jobs = [Job(scene.name, (scene, *arguments)) for scene in scenes]
     outcomes = run_jobs(sample_scene, jobs, engine, "sampling")
     found = results_or_errors(outcomes)

@@ -68,7 +68,8 @@ class Split:
         return bool(self.test) and not any(self.tuned_on(name) for name in self.test)
 
     def __str__(self) -> str:
-        tuned = f"fine-tuned on {len(self.tune)} products ({', '.join(self.tune)})"
+        on = f"on {len(self.tune)} products ({', '.join(self.tune)})" if self.tune else "by hand, on no product"
+        tuned = f"fine-tuned {on}"
         if not self.test:
             return f"{tuned}; none is left to score on"
         if self.folds:

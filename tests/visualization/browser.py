@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,15 @@ class Browser:
     def open(self, place: Path, width: int, height: int = 900) -> None:
         """Show a file in a window of that size and wait until it is loaded."""
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self._load("Page.navigate", url=place.as_uri())
+
+    def reload(self) -> None:
+        """Load the page again from its present address."""
+        self._load("Page.reload")
+
+    def _load(self, method: str, **parameters: Any) -> None:
         self.events.clear()
-        self.send("Page.navigate", url=place.as_uri())
+        self.send(method, **parameters)
         while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
             self.events.append(self._next())
 
@@ -69,11 +77,11 @@ class Browser:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    def press(self, key: str, text: str = "") -> None:
+    def press(self, key: str, text: str = "", ctrl: bool = False) -> None:
         """Press and release a key, as a keyboard does."""
         codes = {"Enter": 13, " ": 32, "Tab": 9}
         for kind in ("keyDown", "keyUp"):
-            parameters = {"type": kind, "key": key, "windowsVirtualKeyCode": codes[key]}
+            parameters = {"type": kind, "key": key, "windowsVirtualKeyCode": codes.get(key, 0), "modifiers": 2 * ctrl}
             self.send("Input.dispatchKeyEvent", **parameters | ({"text": text} if text and kind == "keyDown" else {}))
 
     def click(self, selector: str) -> None:
@@ -85,6 +93,26 @@ class Browser:
         )
         for kind in ("mousePressed", "mouseReleased"):
             self.send("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=1)
+
+    def mouse(self, kind: str, x: float, y: float) -> None:
+        """Move the mouse, or press or release it: "Moved", "Pressed", "Released"."""
+        button = {"button": "left", "buttons": 1, "clickCount": 1} if kind != "Moved" else {}
+        self.send("Input.dispatchMouseEvent", type=f"mouse{kind}", x=x, y=y, **button)
+
+    def drag(self, *places: tuple[float, float]) -> None:
+        """Press the mouse at the first place, move it along the others, release it at the last."""
+        self.mouse("Moved", *places[0])
+        self.mouse("Pressed", *places[0])
+        for place in places[1:]:
+            self.mouse("Moved", *place)
+        self.mouse("Released", *places[-1])
+
+    def wait_for(self, file: Path) -> None:
+        """Wait until a file has been downloaded."""
+        end = time.monotonic() + 20
+        while not file.is_file():
+            assert time.monotonic() < end, f"{file} was not saved"
+            time.sleep(0.02)
 
     def problems(self) -> list[str]:
         """Console errors and warnings, exceptions, and requests to anywhere but the file itself."""

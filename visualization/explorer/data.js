@@ -47,11 +47,11 @@ async function bytesOf(uri) {
   return context.getImageData(0, 0, image.width, image.height);
 }
 
-// Two bytes of each pixel as one number: first * columns + second; `none` where the first is NONE.
-function numbered(bytes, columns, none) {
+// The neuron of each pixel from its row and column.
+function numbered(bytes) {
   const found = new Uint16Array(bytes.length / 4);
   for (let i = 0, j = 0; i < found.length; i++, j += 4) {
-    found[i] = bytes[j] === NONE ? none : bytes[j] * columns + bytes[j + 1];
+    found[i] = bytes[j] === NONE ? NO_NEURON : bytes[j] * MAP.columns + bytes[j + 1];
   }
   return found;
 }
@@ -66,12 +66,11 @@ function load(index) {
 
 async function unpack(index) {
   const scene = START.scenes[index], layers = read(`layers-${index}`);
-  const codes = await bytesOf(layers.codes);
+  const neurons = await bytesOf(layers.neurons);
   scene.index = index;
-  [scene.columns, scene.rows] = [codes.width, codes.height];
-  scene.neurons = numbered(codes.data, MAP.columns, NO_NEURON);
-  scene.bits = Uint8Array.from({length: scene.neurons.length}, (_, i) => codes.data[4 * i + 2]);
-  scene.inner = layers.inner && (await bytesOf(layers.inner)).data;
+  [scene.columns, scene.rows] = [neurons.width, neurons.height];
+  scene.neurons = numbered(neurons.data);
+  scene.rest = (await bytesOf(layers.rest)).data; // row and column of the sub-neuron, bits, and 255
   scene.spectra = await bytesOf(layers.spectra);
   scene.pictures = {};
   for (const name in layers.pictures) scene.pictures[name] = await picture(layers.pictures[name]);

@@ -80,13 +80,13 @@ function drawSubMap(neuron, {size, cloud}) {
 
 // Row and column of the pixel's sub-neuron, counted from 0; null where its neuron has no sub-map.
 function subNeuron() {
-  if (state.pixel < 0 || !scene.inner || scene.inner[4 * state.pixel] === NONE) return null;
-  return [scene.inner[4 * state.pixel], scene.inner[4 * state.pixel + 1]];
+  const [row, column] = scene.rest.subarray(4 * Math.max(0, state.pixel));
+  return state.pixel < 0 || row === NONE ? null : [row, column];
 }
 
 function pixelInWords(near) {
   const row = Math.floor(state.pixel / scene.columns) * scene.step, column = (state.pixel % scene.columns) * scene.step;
-  const bits = scene.bits[state.pixel], words = [`Pixel at row ${row}, column ${column} (from 0).`];
+  const bits = scene.rest[4 * state.pixel + 2], words = [`Pixel at row ${row}, column ${column} (from 0).`];
   if (state.neuron < 0) return `${words[0]} It has no data.`;
   if (near) {
     const same = near.row === row && near.column === column;

@@ -5,19 +5,19 @@ let scene = null; // the one that is shown
 let pressed = null; // what the pointer is doing: {row, column, x, y, moved}
 
 // Colours as the numbers that stand for them in a canvas: alpha, blue, green, red.
-const MASK = 0xffc800ff, VEIL = 0x70c800ff, LIT = 0xff00d4ff, MARK = 0x80ffe500, CLEARED = [0xffffffff, 0xffe05000];
+const MASK = 0xffc800ff, VEIL = 0x60c800ff, LIT = 0xff00d4ff, MARK = 0x80ffe500, CLEARED = [0xffffffff, 0xffe05000];
 
 const dots = () => window.devicePixelRatio || 1;
 
 // Which pixels are cloud in the mask that is shown: 1 cloud, 0 clear or no data.
 function cloudPixels() {
-  const found = new Uint8Array(scene.neurons.length), {neurons, bits} = scene;
+  const found = new Uint8Array(scene.neurons.length), {neurons, rest} = scene;
   if (state.mask === "now") {
     const cloud = Uint8Array.from({length: NO_NEURON + 1}, (_, neuron) => (neuron < N_NEURONS && isCloud(neuron) ? 1 : 0));
     for (let i = 0; i < found.length; i++) found[i] = cloud[neurons[i]];
   } else if (state.mask !== "none") {
     const bit = BITS[state.mask];
-    for (let i = 0; i < found.length; i++) found[i] = bits[i] & bit ? 1 : 0;
+    for (let i = 0; i < found.length; i++) found[i] = rest[4 * i + 2] & bit ? 1 : 0;
   }
   return found;
 }

@@ -2,17 +2,27 @@
 
 // The positions of the pixels of a scene that are marked, each once, in order; `draft` is a mark that is being made.
 function pixelsMarked(of, draft) {
+  if (draft || of.markedBy !== marks()) {
+    of.markedBy = draft ? null : marks();
+    of.marked = findMarked(of, [...marks(), ...(draft ? [draft] : [])].filter((mark) => mark.scene === of.index));
+  }
+  return of.marked;
+}
+
+function findMarked(of, ours) {
+  const pixels = [];
+  if (!ours.length) return pixels;
   const found = new Uint8Array(of.rows * of.columns);
-  for (const mark of [...marks(), ...(draft ? [draft] : [])]) {
-    if (mark.scene !== of.index) continue;
+  for (const mark of ours) {
     for (const [r0, c0, r1, c1] of mark.box ? [mark.box] : discs(mark)) {
       const [top, bottom] = [Math.max(0, Math.min(r0, r1)), Math.min(of.rows - 1, Math.max(r0, r1))];
       const [left, right] = [Math.max(0, Math.min(c0, c1)), Math.min(of.columns - 1, Math.max(c0, c1))];
       for (let row = top; row <= bottom; row++) found.fill(1, row * of.columns + left, row * of.columns + right + 1);
     }
   }
-  const pixels = [];
-  found.forEach((marked, i) => marked && of.neurons[i] !== NO_NEURON && pixels.push(i));
+  for (let i = found.indexOf(1); i >= 0 && i < found.length; i++) {
+    if (found[i] && of.neurons[i] !== NO_NEURON) pixels.push(i);
+  }
   return pixels;
 }
 
@@ -106,7 +116,7 @@ function drawPrices(now) {
 const quoted = (text) => (/^[\w./:@%+-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 
 function command(now, marked) {
-  const words = ["python fine_tuning.py", "--DATA_DIR", quoted(START.dataDir), "--FROM_REFERENCE False"];
+  const words = ["python fine_tuning.py", "--DATA_DIR", quoted(START.dataDir), "--PIXELS tiff --FROM_REFERENCE False"];
   if (!marked) words.push("--METHOD flip");
   else words.push("--SAMPLE_CSVS marked_samples.csv");
   if (now.length) words.push("--FLIP_NEURONS", ...now.map(wordOf));
