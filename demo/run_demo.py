@@ -41,6 +41,7 @@ def main() -> None:
         Step("convert_image_to_csv.py"),
         Step("create_cloudmasks.py", ("--CLASS_MAPS", "--CONFIDENCE")),
         Step("fine_tuning.py", seconds=10),  # bright sand of the cloud-free scene; the other one is held out
+        Step("fine_tuning.py", ("--SUGGEST",)),  # marks for the map to walk in; changes nothing
         Step("evaluation_metrics.py", ("--OTHER_MASKS", *others)),
         Step("visualization/all_figures.py", seconds=60),
     ]
@@ -58,7 +59,8 @@ def main() -> None:
         print(f"The scenes are {SCENES}: these numbers say only that everything runs.")
     masks, finals = under(DATA_DIR, "masks"), under(DATA_DIR, "masks_finetuned")
     print(f"The masks are in {masks} and {finals}, the pictures in {under(DATA_DIR, 'figures')};")
-    print(f"the report is {under(DATA_DIR, 'report.html')}: open it in a browser.")
+    print(f"the report is {under(DATA_DIR, 'report.html')}: open it in a browser. It links the map to walk in,")
+    print(f"{under(DATA_DIR, 'figures')}/map_explorer.html.")
 
 
 if __name__ == "__main__":

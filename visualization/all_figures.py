@@ -32,6 +32,7 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
     "quicklooks": (),
     "compare_masks": (),
     "methodology_figure": (),
+    "map_explorer": (),
     "report": (),
 }
 

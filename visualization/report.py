@@ -19,9 +19,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is besi
 import cloudsom.start  # first: without its packages, a script starts again with .venv
 
 import io
+import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -33,7 +35,7 @@ from cloudsom.drawing.figures import SOM1, SOM2, Corrections, optional_input, re
 from cloudsom.drawing.pages import data_uri, page, show
 from cloudsom.errors import UserError
 from cloudsom.files import stores
-from cloudsom.files.places import local, under
+from cloudsom.files.places import is_remote, local, under
 from cloudsom.images.rasters import masks_in, read_mask
 from cloudsom.running.job import Job, Outcome
 from cloudsom.running.pool import Engine, raise_if_any_failed, results_or_errors, run_jobs
@@ -203,6 +205,8 @@ def main() -> None:
     if not run_files and not sets[0].masks:
         raise UserError(f"{under(DATA_DIR, '.')}: holds nothing of a run; give its DATA_DIR, or run step 1 and on")
     made_by = recipe_of(run_files, figures, sets, tables)
+    if "map to walk in" not in run_files:
+        missing.append("map to walk in (python visualization/map_explorer.py)")
     report_file = under(DATA_DIR, REPORT_FILE)
     for line in missing:
         print(f"left out: {line}")
@@ -243,11 +247,17 @@ def write_report(
         [read_picture(place) for place in figures.values()],
         {place.name: record for place in (run_files | tables).values() if (record := stores.read_record(place))},
         missing,
+        link_to(run_files.get("map to walk in"), report_file),
     )
     with stores.product(report_file, made_by) as product:
         product.partial.write_text(page, encoding="utf-8")
         product.results["summary"] = f"{len(scenes)} scenes, {len(figures)} figures"
     print(f"{report_file}: {product.results['summary']}, {report_file.stat().st_size / 1e6:.1f} MB")
+
+
+def link_to(file: Path | None, report_file: Path) -> str:
+    """A file as the report names it, from the folder it stands in; empty for none, and for one behind a URL."""
+    return quote(os.path.relpath(file, report_file.parent)) if file and not is_remote(file) else ""
 
 
 # --- finding and reading ----------------------------------------------------------------------------------------------
@@ -266,6 +276,7 @@ def find_run_files() -> dict[str, Path]:
         "FINETUNED_MAP_NPZ",
     )
     found = {role: optional_input(DATA_DIR, globals()[role]) for role in roles}
+    found["map to walk in"] = optional_input(DATA_DIR, f"{FIGURES_DIR}/map_explorer.html")
     return {role: place for role, place in found.items() if place}
 
 
@@ -490,6 +501,7 @@ def render(
     figures: list[Picture],
     records: dict[str, dict[str, Any]],
     missing: list[str],
+    explorer: str = "",
 ) -> str:
     """The whole page as text, everything in it escaped; `records` are the settings files by product."""
     return page(
@@ -513,6 +525,7 @@ def render(
         figures=figures,
         settings=[(name, str(record.get("script", "?")), settings_lines(record)) for name, record in records.items()],
         missing=missing,
+        explorer=explorer,
     )
 
 

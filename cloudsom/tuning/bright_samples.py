@@ -218,7 +218,8 @@ def write(
         return []
     arguments = (how.rules, features, list(how.tables.items()), how.most_samples, how.seed)
     samples, failed = sample_scenes(scenes, arguments, engine)
-    refuse_empty(samples, how.polygons)
+    if scenes:  # else neurons are flipped by hand alone
+        refuse_empty(samples, how.polygons)
     bad = {outcome.name for outcome in failed}
     made_by = made_by.only([role for scene in scenes if scene.name not in bad for role in scene.inputs()] + list(marks))
     with stores.product(samples_csv, made_by) as product:

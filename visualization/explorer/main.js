@@ -109,7 +109,7 @@ async function show(index) {
   const found = await load(index);
   unpacked.set(index, found);
   scene = found;
-  const reduced = Math.max(scene.width, scene.height) > scene.pictures["true colour"].width;
+  const reduced = scene.width > scene.pictures["true colour"].width;
   byId("scene-note").textContent = `${number(scene.width)} x ${number(scene.height)} pixels` +
     (reduced ? "; the picture is shown reduced" : "") + (scene.step > 1 ? `; every ${scene.step}th row and column can be pointed at` : "") +
     "; counts are those of all pixels.";

@@ -5,7 +5,7 @@ let scene = null; // the one that is shown
 let pressed = null; // what the pointer is doing: {row, column, x, y, moved}
 
 // Colours as the numbers that stand for them in a canvas: alpha, blue, green, red.
-const MASK = 0xffc800ff, VEIL = 0x60c800ff, LIT = 0xff00d4ff, MARK = 0x80ffe500, CLEARED = [0xffffffff, 0xffe05000];
+const MASK = 0xffc800ff, VEIL = 0x60c800ff, LIT = 0xe000d4ff, MARK = 0x80ffe500, CLEARED = [0xffffffff, 0xffe05000];
 
 const dots = () => window.devicePixelRatio || 1;
 

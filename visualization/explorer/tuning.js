@@ -83,6 +83,7 @@ function priceInWords(neuron) {
 
 function drawTuning() {
   const counts = [...markedCounts()].filter(([neuron]) => MAP.cloud[neuron]).sort((a, b) => b[1] - a[1]);
+  const clear = markedCounts().size - counts.length;
   const now = [...flipped()].sort((a, b) => a - b), total = sum(markedCounts().values());
   const least = 5, likely = counts.filter(([neuron, n]) => n >= least && !flipped().has(neuron));
   document.getElementById("undo").disabled = state.done === 0;
@@ -91,7 +92,7 @@ function drawTuning() {
   document.getElementById("flip-marked").disabled = likely.length === 0;
   document.getElementById("marked").textContent = total === 0 ? "Nothing is marked." :
     `${number(total)} marked pixels with data; ${number(sum(counts.map(([, n]) => n)))} of them fall on ${counts.length} cloud neurons: ` +
-    counts.slice(0, 12).map(([neuron, n]) => `${placeOf(neuron)} ${number(n)}`).join(", ") + (counts.length > 12 ? ", ..." : "");
+    counts.slice(0, 12).map(([neuron, n]) => `${placeOf(neuron)} ${number(n)}`).join(", ") + (counts.length > 12 ? ", ..." : "") + (clear ? `; the others on ${clear} clear neurons.` : ".");
   drawPrices(now);
   for (const [id, there] of [["save-csv", total], ["save-geojson", total && geoScenes().length], ["copy", now.length || total]]) {
     document.getElementById(id).disabled = !there;
