@@ -31,7 +31,7 @@ from cloudsom.files.places import existing, input_path, under
 from cloudsom.files.stores import Snapshot
 from cloudsom.images.filters import check_window, final_mask
 from cloudsom.images.pixels import grid_of_scene
-from cloudsom.images.products import Granule, granules_at
+from cloudsom.images.products import Granule, sources_at
 from cloudsom.images.rasters import write_mask
 from cloudsom.images.safe_to_tiff import check_grid, convert_granule
 from cloudsom.masking.labelling import in_words, layers_of_scene, shares
@@ -124,16 +124,7 @@ def sources() -> dict[str, Granule | Path]:
     """The granules and images that PRODUCTS names, by the name of their outputs."""
     if not PRODUCTS:
         raise UserError("PRODUCTS: names none; give SAFE folders, zipped SAFE or 13-band GeoTIFFs")
-    found: dict[str, Granule | Path] = {}
-    for text in PRODUCTS:
-        path = input_path(DATA_DIR, text)
-        own: dict[str, Granule | Path] = (
-            {path.stem: path} if path.suffix.lower() in (".tif", ".tiff") else {g.name: g for g in granules_at(path)}
-        )
-        if twice := found.keys() & own:
-            raise UserError(f"{path}: another product has outputs called {min(twice)} too; mask it by itself")
-        found |= own
-    return found
+    return sources_at(input_path(DATA_DIR, text) for text in PRODUCTS)
 
 
 def load_maps(models: tuple[Path, ...]) -> list[LabelledMap]:

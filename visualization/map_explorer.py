@@ -6,12 +6,14 @@ marks and flips as what fine_tuning.py reads. The file needs nothing else: it op
 
     python visualization/map_explorer.py
     python visualization/map_explorer.py --SHOW      opens it in the browser
+    python visualization/map_explorer.py --MODEL_NPZ ready-made --PRODUCTS NAME.SAFE.zip      what mask_products.py did
 
 reads   SCALER_FILE, SOM_FILE, NEURON_LABELS_CSV, HIT_MAPS_CSV    the labelled map
         TIFF_DIR/NAME.tif                     step 7's images
         where they are there: TRAINING_CSV (mean spectra of the classes), NEURON_LABELS_FINETUNED_CSV, FINETUNED_MAP_NPZ
         and MASK_FINETUNED_DIR/NAME_mask.tif (what fine-tuning did), SUGGESTIONS_CSV (fine_tuning.py --SUGGEST),
         REFERENCE_DIR/NAME/Classification/classification_map.tif (false alarms)
+        with MODEL_NPZ: the maps, PRODUCTS as mask_products.py takes them, and its masks OUT_DIR/NAME_mask.tif
 writes  FIGURES_DIR/map_explorer.html
 """
 
@@ -20,7 +22,9 @@ import io
 import json
 import math
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,15 +54,18 @@ from cloudsom.drawing.figures import (
 from cloudsom.drawing.pages import data_uri, page, show
 from cloudsom.errors import UserError
 from cloudsom.files import stores
-from cloudsom.files.places import existing, under, visible
-from cloudsom.images.rasters import Grid, open_scene, read_mask, reflectance
+from cloudsom.files.places import existing, input_path, under, visible
+from cloudsom.images.products import Granule, sources_at
+from cloudsom.images.rasters import Grid, Scene, masks_in, open_scene, read_mask, reflectance
 from cloudsom.images.references import find_references, read_reference
+from cloudsom.images.safe_to_tiff import convert_granule
 from cloudsom.running.job import Job
 from cloudsom.running.pool import Engine, choose_products, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.running.settings import run, snapshot
 from cloudsom.som import labelled_map, model
 from cloudsom.som.bmu import BMUSearch
-from cloudsom.som.labelled_map import LabelledMap
+from cloudsom.som.committee import Committee
+from cloudsom.som.labelled_map import READY_MADE, LabelledMap
 from cloudsom.som.labels import CLASS_CODES
 from cloudsom.som.u_matrix import u_matrix
 from cloudsom.tables import csv_tables
@@ -79,6 +86,12 @@ MASK_FINETUNED_DIR = "masks_finetuned"  # fine_tuning.py's masks
 REFERENCE_DIR = "reference"  # reference class maps, one folder a product
 FIGURES_DIR = "figures"  # where the page goes
 PRODUCTS: list[str] = []  # names of the products; none named: all in TIFF_DIR
+# with MODEL_NPZ: SAFE folders, zipped SAFE, 13-band GeoTIFFs
+MODEL_NPZ: list[str] = []  # labelled maps that vote, instead of the run's map; ready-made: those of mask_products.py
+OUT_DIR = "cloud_masks"  # masks of mask_products.py, with MODEL_NPZ
+
+# map
+MAP = 1  # with MODEL_NPZ: the number of the map to walk in, counted from 1; all of them vote
 
 # scores
 CLOUD_CODES = [2, 3]  # reference codes that are cloud, as in step 10
@@ -123,26 +136,41 @@ Picture = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Walk:
-    """The map to walk in, and the same after fine-tuning, where there is one."""
+    """The map to walk in, the same after fine-tuning where there is one, and all the maps where several vote."""
 
     som: LabelledMap
     tuned: LabelledMap | None = None
+    voters: tuple[LabelledMap, ...] = ()
 
 
 @dataclass(frozen=True)
 class SceneFiles:
-    """The files of a scene: its image, the final mask and the reference where there are any."""
+    """The files of a scene: its image or product, the final mask and the reference where there are any."""
 
     name: str
-    tiff: Path
+    source: Path | Granule
     final_mask: Path | None = None
     reference: Path | None = None
 
     def inputs(self) -> dict[str, Path]:
         """Its files by role."""
-        files = {self.tiff.name: self.tiff, f"final mask {self.name}": self.final_mask}
-        files[f"reference {self.name}"] = self.reference
-        return {role: file for role, file in files.items() if file}
+        own = self.source.input_files() if isinstance(self.source, Granule) else {self.source.name: self.source}
+        beside = {f"final mask {self.name}": self.final_mask, f"reference {self.name}": self.reference}
+        return own | {role: file for role, file in beside.items() if file}
+
+    @contextmanager
+    def opened(self) -> Iterator[Scene]:
+        """Its image; a product's is made as that of its mask was (mask_products.py)."""
+        if isinstance(self.source, Path):
+            with open_scene(self.source) as scene:
+                yield scene
+            return
+        made = (stores.read_record(self.final_mask) or {}).get("constants", {}) if self.final_mask else {}
+        with tempfile.TemporaryDirectory() as folder:
+            tiff = Path(folder) / f"{self.name}.tif"
+            convert_granule(self.source, tiff, int(made.get("PIXEL_SIZE", 60)), str(made.get("RESAMPLING", "fast")), 1)
+            with open_scene(tiff) as scene:
+                yield scene
 
 
 @dataclass(frozen=True)
@@ -169,14 +197,17 @@ class SceneRecord:
 
 def main() -> None:
     check_constants()
-    files, scenes = map_files(), scene_files()
+    files = voter_files() if MODEL_NPZ else map_files()
+    scenes = masked_products() if MODEL_NPZ else scene_files()
     page_file = under(DATA_DIR, FIGURES_DIR) / "map_explorer.html"
-    made_by = stores.recipe(snapshot(globals()), files | {r: f for scene in scenes for r, f in scene.inputs().items()})
+    own = {role: file for scene in scenes for role, file in scene.inputs().items()}
+    voters = files if MODEL_NPZ else {}
+    made_by = stores.recipe(snapshot(globals()), own if MODEL_NPZ else files | own, voters)
     outcomes = []
     if done := stores.up_to_date([page_file], made_by, OVERWRITE):
         print(done)
     else:
-        walk = read_walk(files)
+        walk = read_voters(files) if MODEL_NPZ else read_walk(files)
         spectra = max(1, SPECTRA // len(scenes))
         codes = tuple(CLOUD_CODES), tuple(LEFT_OUT_CODES)
         look = Look(BRIGHTEST, GAMMA, BRIGHTEST_CIRRUS, PICTURE_SIDE, MOST_PIXELS, spectra, *codes)
@@ -220,6 +251,33 @@ def map_files() -> dict[str, Path]:
         if file is None:
             print(f"no {under(DATA_DIR, globals()[role])}: what it tells is left out")
     return files | {role: file for role, file in found.items() if file}
+
+
+def voter_files() -> dict[str, Path]:
+    """The files of the maps that vote, by role."""
+    ready_made = [str(file) for file in READY_MADE]
+    names = [file for name in MODEL_NPZ for file in (ready_made if name == "ready-made" else [name])]
+    places = [existing(DATA_DIR, name, "give a file of labelled maps, or ready-made") for name in names]
+    return {f"MODEL_NPZ {i}".removesuffix(" 1"): place for i, place in enumerate(places, 1)}
+
+
+def masked_products() -> list[SceneFiles]:
+    """The files of the products that MODEL_NPZ masked, sorted by name."""
+    if not PRODUCTS:
+        raise UserError("PRODUCTS: names none; give SAFE folders, zipped SAFE or 13-band GeoTIFFs")
+    masks, references = masks_in(under(DATA_DIR, OUT_DIR)), find_references(under(DATA_DIR, REFERENCE_DIR))
+    found = sources_at(input_path(DATA_DIR, text) for text in PRODUCTS)
+    return [SceneFiles(name, found[name], masks.get(name), references.get(name)) for name in sorted(found)]
+
+
+def read_voters(files: Mapping[str, Path]) -> Walk:
+    """The maps that vote, and that of the number MAP among them."""
+    maps = tuple(som for file in files.values() for som in labelled_map.load_all(file))
+    if not 1 <= MAP <= len(maps):
+        raise UserError(f"MAP: {MAP} is not one of the {len(maps)} maps; they count from 1")
+    som = maps[MAP - 1]
+    check_size(next(iter(files.values())), som)
+    return Walk(som, som, maps)
 
 
 def scene_files() -> list[SceneFiles]:
@@ -274,7 +332,10 @@ def map_record(walk: Walk, files: Mapping[str, Path]) -> dict[str, Any]:
         "subMaps": {},
         "tuned": None,
         "means": {},
+        "meansOf": "spectra",
         "suggestions": {},
+        "name": f"map {MAP} of {len(walk.voters)} that vote" if walk.voters else "",
+        "voters": len(walk.voters),
     }
     if walk.tuned:
         record["subMaps"] = {
@@ -289,6 +350,10 @@ def map_record(walk: Walk, files: Mapping[str, Path]) -> dict[str, Any]:
         spectra = class_spectra(csv_tables.read_spectra(files["TRAINING_CSV"]))
         known = [i for i, n in enumerate(spectra.number) if n]
         record["means"] = {str(CLASS_CODES[i]): spectra.mean[i].tolist() for i in known}
+    else:
+        classes = [code for code in CLASS_CODES if (labels.classes == code).any()]
+        means = {str(code): som.reflectance[labels.classes == code].mean(axis=0).tolist() for code in classes}
+        record |= {"means": means, "meansOf": "neurons"}
     if "SUGGESTIONS_CSV" in files:
         record["suggestions"] = read_suggestions(files["SUGGESTIONS_CSV"], labels.columns)
     return record
@@ -325,7 +390,7 @@ def numbers(values: NDArray[np.float64]) -> str:
 
 def read_scene(scene: SceneFiles, walk: Walk, look: Look) -> SceneRecord:
     """A scene in the page; UserError where its mask or reference does not cover its image."""
-    with open_scene(scene.tiff) as opened:
+    with scene.opened() as opened:
         info = opened.info
         grid = info.grid
         size = grid.width * grid.height
@@ -366,6 +431,8 @@ def read_scene(scene: SceneFiles, walk: Walk, look: Look) -> SceneRecord:
     record.layers["pictures"] = {name: photograph(whole[name], look.picture_side) for name in whole}
     record.layers["neurons"] = exact(pixels.neurons[::step, ::step])
     record.layers["rest"] = exact(pixels.rest[::step, ::step])
+    if pixels.votes is not None:
+        record.layers["votes"] = exact(np.repeat(pixels.votes[::step, ::step, None], 3, axis=2))
     record.layers["spectra"] = packed(np.concatenate(sampled))
     return record
 
@@ -375,6 +442,7 @@ class Pixels:
 
     neurons  (height, width, 3) row and column of its neuron (NONE without data), and nothing
     rest     (height, width, 3) row and column of its sub-neuron (NONE: none), bits FINAL, TUNED, REFERENCE_...
+    votes    (height, width) how many of the maps that vote say cloud; None where there is one map
     Apart, because pictures of each alone pack closer.
     """
 
@@ -383,11 +451,15 @@ class Pixels:
         shape = grid.height, grid.width, 3
         self.neurons: Picture = np.zeros(shape, np.uint8)
         self.rest: Picture = np.full(shape, (NONE, NONE, 0), np.uint8)
+        self.committee = Committee(walk.voters) if walk.voters else None
+        self.votes = np.zeros(shape[:2], np.uint8) if walk.voters else None
         self.search = BMUSearch(walk.som.weights)
 
     def place(self, top: int, spectra: NDArray[np.float64]) -> None:
         """Find the neurons of some rows (n, width, 13) of reflectance, which are scaled in place."""
         rows = slice(top, top + len(spectra))
+        if self.committee and self.votes is not None:
+            self.votes[rows].ravel()[:] = self.committee.vote(spectra.reshape(-1, len(BANDS))).cloud.clip(0)
         scaled = self.walk.som.scaled(spectra.reshape(-1, len(BANDS)))
         bmus = self.search(scaled).index
         neurons, rest = (layer[rows].reshape(-1, 3) for layer in (self.neurons, self.rest))
@@ -406,13 +478,13 @@ class Pixels:
         if scene.final_mask:
             mask, grid = read_mask(scene.final_mask)
             if difference := grid.difference(self.grid):
-                raise UserError(f"{scene.final_mask}: does not cover {scene.tiff} ({difference}); make it again")
+                raise UserError(f"{scene.final_mask}: does not cover {scene.name} ({difference}); make it again")
             self.rest[..., 2] |= np.where(mask == CLOUD, FINAL, 0).astype(np.uint8)
 
     def add_reference(self, scene: SceneFiles, look: Look) -> None:
         """Add what the reference says, where there is one."""
         if scene.reference:
-            reference = read_reference(scene.reference, scene.tiff, self.grid)
+            reference = read_reference(scene.reference, scene.final_mask or Path(scene.name), self.grid)
             cloud = np.isin(reference, look.cloud_codes)
             clear = ~cloud & ~np.isin(reference, look.left_out_codes)
             self.rest[..., 2] |= (cloud * REFERENCE_CLOUD + clear * REFERENCE_CLEAR).astype(np.uint8)

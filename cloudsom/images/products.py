@@ -417,6 +417,22 @@ def granules_at(path: Path) -> list[Granule]:
     return [granule for product in found for granule in product.granules()]
 
 
+def sources_at(paths: Iterable[Path]) -> dict[str, Granule | Path]:
+    """What can be masked at some paths by the name of its outputs: granules as `granules_at`, and GeoTIFFs.
+
+    Raises UserError for two of one name too.
+    """
+    found: dict[str, Granule | Path] = {}
+    for path in paths:
+        own: dict[str, Granule | Path] = (
+            {path.stem: path} if path.suffix.lower() in (".tif", ".tiff") else {g.name: g for g in granules_at(path)}
+        )
+        if twice := found.keys() & own:
+            raise UserError(f"{path}: another product has outputs called {min(twice)} too; mask it by itself")
+        found |= own
+    return found
+
+
 def _products_at(entry: Path) -> list[Found]:
     if entry.is_dir():
         if _is_safe(entry.name) or any(PRODUCT_XML.fullmatch(p.name) for p in entry.iterdir()):

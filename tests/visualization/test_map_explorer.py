@@ -26,7 +26,7 @@ from cloudsom.som import labelled_map, model
 from cloudsom.som.bmu import find_bmus
 from cloudsom.som.labelled_map import LabelledMap
 from cloudsom.tuning.bright_samples import read_positions
-from visualization import map_explorer
+from visualization import map_explorer, report
 
 SCENES = ("SCENE_A", "SCENE_B")
 
@@ -340,3 +340,31 @@ def test_pointing_answers_within_50_ms_on_a_full_tile(browser: Browser, made: Ma
     took = browser.run(f"{point} await new Promise(requestAnimationFrame)}} return took.sort((a, b) => a - b)}})()")
     assert took[10] < 50, took
     assert browser.problems() == []
+
+
+def test_maps_that_vote_are_walked_in_too(browser: Browser, made: Made, tmp_path: Path) -> None:
+    other = replace(made.som, labels=replace(made.som.labels, cloud=np.full(30, CLOUD, np.uint8)))
+    labelled_map.save_all(tmp_path / "two.npz", [other, made.som])
+    (tmp_path / "masks").mkdir()
+    mask, grid = read_mask(made.folder / "masks" / "SCENE_A_mask.tif")
+    write_mask(tmp_path / "masks" / "SCENE_A_mask.tif", mask, grid)
+    names = {"MODEL_NPZ": [str(tmp_path / "two.npz")], "PRODUCTS": ["tiff/SCENE_A.tif"], "MAP": 2}
+    folders = {"OUT_DIR": str(tmp_path / "masks"), "FIGURES_DIR": str(tmp_path)}
+    call(map_explorer, made.folder, **names, **folders)
+    open_page(browser, tmp_path / "map_explorer.html", 1400)
+    assert text(browser, "map-name") == "map 2 of 2 that vote"
+    neurons = made.neurons["SCENE_A"]
+    votes = np.where(neurons < 0, 0, 1 + ((made.som.labels.cloud == CLOUD)[neurons]))
+    found = browser.run("Array.from(scene.votes).filter((_, i) => i % 4 === 0)")
+    np.testing.assert_array_equal(np.array(found).reshape(40, 30), votes)
+    browser.run("pointAtPixel(10, 12, true)")
+    assert "2 of 2 maps say cloud. fine-tuned labels: cloud; final mask: cloud" in text(browser, "pixel-text")
+    assert browser.run("[byId('flip').disabled, byId('flips').hidden]") == [True, True]
+    assert browser.problems() == []
+    with pytest.raises(UserError, match="MAP: 3 is not one of the 2 maps"):
+        call(map_explorer, made.folder, **(names | {"MAP": 3}), **(folders | {"FIGURES_DIR": str(tmp_path / "none")}))
+
+
+def test_the_report_links_the_page(made: Made) -> None:
+    call(report, made.folder)
+    assert '<a href="figures/map_explorer.html">' in (made.folder / "report.html").read_text(encoding="utf-8")

@@ -5,7 +5,8 @@ const START = read("start");
 const {map: MAP, bands: BANDS, classes: CLASSES, bits: BITS} = START;
 MAP.weights = floats(MAP.weights);
 const N_NEURONS = MAP.rows * MAP.columns;
-const NONE = 255, NO_NEURON = 0xffff; // of a byte and of two: a pixel without data
+const NONE = 255,
+  NO_NEURON = 0xffff; // of a byte and of two: a pixel without data
 
 function floats(text) {
   return new Float64Array(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer);
@@ -26,8 +27,9 @@ function sum(values) {
 
 // Euclidean distance of a spectrum (reflectance) to a neuron in scaled units, as the pipeline computes it.
 function distance(spectrum, neuron) {
-  const off = spectrum.map((value, band) =>
-    value * MAP.scale[band] + MAP.shift[band] - MAP.weights[neuron * BANDS.length + band]);
+  const off = spectrum.map(
+    (value, band) => value * MAP.scale[band] + MAP.shift[band] - MAP.weights[neuron * BANDS.length + band],
+  );
   return Math.sqrt(sum(off.map((each) => each * each)));
 }
 
@@ -40,7 +42,8 @@ async function picture(uri) {
 
 // The bytes of a picture that holds numbers: red, green, blue, and an alpha of 255.
 async function bytesOf(uri) {
-  const image = await picture(uri), canvas = document.createElement("canvas");
+  const image = await picture(uri),
+    canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [image.width, image.height];
   const context = canvas.getContext("2d", {willReadFrequently: true});
   context.drawImage(image, 0, 0);
@@ -65,26 +68,31 @@ function load(index) {
 }
 
 async function unpack(index) {
-  const scene = START.scenes[index], layers = read(`layers-${index}`);
+  const scene = START.scenes[index],
+    layers = read(`layers-${index}`);
   const neurons = await bytesOf(layers.neurons);
   scene.index = index;
   [scene.columns, scene.rows] = [neurons.width, neurons.height];
   scene.neurons = numbered(neurons.data);
   scene.rest = (await bytesOf(layers.rest)).data; // row and column of the sub-neuron, bits, and 255
+  scene.votes = layers.votes && (await bytesOf(layers.votes)).data;
   scene.spectra = await bytesOf(layers.spectra);
   scene.pictures = {};
   for (const name in layers.pictures) scene.pictures[name] = await picture(layers.pictures[name]);
   sortByNeuron(scene);
   if (scene.step === 1 && scene.pixels.some((n, neuron) => n !== pixelsOn(scene, neuron).length)) {
-    throw new Error("this browser changes what is read from pictures (a protection against being recognised), " +
-      "so its numbers would be wrong; allow this page to read them, or use another browser");
+    throw new Error(
+      "this browser changes what is read from pictures (a protection against being recognised), " +
+        "so its numbers would be wrong; allow this page to read them, or use another browser",
+    );
   }
   return scene;
 }
 
 // The pixels of each neuron beside each other, so that pointing at one need not look at all.
 function sortByNeuron(scene) {
-  const starts = new Uint32Array(N_NEURONS + 1), next = new Uint32Array(N_NEURONS);
+  const starts = new Uint32Array(N_NEURONS + 1),
+    next = new Uint32Array(N_NEURONS);
   for (const neuron of scene.neurons) if (neuron !== NO_NEURON) starts[neuron + 1]++;
   for (let i = 0; i < N_NEURONS; i++) {
     starts[i + 1] += starts[i];
@@ -102,8 +110,10 @@ const pixelsOn = (scene, neuron) => scene.sorted.subarray(scene.starts[neuron], 
 // The spectrum in the page that is nearest to a pixel: its row and column in the image, and reflectance; or null.
 function spectrumNear(scene, row, column) {
   const nearest = (at, size) => Math.min(Math.round((at * scene.step) / scene.apart), size - 1);
-  const {data, width, height} = scene.spectra, size = height / BANDS.length;
-  const r = nearest(row, size), c = nearest(column, width);
+  const {data, width, height} = scene.spectra,
+    size = height / BANDS.length;
+  const r = nearest(row, size),
+    c = nearest(column, width);
   const stored = BANDS.map((_, band) => {
     const at = 4 * ((band * size + r) * width + c);
     return 256 * data[at] + data[at + 1];

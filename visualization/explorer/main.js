@@ -1,6 +1,7 @@
 // The page: what happens when something is pointed at, chosen or pressed.
 const byId = (id) => document.getElementById(id);
-let waiting = false, shown = {}; // what was drawn last
+let waiting = false,
+  shown = {}; // what was drawn last
 
 // Set some of the state; what depends on it is drawn with the next frame.
 function change(news) {
@@ -31,11 +32,15 @@ function draw() {
   if (acted || differs("neuron", "plane", "scale")) drawMap(new Set(markedCounts().keys()));
   if (acted || differs("plane", "scale")) mapLegend();
   if (acted || differs("neuron", "pixel")) {
-    const near = state.pixel >= 0 ? spectrumNear(scene, Math.floor(state.pixel / scene.columns), state.pixel % scene.columns) : null;
+    const near =
+      state.pixel >= 0
+        ? spectrumNear(scene, Math.floor(state.pixel / scene.columns), state.pixel % scene.columns)
+        : null;
     drawSpectra(near);
-    byId("neuron-text").innerHTML = state.neuron < 0 ? "Point at a neuron or a pixel." : neuronInWords(state.neuron);
+    byId("neuron-text").innerHTML =
+      state.neuron < 0 ? "Point at a neuron or a pixel." : neuronInWords(state.neuron);
     byId("pixel-text").textContent = state.pixel < 0 ? "" : pixelInWords(near);
-    byId("flip").disabled = !(state.neuron >= 0 && MAP.cloud[state.neuron]);
+    byId("flip").disabled = !(state.neuron >= 0 && MAP.cloud[state.neuron]) || MAP.voters > 0;
     byId("flip").textContent = flipped().has(state.neuron) ? "Flip back (F)" : "Flip (F)";
   }
   if (acted) drawTuning();
@@ -51,19 +56,38 @@ function keepAddress() {
 }
 
 function neuronInWords(neuron) {
-  const lines = [`<strong>Neuron ${placeOf(neuron)}</strong>: ${classOf(neuron)?.name ?? "never hit"}, ${isCloud(neuron) ? "cloud" : "clear"}` +
-    `${flipped().has(neuron) ? " (flipped by you)" : ""}; ${number(START.scenes[state.scene].pixels[neuron])} pixels of this scene.`];
+  const lines = [
+    `<strong>Neuron ${placeOf(neuron)}</strong>: ${classOf(neuron)?.name ?? "never hit"}, ${isCloud(neuron) ? "cloud" : "clear"}` +
+      `${flipped().has(neuron) ? " (flipped by you)" : ""}; ${number(START.scenes[state.scene].pixels[neuron])} pixels of this scene.`,
+  ];
   if (MAP.votes) {
-    const votes = MAP.votes[neuron], there = CLASSES.map(({name}, i) => [votes[i], name]).filter(([n]) => n);
-    lines.push(`Votes of ${number(sum(votes))} training spectra: ${there.sort((a, b) => b[0] - a[0]).map(([n, name]) => `${number(n)} ${name}`).join(", ") || "none"}.`);
+    const votes = MAP.votes[neuron],
+      there = CLASSES.map(({name}, i) => [votes[i], name]).filter(([n]) => n);
+    lines.push(
+      `Votes of ${number(sum(votes))} training spectra: ${
+        there
+          .sort((a, b) => b[0] - a[0])
+          .map(([n, name]) => `${number(n)} ${name}`)
+          .join(", ") || "none"
+      }.`,
+    );
   }
   if (MAP.tuned && (MAP.tuned.samples[neuron] || MAP.tuned.action[neuron] !== "kept")) {
-    lines.push(`Fine-tuning: ${safe(MAP.tuned.action[neuron])}; ${safe(MAP.tuned.reason[neuron]) || `${MAP.tuned.samples[neuron]} bright samples`}.`);
+    lines.push(
+      `Fine-tuning: ${safe(MAP.tuned.action[neuron])}; ${safe(MAP.tuned.reason[neuron]) || `${MAP.tuned.samples[neuron]} bright samples`}.`,
+    );
   }
-  const suggestion = MAP.suggestions[neuron], subMap = MAP.subMaps[neuron];
-  if (suggestion) lines.push(`Suggestion ${suggestion.rank}, score ${suggestion.score.toFixed(3)}: ${suggestion.reasons.join("; ")}.`);
-  if (MAP.cloud[neuron] && !flipped().has(neuron)) lines.push(priceInWords(neuron));
-  if (subMap) lines.push(`Its sub-map has ${subMap.size} x ${subMap.size} sub-neurons, ${sum(subMap.cloud)} of them cloud:${drawSubMap(neuron, subMap)}`);
+  const suggestion = MAP.suggestions[neuron],
+    subMap = MAP.subMaps[neuron];
+  if (suggestion)
+    lines.push(
+      `Suggestion ${suggestion.rank}, score ${suggestion.score.toFixed(3)}: ${suggestion.reasons.join("; ")}.`,
+    );
+  if (MAP.cloud[neuron] && !flipped().has(neuron) && !MAP.voters) lines.push(priceInWords(neuron));
+  if (subMap)
+    lines.push(
+      `Its sub-map has ${subMap.size} x ${subMap.size} sub-neurons, ${sum(subMap.cloud)} of them cloud:${drawSubMap(neuron, subMap)}`,
+    );
   return lines.map((line) => `<p>${line}</p>`).join("");
 }
 
@@ -72,9 +96,15 @@ const safe = (text) => text.replace(/[&<>]/g, (letter) => `&#${letter.charCodeAt
 
 // A sub-map as a small picture: cloud and clear cells, the pixel's sub-neuron framed.
 function drawSubMap(neuron, {size, cloud}) {
-  const own = subNeuron(), cells = cloud.map((is, i) =>
-    `<rect x="${i % size}" y="${Math.floor(i / size)}" width="1" height="1" fill="${is ? START.colours.cloud : START.colours.clear}"/>`);
-  if (own) cells.push(`<rect x="${own[1]}" y="${own[0]}" width="1" height="1" fill="none" stroke="#ffd400" stroke-width=".28"/>`);
+  const own = subNeuron(),
+    cells = cloud.map(
+      (is, i) =>
+        `<rect x="${i % size}" y="${Math.floor(i / size)}" width="1" height="1" fill="${is ? START.colours.cloud : START.colours.clear}"/>`,
+    );
+  if (own)
+    cells.push(
+      `<rect x="${own[1]}" y="${own[0]}" width="1" height="1" fill="none" stroke="#ffd400" stroke-width=".28"/>`,
+    );
   return `<svg class="sub-map" viewBox="-.2 -.2 ${size + 0.4} ${size + 0.4}" role="img" aria-label="sub-map of neuron ${placeOf(neuron)}">${cells.join("")}</svg>`;
 }
 
@@ -85,22 +115,39 @@ function subNeuron() {
 }
 
 function pixelInWords(near) {
-  const row = Math.floor(state.pixel / scene.columns) * scene.step, column = (state.pixel % scene.columns) * scene.step;
-  const bits = scene.rest[4 * state.pixel + 2], words = [`Pixel at row ${row}, column ${column} (from 0).`];
+  const row = Math.floor(state.pixel / scene.columns) * scene.step,
+    column = (state.pixel % scene.columns) * scene.step;
+  const bits = scene.rest[4 * state.pixel + 2],
+    words = [`Pixel at row ${row}, column ${column} (from 0).`];
   if (state.neuron < 0) return `${words[0]} It has no data.`;
   if (near) {
     const same = near.row === row && near.column === column;
-    words.push(`Distance ${distance(near.values, state.neuron).toFixed(4)} scaled units${same ? "" :
-      `, of the nearest pixel whose spectrum is in the page: row ${near.row}, column ${near.column}`}.`);
+    words.push(
+      `Distance ${distance(near.values, state.neuron).toFixed(4)} scaled units${
+        same
+          ? ""
+          : `, of the nearest pixel whose spectrum is in the page: row ${near.row}, column ${near.column}`
+      }.`,
+    );
   }
+  if (scene.votes) words.push(`${scene.votes[4 * state.pixel]} of ${MAP.voters} maps say cloud.`);
   const own = subNeuron();
   if (own) {
     const {size, cloud} = MAP.subMaps[state.neuron];
-    words.push(`Sub-neuron (${own[0] + 1}, ${own[1] + 1}), ${cloud[own[0] * size + own[1]] ? "cloud" : "clear"}.`);
+    words.push(
+      `Sub-neuron (${own[0] + 1}, ${own[1] + 1}), ${cloud[own[0] * size + own[1]] ? "cloud" : "clear"}.`,
+    );
   }
-  const says = [["tuned", "fine-tuned labels", scene.tuned], ["final", "final mask", scene.final]].filter(([, , there]) => there);
-  if (says.length) words.push(`${says.map(([bit, name]) => `${name}: ${bits & BITS[bit] ? "cloud" : "clear"}`).join("; ")}.`);
-  if (scene.reference) words.push(`Reference: ${bits & BITS.cloud ? "cloud" : bits & BITS.clear ? "clear" : "says nothing"}.`);
+  const says = [
+    ["tuned", "fine-tuned labels", scene.tuned],
+    ["final", "final mask", scene.final],
+  ].filter(([, , there]) => there);
+  if (says.length)
+    words.push(
+      `${says.map(([bit, name]) => `${name}: ${bits & BITS[bit] ? "cloud" : "clear"}`).join("; ")}.`,
+    );
+  if (scene.reference)
+    words.push(`Reference: ${bits & BITS.cloud ? "cloud" : bits & BITS.clear ? "clear" : "says nothing"}.`);
   return words.join(" ");
 }
 
@@ -110,23 +157,34 @@ async function show(index) {
   unpacked.set(index, found);
   scene = found;
   const reduced = scene.width > scene.pictures["true colour"].width;
-  byId("scene-note").textContent = `${number(scene.width)} x ${number(scene.height)} pixels` +
-    (reduced ? "; the picture is shown reduced" : "") + (scene.step > 1 ? `; every ${scene.step}th row and column can be pointed at` : "") +
+  byId("scene-note").textContent =
+    `${number(scene.width)} x ${number(scene.height)} pixels` +
+    (reduced ? "; the picture is shown reduced" : "") +
+    (scene.step > 1 ? `; every ${scene.step}th row and column can be pointed at` : "") +
     "; counts are those of all pixels.";
   for (const option of byId("mask").options) {
-    const needs = {tuned: scene.tuned, final: scene.final, cloud: scene.reference}[option.value];
+    const needs = {now: !MAP.voters, tuned: scene.tuned, final: scene.final, cloud: scene.reference}[
+      option.value
+    ];
     option.hidden = option.disabled = needs === false;
   }
   change({scene: index});
 }
 
 function choose(id, values) {
-  byId(id).replaceChildren(...values.map((value, i) => new Option(...(Array.isArray(value) ? value : [value, value]))));
+  byId(id).replaceChildren(
+    ...values.map((value, i) => new Option(...(Array.isArray(value) ? value : [value, value]))),
+  );
 }
 
 async function start() {
-  choose("scene", START.scenes.map((each, i) => [each.name, i]));
+  choose(
+    "scene",
+    START.scenes.map((each, i) => [each.name, i]),
+  );
   choose("plane", Object.keys(PLANES));
+  byId("map-name").textContent = MAP.name;
+  if (MAP.voters) state.mask = "tuned";
   Object.assign(state, fromAddress());
   for (const name of SHARED) byId(name).value = state[name];
   for (const each of new Set(marks().map((mark) => mark.scene))) unpacked.set(each, await load(each));
@@ -137,7 +195,8 @@ async function start() {
   byId("page").setAttribute("aria-busy", "false");
 }
 
-for (const name of SHARED) byId(name).addEventListener("change", (event) => change({[name]: event.target.value}));
+for (const name of SHARED)
+  byId(name).addEventListener("change", (event) => change({[name]: event.target.value}));
 byId("scene").addEventListener("change", (event) => {
   Object.assign(state, {view: null, pixel: -1});
   show(Number(event.target.value));
@@ -154,11 +213,20 @@ byId("redo").addEventListener("click", redo);
 byId("wipe").addEventListener("click", () => act({wipe: true}));
 byId("flip").addEventListener("click", () => flip([state.neuron]));
 byId("flip-marked").addEventListener("click", () =>
-  flip([...markedCounts()].filter(([neuron, n]) => n >= 5 && !flipped().has(neuron)).map(([neuron]) => neuron)));
+  flip(
+    [...markedCounts()].filter(([neuron, n]) => n >= 5 && !flipped().has(neuron)).map(([neuron]) => neuron),
+  ),
+);
 byId("save-csv").addEventListener("click", () => save("marked_samples.csv", "text/csv", samplesCsv()));
-byId("save-geojson").addEventListener("click", () => save("marked_ground.geojson", "application/geo+json", geoJson()));
-byId("copy").addEventListener("click", () => navigator.clipboard.writeText(byId("command").textContent).then(
-  () => say("The command is copied."), () => say("This browser does not let the page copy; select the command instead.")));
+byId("save-geojson").addEventListener("click", () =>
+  save("marked_ground.geojson", "application/geo+json", geoJson()),
+);
+byId("copy").addEventListener("click", () =>
+  navigator.clipboard.writeText(byId("command").textContent).then(
+    () => say("The command is copied."),
+    () => say("This browser does not let the page copy; select the command instead."),
+  ),
+);
 byId("numbers").addEventListener("toggle", () => {
   shown = {...shown, pixel: undefined};
   redraw();
@@ -169,7 +237,8 @@ mapCanvas.addEventListener("pointermove", (event) => {
 });
 mapCanvas.addEventListener("click", (event) => {
   const neuron = neuronAt(event);
-  if (neuron >= 0) change({neuron, pixel: -1, pinned: !(state.pinned && state.neuron === neuron && state.pixel < 0)});
+  if (neuron >= 0)
+    change({neuron, pixel: -1, pinned: !(state.pinned && state.neuron === neuron && state.pixel < 0)});
 });
 mapCanvas.addEventListener("keydown", mapKey);
 sceneCanvas.addEventListener("pointerdown", sceneDown);
@@ -179,10 +248,14 @@ sceneCanvas.addEventListener("pointercancel", (event) => {
   fingers.delete(event.pointerId);
   pressed = null;
 });
-sceneCanvas.addEventListener("wheel", (event) => {
-  event.preventDefault();
-  zoomAt(Math.exp(-event.deltaY / 400), event.clientX, event.clientY);
-}, {passive: false});
+sceneCanvas.addEventListener(
+  "wheel",
+  (event) => {
+    event.preventDefault();
+    zoomAt(Math.exp(-event.deltaY / 400), event.clientX, event.clientY);
+  },
+  {passive: false},
+);
 sceneCanvas.addEventListener("keydown", sceneKey);
 document.addEventListener("keydown", (event) => {
   const key = event.key.toLowerCase();

@@ -7,18 +7,26 @@ const PLANES = {
   "cloud or clear": {colour: (neuron) => (isCloud(neuron) ? START.colours.cloud : START.colours.clear)},
   class: {colour: (neuron) => classOf(neuron)?.colour ?? START.colours.missing},
   "pixels of this scene": {values: () => START.scenes[state.scene].pixels},
-  "false alarms of this scene": {values: () => START.scenes[state.scene].clear.map((n, i) => (MAP.cloud[i] ? n : 0))},
+  "false alarms of this scene": {
+    values: () => START.scenes[state.scene].clear.map((n, i) => (MAP.cloud[i] ? n : 0)),
+  },
   ...(MAP.tuned && {"bright samples": of(MAP.tuned.samples)}),
   ...(MAP.votes && {"training spectra": of(MAP.votes.map(sum))}),
-  ...(MAP.votes && Object.fromEntries(CLASSES.map(({name}, i) =>
-    [`training spectra: ${name}`, of(MAP.votes.map((votes) => votes[i]))]))),
+  ...(MAP.votes &&
+    Object.fromEntries(
+      CLASSES.map(({name}, i) => [`training spectra: ${name}`, of(MAP.votes.map((votes) => votes[i]))]),
+    )),
   "U-matrix": of(MAP.uMatrix),
-  ...Object.fromEntries(BANDS.map((band, i) =>
-    [`${band}`, of(Array.from({length: N_NEURONS}, (_, neuron) => reflectanceOf(neuron)[i]))])),
+  ...Object.fromEntries(
+    BANDS.map((band, i) => [
+      `${band}`,
+      of(Array.from({length: N_NEURONS}, (_, neuron) => reflectanceOf(neuron)[i])),
+    ]),
+  ),
 };
 
 const isCloud = (neuron) => MAP.cloud[neuron] && !flipped().has(neuron);
-const isSplit = (neuron) => MAP.tuned?.action[neuron] === "split";
+const isSplit = (neuron) => neuron in MAP.subMaps;
 const wasFlipped = (neuron) => MAP.tuned?.action[neuron] === "flipped";
 
 function ends(values) {
@@ -43,8 +51,12 @@ function cellSize() {
 }
 
 function drawMap(marked) {
-  const plane = PLANES[state.plane], dots = window.devicePixelRatio || 1, cell = cellSize();
-  const values = plane.values?.(), range = values && ends(values), now = flipped();
+  const plane = PLANES[state.plane],
+    dots = window.devicePixelRatio || 1,
+    cell = cellSize();
+  const values = plane.values?.(),
+    range = values && ends(values),
+    now = flipped();
   mapCanvas.width = Math.round(mapCanvas.clientWidth * dots);
   mapCanvas.height = Math.round(cell * MAP.rows * dots);
   const pen = mapCanvas.getContext("2d");
@@ -53,7 +65,8 @@ function drawMap(marked) {
   pen.textAlign = "center";
   pen.textBaseline = "middle";
   for (let neuron = 0; neuron < N_NEURONS; neuron++) {
-    const x = (neuron % MAP.columns) * cell, y = Math.floor(neuron / MAP.columns) * cell;
+    const x = (neuron % MAP.columns) * cell,
+      y = Math.floor(neuron / MAP.columns) * cell;
     pen.fillStyle = values ? shade(share(values[neuron], range)) : plane.colour(neuron);
     pen.fillRect(x + 0.5, y + 0.5, cell - 1, cell - 1);
     if (state.plane === "class") letter(pen, classOf(neuron)?.letter ?? "x", x + cell / 2, y + cell / 2);
@@ -65,8 +78,12 @@ function drawMap(marked) {
     if (marked.has(neuron)) dot(pen, x + cell * 0.78, y + cell * 0.22, cell * 0.14);
   }
   if (state.neuron >= 0) {
-    const x = (state.neuron % MAP.columns) * cell, y = Math.floor(state.neuron / MAP.columns) * cell;
-    for (const [colour, width] of [["#000", 5], ["#ffd400", 2.5]]) {
+    const x = (state.neuron % MAP.columns) * cell,
+      y = Math.floor(state.neuron / MAP.columns) * cell;
+    for (const [colour, width] of [
+      ["#000", 5],
+      ["#ffd400", 2.5],
+    ]) {
       Object.assign(pen, {strokeStyle: colour, lineWidth: width});
       pen.strokeRect(x, y, cell, cell);
     }
@@ -91,7 +108,10 @@ function hatch(pen, x, y, cell) {
 
 function frame(pen, x, y, cell, colour, dash) {
   pen.setLineDash(dash);
-  for (const [stroke, width] of [["#fff", 4], [colour, 2]]) {
+  for (const [stroke, width] of [
+    ["#fff", 4],
+    [colour, 2],
+  ]) {
     Object.assign(pen, {strokeStyle: stroke, lineWidth: width});
     pen.strokeRect(x + 3, y + 3, cell - 6, cell - 6);
   }
@@ -107,43 +127,55 @@ function dot(pen, x, y, radius) {
 }
 
 function mapLegend() {
-  const plane = PLANES[state.plane], entry = (colour, text) => `<li><i style="background:${colour}"></i>${text}</li>`;
+  const plane = PLANES[state.plane],
+    entry = (colour, text) => `<li><i style="background:${colour}"></i>${text}</li>`;
   const count = (test) => MAP.classes.reduce((n, _, neuron) => n + Boolean(test(neuron)), 0);
   let entries;
   if (plane.values) {
-    const range = ends(plane.values()), middle = state.scale === "log" ? Math.sqrt(range[0] * range[1]) : (range[0] + range[1]) / 2;
+    const range = ends(plane.values()),
+      middle = state.scale === "log" ? Math.sqrt(range[0] * range[1]) : (range[0] + range[1]) / 2;
     const scale = `linear-gradient(to right, ${START.shades.join()})`;
-    entries = `<li class="scale"><i style="background:${scale}"></i><span>${
-      [range[0], middle, range[1]].map((value) => `<b>${short(value)}</b>`).join("")}</span></li>`;
+    entries = `<li class="scale"><i style="background:${scale}"></i><span>${[range[0], middle, range[1]]
+      .map((value) => `<b>${short(value)}</b>`)
+      .join("")}</span></li>`;
     if (state.scale === "log") entries += entry(START.colours.missing, "none");
   } else if (state.plane === "class") {
     entries = CLASSES.map(({code, name, colour, letter: sign}) =>
-      entry(colour, `${sign} ${name} (${count((neuron) => MAP.classes[neuron] === code)})`)).join("");
+      entry(colour, `${sign} ${name} (${count((neuron) => MAP.classes[neuron] === code)})`),
+    ).join("");
   } else {
-    entries = entry(START.colours.cloud, `cloud (${count(isCloud)})`) +
+    entries =
+      entry(START.colours.cloud, `cloud (${count(isCloud)})`) +
       entry(START.colours.clear, `clear (${count((neuron) => !isCloud(neuron))})`);
   }
   const extra = [
-    [flipped().size, "red frame: flipped by you"], [count(wasFlipped), "dashed frame: flipped by fine-tuning"],
+    [flipped().size, "red frame: flipped by you"],
+    [count(wasFlipped), "dashed frame: flipped by fine-tuning"],
     [count(isSplit), "hatched: split by a sub-map"],
     [Object.keys(MAP.suggestions).length && state.plane !== "class", "number: rank among the suggestions"],
     [markedCounts().size, "blue dot: your marks fall on it"],
-  ].filter(([there]) => there).map(([, text]) => `<li>${text}</li>`).join("");
+  ]
+    .filter(([there]) => there)
+    .map(([, text]) => `<li>${text}</li>`)
+    .join("");
   document.getElementById("map-legend").innerHTML = entries + extra;
 }
 
 const short = (value) => (Number.isInteger(value) ? value.toLocaleString("en") : value.toPrecision(3));
 
 function neuronAt(event) {
-  const box = mapCanvas.getBoundingClientRect(), cell = cellSize();
-  const row = Math.floor((event.clientY - box.top) / cell), column = Math.floor((event.clientX - box.left) / cell);
+  const box = mapCanvas.getBoundingClientRect(),
+    cell = cellSize();
+  const row = Math.floor((event.clientY - box.top) / cell),
+    column = Math.floor((event.clientX - box.left) / cell);
   return row >= 0 && row < MAP.rows && column >= 0 && column < MAP.columns ? row * MAP.columns + column : -1;
 }
 
 function mapKey(event) {
   const steps = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1]}[event.key];
   if (steps) {
-    const from = Math.max(0, state.neuron), clamp = (value, size) => Math.min(Math.max(value, 0), size - 1);
+    const from = Math.max(0, state.neuron),
+      clamp = (value, size) => Math.min(Math.max(value, 0), size - 1);
     const row = clamp(Math.floor(from / MAP.columns) + steps[0], MAP.rows);
     const column = clamp((from % MAP.columns) + steps[1], MAP.columns);
     change({neuron: row * MAP.columns + column, pixel: -1, pinned: true});

@@ -1,19 +1,30 @@
 // The scene: its picture, the mask, the pixels of the neuron pointed at, and the marks, each on a layer of its own.
 const sceneCanvas = document.getElementById("scene-canvas");
-const layers = {mask: document.createElement("canvas"), lit: document.createElement("canvas"), marks: document.createElement("canvas")};
+const layers = {
+  mask: document.createElement("canvas"),
+  lit: document.createElement("canvas"),
+  marks: document.createElement("canvas"),
+};
 let scene = null; // the one that is shown
 let pressed = null; // what the pointer is doing: {row, column, x, y, moved}
 
 // Colours as the numbers that stand for them in a canvas: alpha, blue, green, red.
-const MASK = 0xffc800ff, VEIL = 0x60c800ff, LIT = 0xe000d4ff, MARK = 0x80ffe500, CLEARED = [0xffffffff, 0xffe05000];
+const MASK = 0xffc800ff,
+  VEIL = 0x60c800ff,
+  LIT = 0xe000d4ff,
+  MARK = 0x80ffe500,
+  CLEARED = [0xffffffff, 0xffe05000];
 
 const dots = () => window.devicePixelRatio || 1;
 
 // Which pixels are cloud in the mask that is shown: 1 cloud, 0 clear or no data.
 function cloudPixels() {
-  const found = new Uint8Array(scene.neurons.length), {neurons, rest} = scene;
+  const found = new Uint8Array(scene.neurons.length),
+    {neurons, rest} = scene;
   if (state.mask === "now") {
-    const cloud = Uint8Array.from({length: NO_NEURON + 1}, (_, neuron) => (neuron < N_NEURONS && isCloud(neuron) ? 1 : 0));
+    const cloud = Uint8Array.from({length: NO_NEURON + 1}, (_, neuron) =>
+      neuron < N_NEURONS && isCloud(neuron) ? 1 : 0,
+    );
     for (let i = 0; i < found.length; i++) found[i] = cloud[neurons[i]];
   } else if (state.mask !== "none") {
     const bit = BITS[state.mask];
@@ -23,15 +34,21 @@ function cloudPixels() {
 }
 
 function paintMask() {
-  const {columns, rows} = scene, cloud = cloudPixels(), thick = Math.max(1, Math.round(1 / (zoom() * dots())));
-  const [image, out] = blank(layers.mask, columns, rows), total = out.length;
+  const {columns, rows} = scene,
+    cloud = cloudPixels(),
+    thick = Math.max(1, Math.round(1 / (zoom() * dots())));
+  const [image, out] = blank(layers.mask, columns, rows),
+    total = out.length;
   const far = thick * columns;
   for (let row = 0, i = 0; row < rows; row++) {
     for (let column = 0; column < columns; column++, i++) {
       if (!cloud[i]) continue;
-      const inner = state.style === "veil" || (
-        (column < thick || cloud[i - thick]) && (column >= columns - thick || cloud[i + thick]) &&
-        (i < far || cloud[i - far]) && (i + far >= total || cloud[i + far]));
+      const inner =
+        state.style === "veil" ||
+        ((column < thick || cloud[i - thick]) &&
+          (column >= columns - thick || cloud[i + thick]) &&
+          (i < far || cloud[i - far]) &&
+          (i + far >= total || cloud[i + far]));
       out[i] = state.style === "veil" ? VEIL : inner ? 0 : MASK;
     }
   }
@@ -53,8 +70,10 @@ function blank(canvas, width, height) {
 
 // The pixels of the neuron pointed at. Where several scene pixels share one of the screen, each still lights it up.
 function paintLit() {
-  const {columns, rows} = scene, block = Math.max(1, Math.floor(1 / (zoom() * dots())));
-  const width = Math.ceil(columns / block), [image, out] = blank(layers.lit, width, Math.ceil(rows / block));
+  const {columns, rows} = scene,
+    block = Math.max(1, Math.floor(1 / (zoom() * dots())));
+  const width = Math.ceil(columns / block),
+    [image, out] = blank(layers.lit, width, Math.ceil(rows / block));
   if (state.neuron >= 0) {
     for (const i of pixelsOn(scene, state.neuron)) {
       out[Math.floor(Math.floor(i / columns) / block) * width + Math.floor((i % columns) / block)] = LIT;
@@ -80,9 +99,12 @@ function fitting() {
 }
 
 function drawScene() {
-  const {clientWidth: width, clientHeight: height} = sceneCanvas, view = state.view ?? fitting(), scale = view.zoom;
+  const {clientWidth: width, clientHeight: height} = sceneCanvas,
+    view = state.view ?? fitting(),
+    scale = view.zoom;
   const pixels = [Math.round(width * dots()), Math.round(height * dots())];
-  if (sceneCanvas.width !== pixels[0] || sceneCanvas.height !== pixels[1]) [sceneCanvas.width, sceneCanvas.height] = pixels;
+  if (sceneCanvas.width !== pixels[0] || sceneCanvas.height !== pixels[1])
+    [sceneCanvas.width, sceneCanvas.height] = pixels;
   const pen = sceneCanvas.getContext("2d");
   pen.setTransform(dots(), 0, 0, dots(), 0, 0);
   pen.clearRect(0, 0, width, height);
@@ -101,12 +123,22 @@ function drawScene() {
 }
 
 function crossHair(pen, scale) {
-  const column = state.pixel % scene.columns, row = Math.floor(state.pixel / scene.columns), arm = 9 / scale;
-  for (const [colour, width] of [["#000", 4], ["#fff", 2]]) {
+  const column = state.pixel % scene.columns,
+    row = Math.floor(state.pixel / scene.columns),
+    arm = 9 / scale;
+  for (const [colour, width] of [
+    ["#000", 4],
+    ["#fff", 2],
+  ]) {
     Object.assign(pen, {strokeStyle: colour, lineWidth: width / scale});
     pen.strokeRect(column - 1 / scale, row - 1 / scale, 1 + 2 / scale, 1 + 2 / scale);
     pen.beginPath();
-    for (const [x, y] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) {
+    for (const [x, y] of [
+      [1, 0],
+      [-1, 0],
+      [0, 1],
+      [0, -1],
+    ]) {
       const [from, to] = [0.5 + 2 / scale, 0.5 + 2 / scale + arm];
       pen.moveTo(column + 0.5 + x * from, row + 0.5 + y * from);
       pen.lineTo(column + 0.5 + x * to, row + 0.5 + y * to);
@@ -121,10 +153,13 @@ function frameOf(pen, [r0, c0, r1, c1], scale) {
 }
 
 function scaleBar(pen, width, height, scale) {
-  const metres = Math.abs(scene.transform[1]) * scene.step, target = (Math.min(width, 500) * 0.25 * metres) / scale;
+  const metres = Math.abs(scene.transform[1]) * scene.step,
+    target = (Math.min(width, 500) * 0.25 * metres) / scale;
   if (!scene.epsg || !(target > 0)) return;
-  const power = 10 ** Math.floor(Math.log10(target)), length = power * [5, 2, 1].find((n) => n * power <= target);
-  const bar = (length / metres) * scale, text = length >= 1000 ? `${length / 1000} km` : `${length} m`;
+  const power = 10 ** Math.floor(Math.log10(target)),
+    length = power * [5, 2, 1].find((n) => n * power <= target);
+  const bar = (length / metres) * scale,
+    text = length >= 1000 ? `${length / 1000} km` : `${length} m`;
   pen.setTransform(dots(), 0, 0, dots(), 0, 0);
   pen.font = "13px system-ui, sans-serif";
   pen.fillStyle = "#000a";
@@ -138,7 +173,8 @@ function scaleBar(pen, width, height, scale) {
 
 // Row and column under a place of the screen, whole numbers where `inside` is asked for; null outside the scene then.
 function under(x, y, inside = true) {
-  const box = sceneCanvas.getBoundingClientRect(), view = state.view ?? fitting();
+  const box = sceneCanvas.getBoundingClientRect(),
+    view = state.view ?? fitting();
   const row = view.row + (y - box.top - box.height / 2) / view.zoom;
   const column = view.column + (x - box.left - box.width / 2) / view.zoom;
   if (!inside) return [row, column];
@@ -147,15 +183,21 @@ function under(x, y, inside = true) {
 }
 
 function pointAtPixel(row, column, pinned = false) {
-  const pixel = row * scene.columns + column, neuron = scene.neurons[pixel];
+  const pixel = row * scene.columns + column,
+    neuron = scene.neurons[pixel];
   change({pixel, neuron: neuron === NO_NEURON ? -1 : neuron, pinned});
 }
 
 // Zoom so that what lies under (x, y) stays there.
 function zoomAt(factor, x, y) {
-  const view = state.view ?? fitting(), [row, column] = under(x, y, false), least = fitting().zoom;
-  const next = Math.min(Math.max(view.zoom * factor, least * 0.8), 40), share = view.zoom / next;
-  change({view: {zoom: next, row: row + (view.row - row) * share, column: column + (view.column - column) * share}});
+  const view = state.view ?? fitting(),
+    [row, column] = under(x, y, false),
+    least = fitting().zoom;
+  const next = Math.min(Math.max(view.zoom * factor, least * 0.8), 40),
+    share = view.zoom / next;
+  change({
+    view: {zoom: next, row: row + (view.row - row) * share, column: column + (view.column - column) * share},
+  });
 }
 
 function zoomMiddle(factor) {
@@ -191,7 +233,8 @@ function sceneMove(event) {
     paintMarks(draft());
   } else if (pressed.moved && state.tool === "point") {
     const {view, x, y} = pressed;
-    const row = view.row - (event.clientY - y) / view.zoom, column = view.column - (event.clientX - x) / view.zoom;
+    const row = view.row - (event.clientY - y) / view.zoom,
+      column = view.column - (event.clientX - x) / view.zoom;
     change({view: {...view, row, column}});
   }
   redraw();
@@ -199,12 +242,17 @@ function sceneMove(event) {
 
 // Two fingers: what lies between them stays between them.
 function pinch(event) {
-  const [a, b] = [...fingers.values()], before = Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY);
+  const [a, b] = [...fingers.values()],
+    before = Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY);
   fingers.set(event.pointerId, event);
-  const [c, d] = [...fingers.values()], after = Math.hypot(c.clientX - d.clientX, c.clientY - d.clientY);
-  const view = state.view ?? fitting(), x = (c.clientX + d.clientX) / 2, y = (c.clientY + d.clientY) / 2;
+  const [c, d] = [...fingers.values()],
+    after = Math.hypot(c.clientX - d.clientX, c.clientY - d.clientY);
+  const view = state.view ?? fitting(),
+    x = (c.clientX + d.clientX) / 2,
+    y = (c.clientY + d.clientY) / 2;
   state.view = {
-    ...view, row: view.row - (y - (a.clientY + b.clientY) / 2) / view.zoom,
+    ...view,
+    row: view.row - (y - (a.clientY + b.clientY) / 2) / view.zoom,
     column: view.column - (x - (a.clientX + b.clientX) / 2) / view.zoom,
   };
   pressed = null;
@@ -212,12 +260,16 @@ function pinch(event) {
 }
 
 const draft = () =>
-  pressed?.box ? {scene: scene.index, box: pressed.box} :
-  pressed?.path ? {scene: scene.index, radius: state.radius, path: pressed.path} : null;
+  pressed?.box
+    ? {scene: scene.index, box: pressed.box}
+    : pressed?.path
+      ? {scene: scene.index, radius: state.radius, path: pressed.path}
+      : null;
 
 function sceneUp(event) {
   fingers.delete(event.pointerId);
-  const mark = draft(), was = pressed;
+  const mark = draft(),
+    was = pressed;
   pressed = null;
   if (mark) act(mark);
   else if (was?.at && !was.moved && state.tool === "point") {
@@ -228,9 +280,13 @@ function sceneUp(event) {
 
 function sceneKey(event) {
   const far = event.shiftKey ? 10 : 1;
-  const step = {ArrowUp: [-far, 0], ArrowDown: [far, 0], ArrowLeft: [0, -far], ArrowRight: [0, far]}[event.key];
+  const step = {ArrowUp: [-far, 0], ArrowDown: [far, 0], ArrowLeft: [0, -far], ArrowRight: [0, far]}[
+    event.key
+  ];
   const middle = Math.floor(scene.rows / 2) * scene.columns + Math.floor(scene.columns / 2);
-  const from = state.pixel >= 0 ? state.pixel : middle, row = Math.floor(from / scene.columns), column = from % scene.columns;
+  const from = state.pixel >= 0 ? state.pixel : middle,
+    row = Math.floor(from / scene.columns),
+    column = from % scene.columns;
   if (step) {
     const clamp = (value, size) => Math.min(Math.max(value, 0), size - 1);
     const to = [clamp(row + step[0], scene.rows), clamp(column + step[1], scene.columns)];
@@ -253,7 +309,10 @@ function sceneKey(event) {
 
 // Move the view to a pixel that is out of it.
 function intoView(row, column) {
-  const {clientWidth, clientHeight} = sceneCanvas, view = state.view ?? fitting();
-  const out = Math.abs(row - view.row) * view.zoom > clientHeight / 2 || Math.abs(column - view.column) * view.zoom > clientWidth / 2;
+  const {clientWidth, clientHeight} = sceneCanvas,
+    view = state.view ?? fitting();
+  const out =
+    Math.abs(row - view.row) * view.zoom > clientHeight / 2 ||
+    Math.abs(column - view.column) * view.zoom > clientWidth / 2;
   if (out) change({view: {...view, row, column}});
 }

@@ -1,8 +1,19 @@
 // What is shown and what was done, in one place and in the address, so that a view can be shared and undone.
 const state = {
-  scene: 0, picture: "true colour", mask: "now", style: "veil", plane: "cloud or clear", scale: "log",
-  tool: "point", radius: 3, neuron: -1, pixel: -1, pinned: false, view: null,
-  actions: [], done: 0, // the first `done` actions hold; those after it were undone
+  scene: 0,
+  picture: "true colour",
+  mask: "now",
+  style: "veil",
+  plane: "cloud or clear",
+  scale: "log",
+  tool: "point",
+  radius: 3,
+  neuron: -1,
+  pixel: -1,
+  pinned: false,
+  view: null,
+  actions: [],
+  done: 0, // the first `done` actions hold; those after it were undone
 };
 
 const SHARED = ["picture", "mask", "style", "plane", "scale"];
@@ -53,11 +64,16 @@ function asWords(action) {
 function fromWords(text) {
   if (text === "w") return {wipe: true};
   const parts = text.slice(1).split("_");
-  if (text[0] === "f") return {neurons: parts.map(neuronNamed).filter((neuron) => neuron >= 0 && MAP.cloud[neuron])};
+  if (text[0] === "f")
+    return {neurons: parts.map(neuronNamed).filter((neuron) => neuron >= 0 && MAP.cloud[neuron])};
   const [scene, ...rest] = parts.map(Number);
   if (!START.scenes[scene] || !rest.every(Number.isInteger)) return {neurons: []};
   if (text[0] === "b") return {scene, box: rest.slice(0, 4)};
-  return {scene, radius: Math.min(Math.max(rest[0], 0), 50), path: rest.slice(1, 1 + 2 * Math.floor((rest.length - 1) / 2))};
+  return {
+    scene,
+    radius: Math.min(Math.max(rest[0], 0), 50),
+    path: rest.slice(1, 1 + 2 * Math.floor((rest.length - 1) / 2)),
+  };
 }
 
 function neuronNamed(word) {
@@ -79,7 +95,12 @@ function address() {
 
 function fromAddress() {
   const words = new URLSearchParams(location.hash.slice(1));
-  const found = {scene: Math.max(0, START.scenes.findIndex((scene) => scene.name === words.get("scene")))};
+  const found = {
+    scene: Math.max(
+      0,
+      START.scenes.findIndex((scene) => scene.name === words.get("scene")),
+    ),
+  };
   for (const name of SHARED) {
     const choices = [...document.getElementById(name).options].map((option) => option.value);
     if (choices.includes(words.get(name))) found[name] = words.get(name);

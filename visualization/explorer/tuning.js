@@ -4,7 +4,10 @@
 function pixelsMarked(of, draft) {
   if (draft || of.markedBy !== marks()) {
     of.markedBy = draft ? null : marks();
-    of.marked = findMarked(of, [...marks(), ...(draft ? [draft] : [])].filter((mark) => mark.scene === of.index));
+    of.marked = findMarked(
+      of,
+      [...marks(), ...(draft ? [draft] : [])].filter((mark) => mark.scene === of.index),
+    );
   }
   return of.marked;
 }
@@ -17,7 +20,8 @@ function findMarked(of, ours) {
     for (const [r0, c0, r1, c1] of mark.box ? [mark.box] : discs(mark)) {
       const [top, bottom] = [Math.max(0, Math.min(r0, r1)), Math.min(of.rows - 1, Math.max(r0, r1))];
       const [left, right] = [Math.max(0, Math.min(c0, c1)), Math.min(of.columns - 1, Math.max(c0, c1))];
-      for (let row = top; row <= bottom; row++) found.fill(1, row * of.columns + left, row * of.columns + right + 1);
+      for (let row = top; row <= bottom; row++)
+        found.fill(1, row * of.columns + left, row * of.columns + right + 1);
     }
   }
   for (let i = found.indexOf(1); i >= 0 && i < found.length; i++) {
@@ -29,7 +33,8 @@ function findMarked(of, ours) {
 // A brush's stroke as boxes: the rows of the disc at each place of its path, and of the places between them.
 function* discs({radius, path}) {
   for (let i = 0; i < path.length; i += 2) {
-    const [row, column] = [path[i], path[i + 1]], before = i ? [path[i - 2], path[i - 1]] : [row, column];
+    const [row, column] = [path[i], path[i + 1]],
+      before = i ? [path[i - 2], path[i - 1]] : [row, column];
     const steps = Math.max(1, Math.abs(row - before[0]), Math.abs(column - before[1]));
     for (let step = i ? 1 : steps; step <= steps; step++) {
       const at = [0, 1].map((k) => Math.round(before[k] + ([row, column][k] - before[k]) * (step / steps)));
@@ -55,6 +60,7 @@ const markedCounts = sinceLastAct(() => {
 });
 
 function flip(neurons) {
+  if (MAP.voters) return say("Maps that vote are not flipped here; fine-tune one in its own run.");
   const cloud = neurons.filter((neuron) => neuron >= 0 && MAP.cloud[neuron]);
   if (cloud.length) act({neurons: cloud});
   else say("Only cloud neurons can be flipped.");
@@ -62,11 +68,16 @@ function flip(neurons) {
 
 // What flipping neurons costs and gains: training spectra lost by class, and pixels of scenes that turn clear.
 function priceOf(neurons, scenes) {
-  const lost = CLASSES.map((each, i) => (each.cloud && MAP.votes ? sum(neurons.map((n) => MAP.votes[n][i])) : 0));
+  const lost = CLASSES.map((each, i) =>
+    each.cloud && MAP.votes ? sum(neurons.map((n) => MAP.votes[n][i])) : 0,
+  );
   const total = (name) => sum(scenes.flatMap((each) => neurons.map((neuron) => each[name][neuron])));
   return {
-    lost, share: MAP.votes ? sum(lost) / Math.max(1, sum(cloudVotes)) : 0,
-    pixels: total("pixels"), falseAlarms: total("clear"), clouds: total("clouds"),
+    lost,
+    share: MAP.votes ? sum(lost) / Math.max(1, sum(cloudVotes)) : 0,
+    pixels: total("pixels"),
+    falseAlarms: total("clear"),
+    clouds: total("clouds"),
   };
 }
 
@@ -74,42 +85,69 @@ const number = (value) => value.toLocaleString("en");
 const percent = (share) => `${(100 * share).toFixed(share < 0.001 ? 3 : 2)} %`;
 
 function priceInWords(neuron) {
-  const here = priceOf([neuron], [START.scenes[state.scene]]), all = priceOf([neuron], START.scenes);
-  const pixels = (price) => `${number(price.pixels)} pixels (${number(price.falseAlarms)} false alarms gone, ${number(price.clouds)} clouds lost)`;
-  const spectra = CLASSES.map(({name, cloud}, i) => cloud && `${number(here.lost[i])} ${name}`).filter(Boolean).join(" and ");
-  return `Flipping it would lose ${spectra} training spectra (${percent(here.share)} of the training clouds), and turn clear ` +
-    `${pixels(here)} here, ${pixels(all)} in all scenes.`;
+  const here = priceOf([neuron], [START.scenes[state.scene]]),
+    all = priceOf([neuron], START.scenes);
+  const pixels = (price) =>
+    `${number(price.pixels)} pixels (${number(price.falseAlarms)} false alarms gone, ${number(price.clouds)} clouds lost)`;
+  const spectra = CLASSES.map(({name, cloud}, i) => cloud && `${number(here.lost[i])} ${name}`)
+    .filter(Boolean)
+    .join(" and ");
+  return (
+    `Flipping it would lose ${spectra} training spectra (${percent(here.share)} of the training clouds), and turn clear ` +
+    `${pixels(here)} here, ${pixels(all)} in all scenes.`
+  );
 }
 
 function drawTuning() {
   const counts = [...markedCounts()].filter(([neuron]) => MAP.cloud[neuron]).sort((a, b) => b[1] - a[1]);
   const clear = markedCounts().size - counts.length;
-  const now = [...flipped()].sort((a, b) => a - b), total = sum(markedCounts().values());
-  const least = 5, likely = counts.filter(([neuron, n]) => n >= least && !flipped().has(neuron));
+  const now = [...flipped()].sort((a, b) => a - b),
+    total = sum(markedCounts().values());
+  const least = 5,
+    likely = counts.filter(([neuron, n]) => n >= least && !flipped().has(neuron));
   document.getElementById("undo").disabled = state.done === 0;
   document.getElementById("redo").disabled = state.done === state.actions.length;
   document.getElementById("wipe").disabled = marks().length === 0;
   document.getElementById("flip-marked").disabled = likely.length === 0;
-  document.getElementById("marked").textContent = total === 0 ? "Nothing is marked." :
-    `${number(total)} marked pixels with data; ${number(sum(counts.map(([, n]) => n)))} of them fall on ${counts.length} cloud neurons: ` +
-    counts.slice(0, 12).map(([neuron, n]) => `${placeOf(neuron)} ${number(n)}`).join(", ") + (counts.length > 12 ? ", ..." : "") + (clear ? `; the others on ${clear} clear neurons.` : ".");
+  document.getElementById("marked").textContent =
+    total === 0
+      ? "Nothing is marked."
+      : `${number(total)} marked pixels with data; ${number(sum(counts.map(([, n]) => n)))} of them fall on ${counts.length} cloud neurons: ` +
+        counts
+          .slice(0, 12)
+          .map(([neuron, n]) => `${placeOf(neuron)} ${number(n)}`)
+          .join(", ") +
+        (counts.length > 12 ? ", ..." : "") +
+        (clear ? `; the others on ${clear} clear neurons.` : ".");
   drawPrices(now);
-  for (const [id, there] of [["save-csv", total], ["save-geojson", total && geoScenes().length], ["copy", now.length || total]]) {
+  byId("flips").hidden = byId("flip-marked").hidden = Boolean(MAP.voters);
+  for (const [id, there] of [
+    ["save-csv", total],
+    ["save-geojson", total && geoScenes().length],
+    ["copy", now.length || total],
+  ]) {
     document.getElementById(id).disabled = !there;
   }
   document.getElementById("command").textContent = command(now, total > 0);
 }
 
 function drawPrices(now) {
-  const here = [START.scenes[state.scene]], lostOf = (price) =>
-    CLASSES.map(({cloud}, i) => (cloud ? `<td>${MAP.votes ? number(price.lost[i]) : "?"}</td>` : "")).join("");
+  const here = [START.scenes[state.scene]],
+    lostOf = (price) =>
+      CLASSES.map(({cloud}, i) => (cloud ? `<td>${MAP.votes ? number(price.lost[i]) : "?"}</td>` : "")).join(
+        "",
+      );
   const line = (name, neurons) => {
     const [one, all] = [priceOf(neurons, here), priceOf(neurons, START.scenes)];
-    return `<tr><th scope="row">${name}</th>${lostOf(one)}<td>${percent(one.share)}</td>${[one, all].map((price) =>
-      `<td>${number(price.pixels)}</td><td>${number(price.falseAlarms)}</td><td>${number(price.clouds)}</td>`).join("")}</tr>`;
+    return `<tr><th scope="row">${name}</th>${lostOf(one)}<td>${percent(one.share)}</td>${[one, all]
+      .map(
+        (price) =>
+          `<td>${number(price.pixels)}</td><td>${number(price.falseAlarms)}</td><td>${number(price.clouds)}</td>`,
+      )
+      .join("")}</tr>`;
   };
-  document.getElementById("prices").innerHTML = now.map((neuron) => line(placeOf(neuron), [neuron])).join("") +
-    line(`all ${now.length}`, now);
+  document.getElementById("prices").innerHTML =
+    now.map((neuron) => line(placeOf(neuron), [neuron])).join("") + line(`all ${now.length}`, now);
 }
 
 // --- saving -----------------------------------------------------------------------------------------------------------
@@ -117,7 +155,12 @@ function drawPrices(now) {
 const quoted = (text) => (/^[\w./:@%+-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 
 function command(now, marked) {
-  const words = ["python fine_tuning.py", "--DATA_DIR", quoted(START.dataDir), "--PIXELS tiff --FROM_REFERENCE False"];
+  const words = [
+    "python fine_tuning.py",
+    "--DATA_DIR",
+    quoted(START.dataDir),
+    "--PIXELS tiff --FROM_REFERENCE False",
+  ];
   if (!marked) words.push("--METHOD flip");
   else words.push("--SAMPLE_CSVS marked_samples.csv");
   if (now.length) words.push("--FLIP_NEURONS", ...now.map(wordOf));
@@ -128,7 +171,9 @@ function samplesCsv() {
   const lines = ["product,row,column"];
   for (const each of unpacked.values()) {
     for (const pixel of pixelsMarked(each)) {
-      lines.push([each.name, Math.floor(pixel / each.columns) * each.step, (pixel % each.columns) * each.step].join());
+      lines.push(
+        [each.name, Math.floor(pixel / each.columns) * each.step, (pixel % each.columns) * each.step].join(),
+      );
     }
   }
   return `${lines.join("\n")}\n`;
@@ -140,7 +185,8 @@ const geoScenes = () => [...unpacked.values()].filter((each) => each.epsg && pix
 function geoJson() {
   const scenes = geoScenes().filter((each, _, [first]) => each.epsg === first.epsg);
   const features = scenes.map((each) => ({
-    type: "Feature", properties: {product: each.name},
+    type: "Feature",
+    properties: {product: each.name},
     geometry: {type: "MultiPolygon", coordinates: rectangles(each).map((box) => [corners(each, box)])},
   }));
   const crs = {type: "name", properties: {name: `urn:ogc:def:crs:EPSG::${scenes[0].epsg}`}};
@@ -149,14 +195,18 @@ function geoJson() {
 
 // The marked pixels as rectangles [top, left, bottom, right]: runs of a row, joined to an equal one above.
 function rectangles(each) {
-  const found = [], open = new Map();
+  const found = [],
+    open = new Map();
   for (const pixel of pixelsMarked(each)) {
-    const row = Math.floor(pixel / each.columns), column = pixel % each.columns, last = found.at(-1);
+    const row = Math.floor(pixel / each.columns),
+      column = pixel % each.columns,
+      last = found.at(-1);
     if (last && last[0] === row && last[3] === column) last[3]++;
     else found.push([row, column, row + 1, column + 1]);
   }
   return found.filter((box) => {
-    const key = `${box[1]} ${box[3]}`, above = open.get(key);
+    const key = `${box[1]} ${box[3]}`,
+      above = open.get(key);
     if (above && above[2] === box[0]) above[2] = box[2];
     else open.set(key, box);
     return open.get(key) === box;
@@ -164,11 +214,18 @@ function rectangles(each) {
 }
 
 function corners(each, [top, left, bottom, right]) {
-  const [x, dx, skewX, y, skewY, dy] = each.transform, place = (row, column) => {
-    const [r, c] = [row * each.step, column * each.step];
-    return [x + c * dx + r * skewX, y + c * skewY + r * dy];
-  };
-  return [[top, left], [bottom, left], [bottom, right], [top, right], [top, left]].map((each_) => place(...each_));
+  const [x, dx, skewX, y, skewY, dy] = each.transform,
+    place = (row, column) => {
+      const [r, c] = [row * each.step, column * each.step];
+      return [x + c * dx + r * skewX, y + c * skewY + r * dy];
+    };
+  return [
+    [top, left],
+    [bottom, left],
+    [bottom, right],
+    [top, right],
+    [top, left],
+  ].map((each_) => place(...each_));
 }
 
 function save(name, type, text) {
