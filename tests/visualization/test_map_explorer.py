@@ -335,10 +335,21 @@ def test_pointing_answers_within_50_ms_on_a_full_tile(browser: Browser, made: Ma
     call(map_explorer, made.folder, TIFF_DIR=str(tmp_path / "tiff"), FIGURES_DIR=str(tmp_path))
     open_page(browser, tmp_path / "map_explorer.html", 1400)
     assert browser.run("scene.neurons.length") == 1830 * 1830
-    point = "(async () => {const took = []; for (let i = 0; i < 21; i++) {const from = performance.now();"
-    point += "change({neuron: (7 * i) % N_NEURONS, pixel: -1}); draw(); took.push(performance.now() - from);"
-    took = browser.run(f"{point} await new Promise(requestAnimationFrame)}} return took.sort((a, b) => a - b)}})()")
-    assert took[10] < 50, took
+    times = {
+        "pointing at a neuron": "change({neuron: (7 * i) % N_NEURONS, pixel: -1}); draw()",
+        "pointing at a pixel": "pointAtPixel((97 * i) % scene.rows, (89 * i) % scene.columns); draw()",
+        "a frame of zooming": "zoomMiddle(i < 10 ? 1.2 : 1 / 1.2); draw()",
+        "a flip": f"act({{neurons: [{made.split}]}}); draw()",
+    }
+    paint = browser.run("performance.getEntriesByName('first-contentful-paint')[0]?.startTime")
+    ready = browser.run("readyAt")
+    print(f"\nfull tile: first paint after {paint} ms, ready after {ready:.0f} ms")
+    for what, work in times.items():
+        each = f"const from = performance.now(); {work}; took.push(performance.now() - from);"
+        loop = f"for (let i = 0; i < 21; i++) {{{each} await new Promise(requestAnimationFrame)}}"
+        took = browser.run(f"(async () => {{const took = []; {loop} return took.sort((a, b) => a - b)}})()")
+        print(f"{what}: {took[10]:.1f} ms, the slowest of 21 {took[-1]:.1f} ms")
+        assert took[10] < (50 if "pointing" in what else 500), (what, took)
     assert browser.problems() == []
 
 

@@ -1,5 +1,6 @@
 // The page: what happens when something is pointed at, chosen or pressed.
 const byId = (id) => document.getElementById(id);
+let readyAt = 0; // ms after the page was asked for
 let waiting = false,
   shown = {}; // what was drawn last
 
@@ -193,6 +194,7 @@ async function start() {
     pointAtPixel(Math.floor(state.pixel / scene.columns), state.pixel % scene.columns, true);
   }
   byId("page").setAttribute("aria-busy", "false");
+  readyAt = performance.now();
 }
 
 for (const name of SHARED)
