@@ -19,8 +19,9 @@ from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
 from cloudsom.bands import CLASSES
@@ -40,6 +41,8 @@ HIT_MAPS_CSV = "hit_maps.csv"  # step 5's counts a neuron and class
 FIGURES_DIR = "figures"  # where the pictures go
 
 # picture
+COLOURS: Literal["log", "linear"] = "log"
+# log: by the logarithm, else one neuron with 50,000 hits makes all others equally dark; linear: as in the paper
 PRINT_WIDTH: Literal["page", "column"] = "page"
 # a journal's page (180 mm) or column (85 mm); letters are as large in both, column has fewer panels beside each other
 
@@ -61,44 +64,58 @@ def main() -> None:
         return
     counts, rows, columns = model.read_hit_maps(hit_maps_csv)
     counts = counts.reshape(rows, columns, -1)
-    figure = hit_rate_maps(counts, PRINT_WIDTH)
+    figure = hit_rate_maps(counts, PRINT_WIDTH, COLOURS)
     portfolio.write("hit_rate_maps", figure, "Hit-rate maps of the six classes", describe(counts))
     total = counts.sum(axis=2)
     alt = f"Map of {rows} x {columns} neurons coloured by all their training spectra: {peak(total)}"
-    portfolio.write("hit_rate_map_total", hit_rate_map(total), "Hit-rate map of all classes", alt)
+    portfolio.write("hit_rate_map_total", hit_rate_map(total, COLOURS), "Hit-rate map of all classes", alt)
     portfolio.show_windows()
 
 
 @styled
-def hit_rate_maps(counts: NDArray[np.integer], print_width: str = "page") -> Figure:
+def hit_rate_maps(counts: NDArray[np.integer], print_width: str = "page", colours: str = "log") -> Figure:
     """Six panels in the paper's order, from counts (rows, columns, 6) in the order of `CLASS_CODES`."""
     rows, columns, _ = counts.shape
     width = inches(print_width)
     down, across, share = (2, 3, 0.66) if print_width == "page" else (3, 2, 0.6)
     figure = Figure(figsize=(width, down * (width / across * share * rows / columns + 0.3)), layout="constrained")
     for axes, (name, code) in zip(figure.subplots(down, across).flat, PANELS.items(), strict=True):
-        draw_counts(axes, counts[:, :, CLASS_CODES.index(code)])
+        draw_counts(axes, counts[:, :, CLASS_CODES.index(code)], colours)
         axes.set_title(f"{name} {CLASSES[code]}")
     return figure
 
 
 @styled
-def hit_rate_map(counts: NDArray[np.integer]) -> Figure:
+def hit_rate_map(counts: NDArray[np.integer], colours: str = "log") -> Figure:
     """One map, from counts (rows, columns)."""
     rows, columns = counts.shape
     figure = Figure(figsize=(COLUMN, COLUMN * 0.72 * rows / columns + 0.3), layout="constrained")
     axes = figure.subplots()
-    draw_counts(axes, counts)
+    draw_counts(axes, counts, colours)
     axes.set_title("all classes")
     return figure
 
 
-def draw_counts(axes: Axes, counts: NDArray[np.integer]) -> None:
-    """One hit map (rows, columns) and its colour bar in thousands (paper), or in ones where there are fewer."""
+def draw_counts(axes: Axes, counts: NDArray[np.integer], colours: str) -> None:
+    """One hit map (rows, columns) and its colour bar: in thousands (paper), or in ones where there are fewer.
+
+    Coloured by the logarithm, neurons without hits are grey.
+    """
+    if colours == "log":
+        hit = np.where(counts > 0, counts, np.nan)
+        mesh = draw_cells(axes, hit, norm=LogNorm(1, max(10, int(counts.max()))))
+        bar = add_colour_bar(axes, mesh, "spectra (k: thousands)", format=FuncFormatter(short))
+        bar.ax.yaxis.set_minor_formatter(NullFormatter())
+        return
     mesh = draw_cells(axes, counts)
     mesh.set_clim(0, max(1, int(counts.max())))
     unit, label = (1000, "spectra (thousands)") if counts.max() >= 1000 else (1, "spectra")
     add_colour_bar(axes, mesh, label, format=FuncFormatter(lambda n, _: f"{n / unit:g}"))
+
+
+def short(n: float, _: object = None) -> str:
+    """A count in few letters: 100, 1k, 10k."""
+    return f"{n / 1000:g}k" if n >= 1000 else f"{n:g}"
 
 
 def describe(counts: NDArray[np.integer]) -> str:

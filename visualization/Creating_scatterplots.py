@@ -1,8 +1,8 @@
 """Scatterplots: the training spectra in two bands, and the map's neurons among them.
 
 One plot of all spectra and one a class. The spectra are counted in small squares, so that millions of them show where
-they are dense; the neurons are joined by a thin line in grid order, and those that bright surfaces fall on
-(fine_tuning.py corrected their labels) are red.
+they are dense; the neurons are joined by a thin line in grid order, and those that fine_tuning.py's
+bright samples fall on are red.
 
     python visualization/Creating_scatterplots.py
     python visualization/Creating_scatterplots.py --X_BAND B2 --Y_BAND B10

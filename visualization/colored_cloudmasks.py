@@ -14,6 +14,7 @@ writes  FIGURES_DIR/colored_MASKS/NAME_colored.tif  uint8 with a colour table, g
 """
 
 import sys
+import textwrap
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
@@ -111,7 +112,7 @@ def colour_mask(
         write_outcomes(product.partial, outcomes, grid, name)
         product.results["summary"] = summary(outcomes)
     title = f"{name}: right and wrong pixels ({mask_file.parent.name})"
-    portfolio.keep(image, colored_mask(outcomes), title, f"{title}: {summary(outcomes)}")
+    portfolio.keep(image, colored_mask(outcomes, name), title, f"{title}: {summary(outcomes)}")
     return f"{target}: {summary(outcomes)}\n{portfolio.lines([image], 'the same as a picture')}"
 
 
@@ -129,11 +130,13 @@ def write_outcomes(target: Path, outcomes: NDArray[np.uint8], grid: Grid, name: 
 
 
 @styled
-def colored_mask(codes: NDArray[np.uint8]) -> Figure:
-    """A mask's outcomes (height, width) as a picture at column width, the legend with pixel shares below it."""
+def colored_mask(codes: NDArray[np.uint8], name: str) -> Figure:
+    """A mask's outcomes (height, width) as a picture at column width, the product's name above, the legend below it."""
     height, width = codes.shape
     shape = min(height / width, 2.0)
-    figure = Figure(figsize=(COLUMN, COLUMN * shape + 0.6), layout="constrained")
+    heading = textwrap.fill(name, 44)
+    figure = Figure(figsize=(COLUMN, COLUMN * shape + 0.7 + 0.12 * heading.count("\n")), layout="constrained")
+    figure.suptitle(heading, fontsize=7)
     axes = figure.subplots()
     axes.imshow(picture(codes), interpolation="antialiased", interpolation_stage="rgba")
     axes.set_axis_off()

@@ -136,7 +136,7 @@ def describe(classes: NDArray[np.integer], cloud: NDArray[np.integer], correctio
     if corrections is None:
         return text
     flipped, split = corrections.flipped, corrections.split
-    places = " ".join(f"({row + 1}, {column + 1})" for row, column in np.argwhere(corrections.bright))
+    places = " ".join(f"({row + 1}, {column + 1})" for row, column in np.argwhere(corrections.corrected))
     return (
         f"{text}; fine-tuning turned {flipped.sum()} of them to clear and split {split.sum()} by sub-maps, at row and "
         f"column {places or '(none)'}"

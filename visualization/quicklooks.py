@@ -28,7 +28,7 @@ from cloudsom.errors import UserError
 from cloudsom.files import stores
 from cloudsom.files.places import under
 from cloudsom.files.stores import Snapshot
-from cloudsom.images.rasters import read_mask
+from cloudsom.images.rasters import Grid, read_mask
 from cloudsom.running.job import Job
 from cloudsom.running.pool import Engine, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.running.settings import run, snapshot
@@ -107,20 +107,27 @@ def write_quicklook(
     valid = mask != MASK_NODATA
     share = (mask == CLOUD).sum() / max(1, valid.sum())
     title = f"{name}: {share:.1%} cloud, outlined ({mask_file.parent.name})"
-    alt = f"{title}. Left: true colour. Right: the mask's outline on it"
-    portfolio.keep(target, quicklook(scene, mask == CLOUD, title, width, colour), title, alt)
+    alt = f"{title}. Left: true colour. Right: the same with the mask's outline"
+    portfolio.keep(target, quicklook(scene, mask, grid, title, width, colour), title, alt)
     return portfolio.lines([target], f"{share:.1%} cloud")
 
 
 @styled
 def quicklook(
-    scene: NDArray[np.uint8], cloud: NDArray[np.bool_], title: str, width: int = 1000, colour: str = "#FF00C8"
+    scene: NDArray[np.uint8],
+    mask: NDArray[np.uint8],
+    grid: Grid,
+    title: str,
+    width: int = 1000,
+    colour: str = "#FF00C8",
 ) -> Figure:
-    """True colour (height, width, 3) and beside it the same with the outline of `cloud` (height, width).
+    """True colour (height, width, 3) and beside it the same with the outline of the clouds of `mask` (height, width).
+
+    Both are cropped to what has data; a scale bar stands on the left one where the grid says where the pixels are.
 
     The figure is `width` pixels wide at 100 pixels an inch.
     """
-    pair = side_by_side(scene, cloud, width, colour)
+    pair = side_by_side(scene, mask, grid, width, colour)
     height = len(pair) + CAPTION
     figure = Figure(figsize=(width / PIXELS_PER_INCH, height / PIXELS_PER_INCH), dpi=PIXELS_PER_INCH)
     axes = figure.add_axes((0, 0, 1, len(pair) / height))

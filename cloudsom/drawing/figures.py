@@ -95,19 +95,26 @@ P = ParamSpec("P")
 
 @dataclass(frozen=True)
 class Corrections:
-    """The cloud neurons that fine-tuning corrected, because bright surfaces fall on them; bool (rows, columns).
+    """What fine-tuning did to cloud neurons; bool (rows, columns).
 
     flipped  the whole neuron is clear now, as in the paper
     split    a small map inside the neuron tells its clouds from bright surfaces
+    sampled  bright samples fall on it; None where the table does not tell
     """
 
     flipped: NDArray[np.bool_]
     split: NDArray[np.bool_]
+    sampled: NDArray[np.bool_] | None = None
+
+    @property
+    def corrected(self) -> NDArray[np.bool_]:
+        """All that were changed."""
+        return self.flipped | self.split
 
     @property
     def bright(self) -> NDArray[np.bool_]:
-        """All of them: the paper's bright neurons."""
-        return self.flipped | self.split
+        """The paper's bright neurons, on which bright samples fall; others are split for the training's land alone."""
+        return self.corrected if self.sampled is None else self.sampled
 
 
 def _look() -> Any:
@@ -196,7 +203,7 @@ def draw_cloud(axes: Axes, cloud: NDArray[np.integer], corrections: Corrections 
     mesh = draw_cloud(axes, np.where(corrections.flipped, CLEAR, cloud))
     for row, column in np.argwhere(corrections.split) + 1:
         axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **_SPLIT))
-    outline(axes, corrections.bright)
+    outline(axes, corrections.corrected)
     return mesh
 
 
@@ -298,7 +305,7 @@ def unscale(scaled: NDArray[np.float64], scaler: Any) -> NDArray[np.float64]:
 def read_corrections(labels: NeuronLabels, finetuned_csv: Path) -> Corrections:
     """What the fine-tuned labels change in `labels`; UserError if they are those of another map.
 
-    A neuron is split where the table has a column `action` that says so.
+    A neuron is split where the table has a column `action` that says so, and bright where one of `samples` does.
     """
     after, table = read_neuron_labels(finetuned_csv), read_table(finetuned_csv, LABEL_COLUMNS)
     if (after.rows, after.columns) != (labels.rows, labels.columns):
@@ -309,7 +316,10 @@ def read_corrections(labels: NeuronLabels, finetuned_csv: Path) -> Corrections:
     shape, was_cloud = (labels.rows, labels.columns), labels.cloud == CLOUD
     split = table["action"].to_numpy() == "split" if "action" in table.columns else np.zeros(len(table), bool)
     flipped = was_cloud & (after.cloud == CLEAR) & ~split
-    return Corrections(flipped.reshape(shape), (was_cloud & split).reshape(shape))
+    sampled = None
+    if "samples" in table.columns:
+        sampled = (was_cloud & (table["samples"].to_numpy() > 0)).reshape(shape)
+    return Corrections(flipped.reshape(shape), (was_cloud & split).reshape(shape), sampled)
 
 
 def optional_input(data_dir: str, name: str) -> Path | None:

@@ -7,9 +7,11 @@ infrared as dry ground does and clouds do not; no signal in the cirrus band.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -153,18 +155,23 @@ def suggestion_figure(table: pd.DataFrame, som: LabelledMap, n_best: int) -> Fig
 
 
 def _draw_spectra(axes: Axes, weights: NDArray[np.float64], votes: NDArray[np.int64], best: Sequence[int]) -> None:
-    """Weights of the likeliest neurons against wavelength, over the mean of the neurons that are opaque cloud."""
+    """Weights of the likeliest neurons against wavelength, over the mean of the neurons that are opaque cloud.
+
+    The lines differ in colour, dashes and marker.
+    """
     opaque = votes.argmax(axis=1) == CLASS_CODES.index(50)
     order = np.argsort(WAVELENGTHS_NM)
-    microns = np.asarray(WAVELENGTHS_NM)[order] / 1000
+    nm = np.asarray(WAVELENGTHS_NM)[order]
     for i, neuron in enumerate(best):
-        shade = 0.15 + 0.6 * i / max(len(best) - 1, 1)
-        axes.plot(microns, weights[neuron][order], color=(0.88, shade, shade), linewidth=0.9, label=str(i + 1))
+        colour, line = colormaps["viridis"](0.85 * i / max(len(best) - 1, 1)), ("-", "--", ":")[i % 3]
+        marker = "osv^D"[i % 5]
+        look: dict[str, Any] = {"marker": marker, "markersize": 2.5, "linewidth": 0.9}
+        axes.plot(nm, weights[neuron][order], line, color=colour, label=str(i + 1), **look)
     if (opaque & (votes.sum(axis=1) > 0)).any():
         mean = weights[opaque & (votes.sum(axis=1) > 0)].mean(axis=0)[order]
-        axes.plot(microns, mean, color="#006666", linewidth=1.4, label="opaque cloud (mean)")
-    axes.set_xlabel("wavelength (µm)")
+        axes.plot(nm, mean, color="black", linewidth=2, label="opaque cloud (mean)")
+    axes.set_xlabel("wavelength (nm)")
     axes.set_ylabel("reflectance")
     axes.set_ylim(bottom=0)
-    axes.legend(ncols=6, loc="upper center", bbox_to_anchor=(0.5, -0.16), handlelength=1.2, columnspacing=1.2)
+    axes.legend(ncols=6, loc="upper center", bbox_to_anchor=(0.5, -0.16), handlelength=2.2, columnspacing=1)
     axes.set_title("their weights")

@@ -273,7 +273,7 @@ def test_hit_rate_maps_show_each_count_in_its_panel_and_cell() -> None:
     counts = np.zeros((20, 15, 6), int)
     for i in range(6):
         counts[2 + i, 4, i] = 1000  # row 3 + i, column 5, counted from 1
-    figure = Creating_hit_rate_maps.hit_rate_maps(counts)
+    figure = Creating_hit_rate_maps.hit_rate_maps(counts, colours="linear")
     least, most = (tuple(round(255 * value) for value in colormaps["viridis"](v)[:3]) for v in (0.0, 1.0))
     for i, name in enumerate(CLASSES.values()):
         axes = next(axes for axes in figure.axes if axes.get_title().endswith(f") {name}"))
@@ -296,12 +296,23 @@ def test_hit_rate_panels_are_in_the_papers_order() -> None:
 def test_hit_rates_are_labelled_in_thousands() -> None:
     counts = np.zeros((20, 15), int)
     counts[0, 0] = 51_094
-    figure = Creating_hit_rate_maps.hit_rate_map(counts)
+    figure = Creating_hit_rate_maps.hit_rate_map(counts, "linear")
     rendered(figure)
     words = [text.get_text() for text in words_of(figure)]
     assert {"10", "20", "50", "spectra (thousands)"} <= set(words)
-    few = Creating_hit_rate_maps.hit_rate_map(counts // 1000)
+    few = Creating_hit_rate_maps.hit_rate_map(counts // 1000, "linear")
     assert "spectra" in [text.get_text() for text in words_of(few)]
+
+
+def test_one_full_neuron_does_not_darken_the_others() -> None:
+    counts = np.zeros((20, 15), int)
+    counts[0, 0], counts[0, 1], counts[0, 2] = 50_000, 224, 1  # 224 is half way from 1 to 50,000
+    figure = Creating_hit_rate_maps.hit_rate_map(counts)
+    axes = panel(figure, "all classes")
+    for column, share in ((1, 1.0), (2, 0.5), (3, 0.0)):
+        shade = [round(255 * value) for value in colormaps["viridis"](share)[:3]]
+        np.testing.assert_allclose(pixel(figure, axes, column, 1), shade, atol=3)
+    assert pixel(figure, axes, 4, 1) == rgb(figures.MISSING_COLOUR)
 
 
 # --- U-matrix ---------------------------------------------------------------------------------------------------------
@@ -490,6 +501,9 @@ def test_corrections_are_what_the_fine_tuned_table_says(tmp_path: Path) -> None:
     assert np.flatnonzero(found.flipped).tolist() == [1] and np.flatnonzero(found.split).tolist() == [2]
     place.write_text("\n".join(["row,column,class,cloud,share", *(line.rsplit(",", 1)[0] for line in lines)]))
     assert np.flatnonzero(figures.read_corrections(before, place).bright).tolist() == [1]
+    lines = [f"{line},{n}" for line, n in zip(lines, (3, 9, 0, 4), strict=True)]  # split for the training's land alone
+    place.write_text("\n".join(["row,column,class,cloud,share,action,samples", *lines]))
+    assert np.flatnonzero(figures.read_corrections(before, place).bright).tolist() == [0, 1]
 
 
 def test_every_cell_of_the_authors_map_has_its_class_colour() -> None:
@@ -615,15 +629,34 @@ def test_border_is_the_outermost_line_and_none_at_the_pictures_edge() -> None:
 @pytest.mark.parametrize("shape", [(40, 30), (1830, 1830), (300, 700)])
 def test_quicklook_is_1000_pixels_wide_with_the_outline_on_the_right(shape: tuple[int, int]) -> None:
     scene = np.full((*shape, 3), 50, np.uint8)
-    cloud = np.zeros(shape, bool)
-    cloud[shape[0] // 4 : shape[0] // 2, shape[1] // 4 : shape[1] // 2] = True
+    mask = np.zeros(shape, np.uint8)
+    mask[shape[0] // 4 : shape[0] // 2, shape[1] // 4 : shape[1] // 2] = CLOUD
     buffer = io.BytesIO()
-    figures.save(quicklooks.quicklook(scene, cloud, "S2A " * 20), buffer, "png", quicklooks.PIXELS_PER_INCH)  # type: ignore[arg-type]
+    figure = quicklooks.quicklook(scene, mask, Grid(shape[1], shape[0]), "S2A " * 20)
+    figures.save(figure, buffer, "png", quicklooks.PIXELS_PER_INCH)  # type: ignore[arg-type]
     picture = np.asarray(Image.open(buffer))[:, :, :3]
     assert picture.shape[1] == 1000
     magenta = (picture == rgb("#FF00C8")).all(axis=2)
     assert magenta.any() and not magenta[:, :500].any()
     assert (picture[quicklooks.CAPTION + 2 :, :496] == 50).all()
+
+
+def test_quicklooks_are_cropped_to_the_data_and_the_outline_leaves_the_clouds_free() -> None:
+    mask = np.ones((200, 300), np.uint8)
+    mask[50:100, 100:150] = 0
+    mask[60:70, 110:130] = CLOUD
+    scene = np.where(mask == CLOUD, 255, 50)[..., None].repeat(3, axis=2).astype(np.uint8)
+    grid = Grid(300, 200, (0, 60, 0, 0, 0, -60), "a system")
+    pair = pictures.side_by_side(scene, mask, grid, 108, "#FF00C8")
+    assert pair.shape == (50, 108, 3)  # each pixel of the 50 x 50 with data once
+    right = pair[:, 58:]
+    assert (right[10:20, 10:30] == 255).all()
+    assert (right[9, 10:30] == rgb("#FF00C8")).all() and (right[10:20, 30] == rgb("#FF00C8")).all()
+    bar = (pair[39] == 255).all(axis=1)[:50]
+    assert bar.sum() == 8 + 1  # 500 m, the longest round length within a quarter of 50 pixels of 60 m
+    sliver = np.ones((200, 300), np.uint8)
+    sliver[:, 297:] = 0
+    assert pictures.with_data(sliver) == (slice(0, 200), slice(200, 300))
 
 
 def test_changes_between_two_masks_have_their_colours() -> None:
@@ -712,7 +745,7 @@ def pages_and_columns(draw: Callable[[str], Figure]) -> tuple[Callable[[], Figur
         *pages_and_columns(lambda width: neuron_spectra.neuron_spectra(*made_spectra_of_classes(), width)),
         *pages_and_columns(lambda width: sub_maps.sub_maps_figure(*made_sub_maps(), width)),
         lambda: methodology_figure.methodology_figure(made_stages(), ["988,404 spectra"], "S2A_" * 15),
-        lambda: colored_cloudmasks.colored_mask(np.arange(100, dtype=np.uint8).reshape(10, 10) % 5),
+        lambda: colored_cloudmasks.colored_mask(np.arange(100, dtype=np.uint8).reshape(10, 10) % 5, "S2A_" * 15),
         colored_cloudmasks.legend_figure,
     ],
 )
@@ -823,6 +856,7 @@ def test_every_script_that_draws_has_formats_and_windows() -> None:
             "add_georeference.py": set(),  # draws nothing
             "all_figures.py": set(),  # its settings are those of the others
             "report.py": {"SHOW"},  # a page, not a figure
+            "map_explorer.py": {"SHOW"},  # another
         }.get(script.name, {"FORMATS", "SHOW"})
         assert names & {"FORMATS", "SHOW"} == expected, script.name
 
