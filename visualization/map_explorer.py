@@ -128,6 +128,9 @@ NONE = 255
 #: One letter a class, as the paper's authors write their map (O, C, L, W, S, and N for snow).
 LETTERS = {10: "L", 20: "W", 30: "S", 40: "C", 50: "O", 60: "N"}
 
+#: Pixels a side that WebP takes.
+WEBP_SIDE = 16383
+
 #: A page that a phone still opens, bytes: five full tiles at 60 m.
 LARGE = 15_000_000
 
@@ -200,7 +203,8 @@ def main() -> None:
     files = voter_files() if MODEL_NPZ else map_files()
     scenes = masked_products() if MODEL_NPZ else scene_files()
     page_file = under(DATA_DIR, FIGURES_DIR) / "map_explorer.html"
-    own = {role: file for scene in scenes for role, file in scene.inputs().items()}
+    parts = {f"page {file.name}": file for file in sorted(PARTS.iterdir())}
+    own = {role: file for scene in scenes for role, file in scene.inputs().items()} | parts
     voters = files if MODEL_NPZ else {}
     made_by = stores.recipe(snapshot(globals()), own if MODEL_NPZ else files | own, voters)
     outcomes = []
@@ -217,7 +221,9 @@ def main() -> None:
         if not records:
             raise_if_any_failed(outcomes)
         good = {outcome.name for outcome in outcomes if not outcome.error}
-        made_by = made_by.only([*files, *(role for scene in scenes if scene.name in good for role in scene.inputs())])
+        made_by = made_by.only(
+            [*files, *parts, *(role for scene in scenes if scene.name in good for role in scene.inputs())]
+        )
         text = render(map_record(walk, files), records)
         with stores.product(page_file, made_by) as product:
             product.partial.write_text(text, encoding="utf-8")
@@ -394,7 +400,7 @@ def read_scene(scene: SceneFiles, walk: Walk, look: Look) -> SceneRecord:
         info = opened.info
         grid = info.grid
         size = grid.width * grid.height
-        apart = math.ceil(math.sqrt(size / look.spectra))
+        apart = max(math.ceil(math.sqrt(size / look.spectra)), math.ceil(len(BANDS) * grid.height / WEBP_SIDE))
         pixels = Pixels(grid, walk)
         pictures: dict[str, list[Picture]] = {"true colour": [], "short wave": [], "B10": []}
         sampled = []
@@ -409,7 +415,7 @@ def read_scene(scene: SceneFiles, walk: Walk, look: Look) -> SceneRecord:
             pixels.place(top, spectra)
     pixels.add_mask(scene)
     pixels.add_reference(scene, look)
-    step = math.ceil(math.sqrt(size / look.most_pixels))
+    step = max(math.ceil(math.sqrt(size / look.most_pixels)), math.ceil(max(grid.width, grid.height) / WEBP_SIDE))
     record = SceneRecord(
         {
             "name": scene.name,

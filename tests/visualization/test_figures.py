@@ -252,8 +252,9 @@ COLOUR_BLIND = {
         [figures.BRIGHT_COLOUR, figures.CLOUD_COLOUR],
         list(methodology_figure.CHANGES.values()),
         [look[0] for code, look in neuron_spectra.LOOKS.items() if code],
+        ["#ff00c8", "#ffd400", "#00e5ff", "#0050e0"],
     ],
-    ids=["cloud and clear", "bright neurons", "changes", "classes of spectra"],
+    ids=["cloud and clear", "bright neurons", "changes", "classes of spectra", "layers of the page to walk in"],
 )
 def test_our_colours_are_told_apart_by_any_eye(kind: str, colours: list[str]) -> None:
     linear = (np.array([rgb(colour) for colour in colours]) / 255) ** 2.2
