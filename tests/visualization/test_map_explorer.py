@@ -293,6 +293,7 @@ def test_all_of_it_by_the_keyboard(page: Browser, made: Made) -> None:
     for key in ("ArrowDown", "ArrowDown", "ArrowRight"):
         page.press(key)
     assert text(page, "neuron-text").startswith("Neuron (3, 2)")
+    assert text(page, "said").startswith("neuron (3, 2), ")  # a live region: screen readers say it
     page.run(f"change({{neuron: {made.split}}})")
     page.press("f", "f")
     assert page.run("[...flipped()]") == [made.split]

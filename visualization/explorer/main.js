@@ -56,6 +56,20 @@ function keepAddress() {
   kept = setTimeout(() => history.replaceState(null, "", address()), 250);
 }
 
+// What a screen reader says of what the keyboard points at.
+function sayWhere() {
+  const {neuron, pixel} = state,
+    where = neuron < 0 ? "no data" : shortWords(neuron);
+  if (pixel < 0) say(where);
+  else
+    say(
+      `Row ${Math.floor(pixel / scene.columns) * scene.step}, column ${(pixel % scene.columns) * scene.step}: ${where}`,
+    );
+}
+
+const shortWords = (neuron) =>
+  `neuron ${placeOf(neuron)}, ${classOf(neuron)?.name ?? "never hit"}, ${isCloud(neuron) ? "cloud" : "clear"}`;
+
 function neuronInWords(neuron) {
   const lines = [
     `<strong>Neuron ${placeOf(neuron)}</strong>: ${classOf(neuron)?.name ?? "never hit"}, ${isCloud(neuron) ? "cloud" : "clear"}` +
@@ -161,8 +175,9 @@ async function show(index) {
   byId("scene-note").textContent =
     `${number(scene.width)} x ${number(scene.height)} pixels` +
     (reduced ? "; the picture is shown reduced" : "") +
-    (scene.step > 1 ? `; every ${scene.step}th row and column can be pointed at` : "") +
-    "; counts are those of all pixels.";
+    (scene.step > 1
+      ? `; one row and column in ${scene.step} can be pointed at and marked, the other counts are of all pixels.`
+      : "; counts are those of all pixels.");
   for (const option of byId("mask").options) {
     const needs = {now: !MAP.voters, tuned: scene.tuned, final: scene.final, cloud: scene.reference}[
       option.value

@@ -179,6 +179,7 @@ function mapKey(event) {
     const row = clamp(Math.floor(from / MAP.columns) + steps[0], MAP.rows);
     const column = clamp((from % MAP.columns) + steps[1], MAP.columns);
     change({neuron: row * MAP.columns + column, pixel: -1, pinned: true});
+    sayWhere();
   } else if (event.key === "f") flip([state.neuron]);
   else return;
   event.preventDefault();

@@ -293,6 +293,7 @@ function sceneKey(event) {
     pointAtPixel(...to, true);
     if (pressed?.box) pressed.box.splice(2, 2, ...to);
     intoView(...to);
+    sayWhere();
   } else if (event.key === "Enter" || event.key === " ") {
     if (state.tool === "brush") act({scene: scene.index, radius: state.radius, path: [row, column]});
     else if (state.tool === "box" && !pressed) pressed = {box: [row, column, row, column]};
