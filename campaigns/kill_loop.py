@@ -120,6 +120,7 @@ def stages(step_6: Sequence[str]) -> list[Stage]:
         Stage("visualization/quicklooks.py"),
         Stage("visualization/add_georeference.py", bare, prepare=bare_masks),
         Stage("visualization/add_georeference.py", (*bare, "--IN_PLACE"), prepare=bare_masks),
+        Stage("visualization/map_explorer.py", pooled=True),
         Stage("visualization/report.py"),
     ]
 

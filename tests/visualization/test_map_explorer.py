@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -120,6 +121,16 @@ def test_a_large_scene_is_reduced_but_counted_whole(made: Made, tmp_path: Path) 
 def test_a_second_run_writes_nothing(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
     call(map_explorer, made.folder)
     assert "map_explorer.html: is up to date; 2 scenes" in capsys.readouterr().out
+
+
+def test_one_bad_scene_never_stops_the_others(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(made.folder / "tiff", tmp_path / "tiff")
+    with open(tmp_path / "tiff" / "SCENE_A.tif", "r+b") as handle:
+        handle.truncate(3000)
+    with pytest.raises(UserError, match="1 of 2 products failed"):
+        call(map_explorer, made.folder, TIFF_DIR=str(tmp_path / "tiff"), FIGURES_DIR=str(tmp_path))
+    assert "SCENE_A.tif" in capsys.readouterr().err
+    assert [scene["name"] for scene in start_of(tmp_path / "map_explorer.html")["scenes"]] == ["SCENE_B"]
 
 
 def test_a_map_of_another_run_is_refused(made: Made, tmp_path: Path) -> None:
