@@ -89,7 +89,7 @@ FINE_TUNE_PRODUCTS: list[str] = []  # products the samples come from; all: every
 # none named: those whose reference shows no cloud; if that is none or all of them, every other product by name
 TEST_PRODUCTS: list[str] = []  # products step 10 pools its scores over, or all; none named: all that gave no samples
 # naming a product in both lists scores on what was tuned on, as the paper did; the output says so
-FOLDS = 0  # [0, 1000] parts that the products are dealt into by tile, each masked by a map tuned on the others; 0: one map
+FOLDS = 0  # [0, 1000] parts that the products are dealt into by tile, each masked by a map tuned on the others; 0: none
 # every product is then scored, by a map that never saw its tile; the map tuned on all is made too, for other products
 PIXELS: Literal["csv", "tiff"] = "csv"  # where the spectra come from: step 8's tables, or step 7's images
 

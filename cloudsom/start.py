@@ -18,7 +18,7 @@ ENVIRONMENT = ROOT / ".venv"
 OLDEST_PYTHON = (3, 11)
 
 #: Where scripts are. A program that imports one of them fails in its own way.
-FOLDERS = (ROOT, ROOT / "visualization", ROOT / "demo")
+FOLDERS = (ROOT, ROOT / "visualization", ROOT / "demo", ROOT / "paper")
 
 
 def start_again(fault: str) -> None:

@@ -9,9 +9,11 @@ writes  what the steps write, and prints the main scores
 import sys
 from pathlib import Path
 
-import pandas as pd
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
+
+import cloudsom.start  # first: without its packages, a script starts again with .venv
+
+import pandas as pd
 
 from cloudsom.files.places import under
 from cloudsom.running.settings import run

@@ -15,9 +15,12 @@ writes  DATA_DIR/                           what steps 1 to 9 write
 
 import sys
 from pathlib import Path
-from typing import Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
+
+import cloudsom.start  # first: without its packages, a script starts again with .venv
+
+from typing import Literal
 
 from cloudsom.running.settings import read_constants, run
 from cloudsom.running.steps import Step, distribute, run_steps, span, split_words

@@ -259,7 +259,7 @@ def test_any_number_of_workers_gives_the_same_bytes(trained: Path, tmp_path: Pat
     (scenes / "spectra.h5").unlink()
     shutil.copytree(trained, scenes, dirs_exist_ok=True)
     found = []
-    for workers in (1, 2, 3):
+    for workers in (1, 3):
         folder = tmp_path / str(workers)
         shutil.copytree(scenes, folder)
         for script, words in LATER[:5]:
@@ -272,5 +272,5 @@ def test_any_number_of_workers_gives_the_same_bytes(trained: Path, tmp_path: Pat
                 done = run_script(script, *more)
             assert done.returncode == 0, (script, done.stderr)
         found.append(files_of(folder))
-    assert found[0] == found[1] == found[2]
+    assert found[0] == found[1]
     assert any(name.startswith("masks_finetuned") for name in found[0])

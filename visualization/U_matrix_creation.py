@@ -15,7 +15,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is besi
 
 import cloudsom.start  # first: without its packages, a script starts again with .venv
 
-from itertools import product
 from typing import Literal
 
 import numpy as np

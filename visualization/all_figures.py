@@ -9,11 +9,14 @@ that cannot be drawn for want of its inputs is named, and does not stop the othe
 reads, writes  what the scripts below read and write
 """
 
-import runpy
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
+
+import cloudsom.start  # first: without its packages, a script starts again with .venv
+
+import runpy
 
 from cloudsom.errors import UserError
 from cloudsom.running import stops

@@ -17,16 +17,21 @@ reads   SCALER_FILE, SOM_FILE, NEURON_LABELS_CSV, HIT_MAPS_CSV    the labelled m
 writes  FIGURES_DIR/map_explorer.html
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
+
+import cloudsom.start  # first: without its packages, a script starts again with .venv
+
 import base64
 import io
 import json
 import math
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,8 +41,6 @@ from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 from osgeo import osr
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
 
 from cloudsom.bands import BANDS, CLASSES, CLOUD, CLOUD_CLASSES, SAFE_BANDS, WAVELENGTHS_NM
 from cloudsom.brightness import CIRRUS

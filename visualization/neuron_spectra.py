@@ -25,7 +25,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cloudsom.bands import BANDS, CLASSES, N_BANDS, NO_CLASS, WAVELENGTHS_NM
+from cloudsom.bands import BANDS, CLASSES, N_BANDS, WAVELENGTHS_NM
 from cloudsom.drawing.class_spectra import LOOKS, ClassSpectra, class_spectra
 from cloudsom.drawing.figures import BRIGHT_COLOUR, Portfolio, inches, optional_input, read_corrections, styled, unscale
 from cloudsom.files import stores

@@ -9,17 +9,20 @@ reads   what the steps have written under DATA_DIR, and fine-tuning, scores and 
 writes  RUN_DIR/reproduction.html, RUN_DIR/reproduction.md
 """
 
-import os
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
+
+import cloudsom.start  # first: without its packages, a script starts again with .venv
+
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
 
 from cloudsom.bands import CLOUD
 from cloudsom.errors import UserError

@@ -275,7 +275,7 @@ _KINDS: dict[Any, Any] = {
         ...: object,
     },
     "inputs": {...: dict},
-    **dict.fromkeys(("versions", "product", "files"), {...: object}),
+    **{key: {...: object} for key in ("versions", "product", "files")},
     **dict.fromkeys(("sha256", "md5"), str),
     "lineage": {...: str},
     "scenes": {...: {"files": {...: int}, ...: object}},

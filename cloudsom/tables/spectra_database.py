@@ -40,7 +40,8 @@ class SpectraFile:
         self.path = path
         self.low, self.high, self.drop_non_finite = low, high, drop_non_finite
         for name in NEEDED:
-            if isinstance(handle.get(name, getlink=True), h5py.SoftLink | h5py.ExternalLink):  # one may lead to the other
+            # a soft link may lead to an external one
+            if isinstance(handle.get(name, getlink=True), h5py.SoftLink | h5py.ExternalLink):
                 raise UserError(f"{path}: '{name}' lies in another file, which is not read; give the file itself")
             if not isinstance(handle.get(name), h5py.Dataset):
                 raise UserError(f"{path}: has no dataset '{name}'; give a file of the spectra database")
