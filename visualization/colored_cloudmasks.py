@@ -14,12 +14,13 @@ writes  FIGURES_DIR/colored_MASKS/NAME_colored.tif  uint8 with a colour table, g
 """
 
 import sys
-import textwrap
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is beside this folder
 
 import cloudsom.start  # first: without its packages, a script starts again with .venv
+
+import textwrap
 
 import numpy as np
 from matplotlib.figure import Figure
