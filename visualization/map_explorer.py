@@ -65,7 +65,7 @@ from cloudsom.images.safe_to_tiff import convert_granule
 from cloudsom.running.job import Job
 from cloudsom.running.pool import Engine, choose_products, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.running.settings import run, snapshot
-from cloudsom.som import labelled_map, model
+from cloudsom.som import labelled_map, model, neurons
 from cloudsom.som.bmu import BMUSearch
 from cloudsom.som.committee import Committee
 from cloudsom.som.labelled_map import READY_MADE, LabelledMap
@@ -364,11 +364,11 @@ def map_record(walk: Walk, files: Mapping[str, Path]) -> dict[str, Any]:
         means = {str(code): som.reflectance[labels.classes == code].mean(axis=0).tolist() for code in classes}
         record |= {"means": means, "meansOf": "neurons"}
     if "SUGGESTIONS_CSV" in files:
-        record["suggestions"] = read_suggestions(files["SUGGESTIONS_CSV"], labels.columns)
+        record["suggestions"] = read_suggestions(files["SUGGESTIONS_CSV"], labels.rows, labels.columns)
     return record
 
 
-def read_suggestions(file: Path, columns: int) -> dict[str, dict[str, Any]]:
+def read_suggestions(file: Path, rows: int, columns: int) -> dict[str, dict[str, Any]]:
     """The candidates of fine_tuning.py --SUGGEST by flat position: rank, score and reasons in words."""
     speaks = {
         "clear_votes": "{:.1%} of its training spectra are not cloud",
@@ -377,15 +377,15 @@ def read_suggestions(file: Path, columns: int) -> dict[str, dict[str, Any]]:
         "short_wave_rise": "short wave {:.2f} times the visible",
         "cirrus": "B10 {:.4f}",
     }
-    table = model.read_table(file, ("rank", "score", "row", "column", *speaks))
-    place = model.whole_numbers(file, table, ("row", "column")) @ np.array([columns, 1])
+    table = model.read_table(file, ("rank", "score", "neuron", *speaks))
+    place = neurons.parse(f"{file}: neuron", table["neuron"].astype(str), rows, columns)
     return {
         str(neuron): {
             "rank": int(row["rank"]),
             "score": float(row["score"]),
             "reasons": [text.format(row[name]) for name, text in speaks.items() if not math.isnan(row[name])],
         }
-        for neuron, row in zip(place.tolist(), table.to_dict("records"), strict=True)
+        for neuron, row in zip(place, table.to_dict("records"), strict=True)
     }
 
 
