@@ -34,30 +34,24 @@ writes  BRIGHT_SAMPLES_CSV                   product, row, column of the pixel (
 import cloudsom.start  # first: without its packages, a script starts again with .venv
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import pandas as pd
 
 from cloudsom.bands import BANDS
 from cloudsom.errors import UserError
-from cloudsom.files import stores
 from cloudsom.files.places import existing, input_path, under
 from cloudsom.images.filters import check_window
 from cloudsom.images.pixels import find_sources
 from cloudsom.images.references import find_references
-from cloudsom.running.job import Job, Outcome
+from cloudsom.running.job import Outcome
 from cloudsom.running.pool import Engine, choose_products, one_each, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.running.settings import run, snapshot
-from cloudsom.som import labelled_map
 from cloudsom.som.labelled_map import LabelledMap
 from cloudsom.som.submaps import SubMapRules
-from cloudsom.tables import csv_tables
-from cloudsom.tuning import bright_samples, corrected_files, correction
+from cloudsom.tuning import bright_samples, corrected_files, correction, final_masks
 from cloudsom.tuning.bright_samples import ReferenceRules, Sampling
-from cloudsom.tuning.final_masks import FinalMaskJob, create_final_mask
 from cloudsom.tuning.scenes import ALL, Scenes, Split, check_names, choose_split, cloud_free, scenes_to_tune
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
@@ -246,48 +240,21 @@ def correct(samples_csv: Path, split: Split, fold: int = 0) -> Path:
 
     fold  0: by all samples; from 1: by those of the other folds
     """
-    trained, training_files = map_files(), {}
+    training = dict[str, Path]()
     if METHOD == "submaps":
         advice = "run the steps before 5, or use --METHOD flip, which does without"
         files = {"TRAINING_CSV": TRAINING_CSV, "BMUS_CSV": BMUS_CSV}
-        training_files = {role: existing(DATA_DIR, name, advice) for role, name in files.items()}
-    settings, left_out = snapshot(globals()), split.left_out(fold)
-    if left_out:
-        settings = replace(settings, constants=settings.constants | {"LEFT_OUT": left_out})
-    made_by = stores.recipe(settings, trained | training_files | {"BRIGHT_SAMPLES_CSV": samples_csv})
-    # Corrected labels may stand in for step 5's everywhere, so they do not count as made from other labels than those.
-    made_by = replace(made_by, lineage={k: v for k, v in made_by.lineage.items() if k != "NEURON_LABELS_CSV"})
+        training = {role: existing(DATA_DIR, name, advice) for role, name in files.items()}
     names = NEURON_LABELS_FINETUNED_CSV, FINETUNED_MAP_NPZ, FLIP_TABLE_CSV
-    labels_csv, tuned_npz, flip_table_csv = (of_fold(under(DATA_DIR, name), fold) for name in names)
-    if done := stores.up_to_date([labels_csv, tuned_npz, flip_table_csv], made_by, OVERWRITE):
-        print(done)
-        return tuned_npz
-    som = labelled_map.from_steps(*trained.values())
-    samples = bright_samples.read_samples(samples_csv)
-    spectra = samples.loc[~samples["product"].isin(left_out), list(BANDS)].to_numpy(np.float64)
-    training = training_of(som, *training_files.values()) if training_files else None
-    done_to = correction.correct(som, spectra, rules(som), training)
-    tuned_on = [name for name in split.tune if name not in left_out]
-    results = {"fine_tune_products": tuned_on, "test_products": split.test, "held_out": split.held_out}
-    prices = corrected_files.write((labels_csv, tuned_npz, flip_table_csv), made_by, som, done_to, MIN_SAMPLES, results)
-    print(f"fold {fold}:" if fold else corrected_files.shown(prices))
-    print(f"{labels_csv}: {corrected_files.summary(done_to)}")
-    if not done_to.changes:
-        print("no label changed: too few samples on any cloud neuron, or all changes refused (see the table)")
-    return tuned_npz
+    made = corrected_files.Files(*(under(DATA_DIR, name) for name in names)).of_fold(fold)
+    inputs = corrected_files.Inputs(map_files(), training, samples_csv, split, fold)
+    corrected_files.make(made, inputs, rules, land_rules(), snapshot(globals()), OVERWRITE)
+    return made.tuned_npz
 
 
-def of_fold(file: Path, fold: int) -> Path:
-    """What a file is called for a fold: NAME_fold1.csv; for 0 as it is."""
-    return file.with_name(f"{file.stem}_fold{fold}{file.suffix}") if fold else file
-
-
-def training_of(som: LabelledMap, training_csv: Path, bmus_csv: Path) -> correction.Training:
-    """What sub-maps need of the training table; it is read twice, a piece in memory at a time."""
-    on = partial(correction.training_spectra_on, training_csv, bmus_csv, som.weights.shape)
-    blocks = csv_tables.read_spectra(training_csv, dtype=np.float64) if COPY_FACTORS and TRAINING_LAND else ()
-    limits = LEAST_BRIGHTNESS, MOST_CIRRUS, TRAINING_LAND, SEED
-    return correction.Training(on, correction.bright_land_of(blocks, *limits))
+def land_rules() -> correction.LandRules:
+    """The constants that say which land of the training is copied."""
+    return correction.LandRules(LEAST_BRIGHTNESS, MOST_CIRRUS, TRAINING_LAND if COPY_FACTORS else 0, SEED)
 
 
 def rules(som: LabelledMap) -> correction.Rules:
@@ -309,25 +276,15 @@ def rules(som: LabelledMap) -> correction.Rules:
 
 
 def mask_again(scenes: Scenes, split: Split, tuned_npz: list[Path]) -> list[Outcome]:
-    """Final masks of all products, each with tags that say what it was to fine-tuning; what became of each.
+    """Final masks of all products; what became of each.
 
     tuned_npz  the map of all samples, then the maps of the folds
     """
-    filters, settings = (MEDIAN_SIZE, DILATION_RADIUS, DILATION_SHAPE), snapshot(globals())
-    mask_dir, jobs = under(DATA_DIR, MASK_FINETUNED_DIR), []
-    for name, source in choose_products(scenes.sources, PRODUCTS, under(DATA_DIR, CSV_DIR), "run step 8").items():
-        fold = split.fold_of(name)
-        tags = {
-            "PRODUCT": name,
-            "METHOD": f"SOM2 ({METHOD})",
-            "FILTERS": f"median {MEDIAN_SIZE}, dilation {DILATION_RADIUS} {DILATION_SHAPE}",
-            "TUNED_ON": "yes" if split.tuned_on(name) else "no",
-            "TEST": "yes" if name in split.test else "no",
-        } | ({"FOLD": str(fold)} if fold else {})
-        role = f"FINETUNED_MAP_NPZ of fold {fold}" if fold else "FINETUNED_MAP_NPZ"
-        files = settings, source, scenes.tiff(name), role, tuned_npz[fold], mask_dir
-        jobs.append(Job(name, (FinalMaskJob(*files, tags, filters, OVERWRITE),)))
-    outcomes = run_jobs(create_final_mask, jobs, engine(), "masking")
+    filters = MEDIAN_SIZE, DILATION_RADIUS, DILATION_SHAPE
+    places = tuned_npz, under(DATA_DIR, MASK_FINETUNED_DIR)
+    chosen = choose_products(scenes.sources, PRODUCTS, under(DATA_DIR, CSV_DIR), "run step 8")
+    jobs = final_masks.jobs_of(chosen, scenes, split, METHOD, filters, *places, snapshot(globals()), OVERWRITE)
+    outcomes = run_jobs(final_masks.create_final_mask, jobs, engine(), "masking")
     for summary in results_or_errors(outcomes):
         print(summary)
     return outcomes
@@ -337,7 +294,8 @@ def suggest(scenes: Scenes) -> None:
     """Rank the cloud neurons by how likely they are bright land; write table and picture, change no label."""
     from cloudsom.tuning import suggestions  # the only part that draws: matplotlib takes a second to load
 
-    free = FINE_TUNE_PRODUCTS or cloud_free(scenes, reference_rules())
+    named = FINE_TUNE_PRODUCTS if FINE_TUNE_PRODUCTS != ALL else []
+    free = named or cloud_free(scenes, reference_rules())
     advice = "correct FINE_TUNE_PRODUCTS"
     sources = choose_products(scenes.sources, free, scenes.source_dir, advice) if free else {}
     files = under(DATA_DIR, SUGGESTIONS_CSV), under(DATA_DIR, FIGURES_DIR) / "suggested_neurons.png"

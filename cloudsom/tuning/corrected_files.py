@@ -1,42 +1,92 @@
 """What fine-tuning did, written down: the corrected labels, the corrected map, and what each change costs and gains."""
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from cloudsom.bands import CLOUD
+from cloudsom.bands import BANDS, CLOUD
 from cloudsom.files import stores
-from cloudsom.files.stores import Recipe
+from cloudsom.files.stores import Snapshot
 from cloudsom.som import labelled_map, model, neurons
 from cloudsom.som.labelled_map import LabelledMap
-from cloudsom.tuning.correction import Correction
+from cloudsom.tuning.bright_samples import read_samples
+from cloudsom.tuning.correction import Correction, LandRules, Rules, correct, training_of
 from cloudsom.tuning.relabelling import FLIPPED, KEPT, REFUSED, SPLIT, Change, Evidence, flip_of
+from cloudsom.tuning.scenes import Split
 
 
-def write(
-    files: tuple[Path, Path, Path],
-    made_by: Recipe,
-    som: LabelledMap,
-    done: Correction,
-    min_samples: int,
-    results: dict[str, Any],
-) -> pd.DataFrame:
-    """Write the corrected labels, the corrected map and the table of prices; the latter.
+@dataclass(frozen=True)
+class Files:
+    """The corrected labels, the corrected map, and the table of prices."""
 
-    results  what the labels' settings file is to hold beside the summary
+    labels_csv: Path
+    tuned_npz: Path
+    flip_table_csv: Path
+
+    def of_fold(self, fold: int) -> "Files":
+        """What they are called for a fold: NAME_fold1.csv; for 0 as they are."""
+        files = self.labels_csv, self.tuned_npz, self.flip_table_csv
+        return Files(*(file.with_name(f"{file.stem}_fold{fold}{file.suffix}") for file in files)) if fold else self
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What labels are corrected by: files of the labelled map and of its training by role, samples, and whose count.
+
+    training  none: without sub-maps
+    fold      0: all samples count; from 1: those of products outside this fold of the split
     """
-    labels_csv, tuned_npz, flip_table_csv = files
-    prices = price_table(som, done, min_samples)
-    with stores.product(flip_table_csv, made_by) as flips:
+
+    trained: dict[str, Path]
+    training: dict[str, Path]
+    samples_csv: Path
+    split: Split
+    fold: int
+
+
+def make(
+    made: Files,
+    inputs: Inputs,
+    rules: Callable[[LabelledMap], Rules],
+    land: LandRules,
+    settings: Snapshot,
+    overwrite: bool,
+) -> None:
+    """Write the corrected labels, the corrected map and the table of prices, where that is not done."""
+    left_out = inputs.split.left_out(inputs.fold)
+    if left_out:
+        settings = replace(settings, constants=settings.constants | {"LEFT_OUT": left_out})
+    files = inputs.trained | inputs.training | {"BRIGHT_SAMPLES_CSV": inputs.samples_csv}
+    made_by = stores.recipe(settings, files)
+    # Corrected labels may stand in for step 5's everywhere, so they do not count as made from other labels than those.
+    made_by = replace(made_by, lineage={k: v for k, v in made_by.lineage.items() if k != "NEURON_LABELS_CSV"})
+    if done := stores.up_to_date([made.labels_csv, made.tuned_npz, made.flip_table_csv], made_by, overwrite):
+        print(done)
+        return
+    som = labelled_map.from_steps(*inputs.trained.values())
+    samples = read_samples(inputs.samples_csv)
+    spectra = samples.loc[~samples["product"].isin(left_out), list(BANDS)].to_numpy(np.float64)
+    training = training_of(som, land, *inputs.training.values()) if inputs.training else None
+    by = rules(som)
+    corrected = correct(som, spectra, by, training)
+    prices = price_table(som, corrected, by.min_samples)
+    with stores.product(made.flip_table_csv, made_by) as flips:
         prices.to_csv(flips.partial, index=False)
-    with stores.product(tuned_npz, made_by) as tuned:
-        labelled_map.save(tuned.partial, done.tuned)
-    with stores.product(labels_csv, made_by) as table:
-        labels_table(som, done).to_csv(table.partial, index=False)
-        table.results |= results | {"summary": summary(done)}
-    return prices
+    with stores.product(made.tuned_npz, made_by) as tuned:
+        labelled_map.save(tuned.partial, corrected.tuned)
+    with stores.product(made.labels_csv, made_by) as table:
+        labels_table(som, corrected).to_csv(table.partial, index=False)
+        tuned_on = [name for name in inputs.split.tune if name not in left_out]
+        table.results |= {"fine_tune_products": tuned_on, "test_products": inputs.split.test}
+        table.results |= {"held_out": inputs.split.held_out, "summary": summary(corrected)}
+    print(f"fold {inputs.fold}:" if inputs.fold else shown(prices))
+    print(f"{made.labels_csv}: {table.results['summary']}")
+    if not corrected.changes:
+        print("no label changed: too few samples on any cloud neuron, or all changes refused (see the table)")
 
 
 def labels_table(som: LabelledMap, done: Correction) -> pd.DataFrame:

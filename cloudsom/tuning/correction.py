@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,23 @@ class Training:
 
     on: Callable[[Sequence[int]], Mapping[int, Labelled]]
     bright_land: Floats
+
+
+@dataclass(frozen=True)
+class LandRules:
+    """Which land of the training is copied: its least brightness, most cirrus, at most how many spectra; and a seed."""
+
+    least_brightness: float
+    most_cirrus: float
+    most: int
+    seed: int
+
+
+def training_of(som: LabelledMap, land: LandRules, training_csv: Path, bmus_csv: Path) -> Training:
+    """What sub-maps need of the training table; it is read twice, a piece in memory at a time."""
+    on = partial(training_spectra_on, training_csv, bmus_csv, som.weights.shape)
+    blocks = csv_tables.read_spectra(training_csv, dtype=np.float64) if land.most else ()
+    return Training(on, bright_land_of(blocks, land.least_brightness, land.most_cirrus, land.most, land.seed))
 
 
 @dataclass(frozen=True)

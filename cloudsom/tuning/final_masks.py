@@ -1,5 +1,6 @@
 """Final masks: the corrected map's labels, then the median filter and the dilation (paper, section 2.2, stage 3)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from cloudsom.images.pixels import grid_of_scene
 from cloudsom.images.rasters import write_mask
 from cloudsom.masking.labelling import mask_of_scene
 from cloudsom.masking.layers import MASK_LEGEND, write_legend
+from cloudsom.running.job import Job
 from cloudsom.som import labelled_map
+from cloudsom.tuning.scenes import Scenes, Split
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,37 @@ class FinalMaskJob:
     def file(self, kind: str) -> Path:
         """The product's mask of a kind: mask (final), or unfiltered."""
         return self.mask_dir / f"{self.tiff.stem}_{kind}.tif"
+
+
+def jobs_of(
+    chosen: dict[str, Path],
+    scenes: Scenes,
+    split: Split,
+    method: str,
+    filters: tuple[int, int, str],
+    tuned_npz: Sequence[Path],
+    mask_dir: Path,
+    settings: Snapshot,
+    overwrite: bool,
+) -> list[Job]:
+    """The jobs of the products `chosen` (spectra by name), with tags that say what each was to fine-tuning.
+
+    tuned_npz  the map of all samples, then the maps of the folds
+    """
+    jobs = []
+    for name, source in chosen.items():
+        fold = split.fold_of(name)
+        role = f"FINETUNED_MAP_NPZ of fold {fold}" if fold else "FINETUNED_MAP_NPZ"
+        tags = {
+            "PRODUCT": name,
+            "METHOD": f"SOM2 ({method})",
+            "FILTERS": "median {}, dilation {} {}".format(*filters),
+            "TUNED_ON": "yes" if split.tuned_on(name) else "no",
+            "TEST": "yes" if name in split.test else "no",
+        } | ({"FOLD": str(fold)} if fold else {})
+        files = settings, source, scenes.tiff(name), role, tuned_npz[fold], mask_dir
+        jobs.append(Job(name, (FinalMaskJob(*files, tags, filters, overwrite),)))
+    return jobs
 
 
 def create_final_mask(job: FinalMaskJob) -> str:
