@@ -214,7 +214,7 @@ def test_sub_maps_are_in_the_report_where_fine_tuning_has_made_some(
     call(report, folder)
     assert "left out: sub_maps" not in capsys.readouterr().out
     [picture] = [image for image in page_of(folder).all("img") if "sub-maps" in image["alt"]]
-    assert "neuron (2, 3) 69%" in picture["alt"]
+    assert "neuron 2,3 69%" in picture["alt"]
     split_neurons(folder, ())  # fine-tuned again, without sub-maps: the figure is of another run
     call(report, folder)
     assert "left out: sub_maps" not in capsys.readouterr().out
