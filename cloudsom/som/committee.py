@@ -66,6 +66,10 @@ class Committee:
 
         Maps that were trained with the same scaler, as those of one training table are, share the scaled spectra.
         """
+        known = np.asarray(np.isfinite(reflectance).all(axis=1))
+        if not known.all():
+            cloud, voters, found = self.vote(reflectance[known], classes)
+            return Votes(_spread(cloud, known, -1), voters, None if found is None else _spread(found, known, 0))
         cloud = np.zeros(len(reflectance), np.int16)
         found = np.zeros((len(reflectance), len(CLASS_CODES)), np.int16) if classes else None
         scaled, scaled_for = np.empty(0), None
@@ -82,3 +86,10 @@ class Committee:
                     found[:, i] += own == code
         cloud[bmus < 0] = -1
         return Votes(cloud, len(self.maps), found)
+
+
+def _spread(votes: NDArray[np.int16], known: NDArray[np.bool_], fill: int) -> NDArray[np.int16]:
+    """Votes on the spectra that are `known`, among all: `fill` for the others."""
+    every = np.full((len(known), *votes.shape[1:]), fill, np.int16)
+    every[known] = votes
+    return every
