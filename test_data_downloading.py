@@ -59,7 +59,7 @@ AREA: str | None = None  # "LONGITUDE LATITUDE", "WEST SOUTH EAST NORTH" (degree
 # with it the products that touch the area are listed, and the masks and PRODUCTS left out
 FROM: str | None = None  # first day, UTC, as 2026-06-01
 TO: str | None = None  # last day; None: today
-MOST_CLOUD = 100.0  # per cent of a product, as its own mask says
+MOST_CLOUD = 100.0  # [0, 100] per cent of a product, as its own mask says
 DOWNLOAD = False  # fetch what was listed, from SOURCE: cdse has the newest baselines of all years, gcs not of all
 
 # products

@@ -94,25 +94,24 @@ MODEL_NPZ: list[str] = []  # labelled maps that vote, instead of the run's map; 
 OUT_DIR = "cloud_masks"  # masks of mask_products.py, with MODEL_NPZ
 
 # map
-MAP = 1  # with MODEL_NPZ: the number of the map to walk in, counted from 1; all of them vote
+MAP = 1  # [1, 10000] with MODEL_NPZ: the number of the map to walk in, counted from 1; all of them vote
 
 # scores
-CLOUD_CODES = [2, 3]  # reference codes that are cloud, as in step 10
-LEFT_OUT_CODES = [0, 1]  # reference codes that say nothing: no data, not used
+CLOUD_CODES = [2, 3]  # [0, 7] reference codes that are cloud, as in step 10
+LEFT_OUT_CODES = [0, 1]  # [0, 7] reference codes that say nothing: no data, not used
 
 # picture
 TITLE = "A map one can walk in"  # the page's heading
-BRIGHTEST = 0.5  # reflectance shown as white in true colour and short wave, as in quicklooks.py
-GAMMA = 1.7  # above 1 lifts dark surfaces
-BRIGHTEST_CIRRUS = 0.05  # reflectance of B10 shown as white: most cirrus has less
-PICTURE_SIDE = 800  # pixels; larger scenes are shown averaged down. What is counted is counted at full resolution
-MOST_PIXELS = (
-    4_000_000  # of a scene; of larger ones (20 m, 10 m) every second, third... row and column can be pointed at
-)
-SPECTRA = 80_000  # spectra in the page, evenly over all scenes: 2 MB of its 15
+BRIGHTEST = 0.5  # [0.001, 100] reflectance shown as white in true colour and short wave, as in quicklooks.py
+GAMMA = 1.7  # [0.1, 10] above 1 lifts dark surfaces
+BRIGHTEST_CIRRUS = 0.05  # [0.001, 100] reflectance of B10 shown as white: most cirrus has less
+PICTURE_SIDE = 800  # [16, 16383] pixels; larger scenes are shown averaged down, but counted at full resolution
+MOST_PIXELS = 4_000_000  # [1, 1e9] of a scene; of larger ones (20 m, 10 m) every second, third... row and column can be
+# pointed at
+SPECTRA = 80_000  # [1, 1e7] spectra in the page, evenly over all scenes: 2 MB of its 15
 
 # running
-WORKERS = 0  # processes; 0: one a processor. A worker needs about 0.7 GB for a full tile at 60 m
+WORKERS = 0  # [0, 1024] processes; 0: one a processor. A worker needs about 0.7 GB for a full tile at 60 m
 SHOW = False  # open the page in the browser too
 OVERWRITE = False  # write again what is finished
 # --- end of constants -------------------------------------------------------------------------------------------------
