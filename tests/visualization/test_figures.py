@@ -857,6 +857,7 @@ def test_every_script_that_draws_has_formats_and_windows() -> None:
             "add_georeference.py": set(),  # draws nothing
             "all_figures.py": set(),  # its settings are those of the others
             "report.py": {"SHOW"},  # a page, not a figure
+            "reproduction.py": set(),  # a page of what the others have drawn
             "map_explorer.py": {"SHOW"},  # another
         }.get(script.name, {"FORMATS", "SHOW"})
         assert names & {"FORMATS", "SHOW"} == expected, script.name
