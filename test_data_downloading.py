@@ -52,7 +52,6 @@ DATA_DIR = "data"  # folder everything is read from and written to
 REFERENCE_DIR = "reference"  # the masks, one folder a scene
 PRODUCTS_DIR = "products"  # the products, as NAME.SAFE folders or NAME.SAFE.zip
 REFERENCE_ARCHIVE = "SENTINEL_2_reference_cloud_masks_Baetens_Hagolle.tgz"  # kept, so that it comes only once
-FOUND_LIST = "found_products.txt"  # of a search: a product a line, its name first, which PRODUCTS_FILE reads
 
 # search (lists L1C products of Copernicus Data Space, each acquisition in its newest baseline; needs no account)
 AREA: str | None = None  # "LONGITUDE LATITUDE", "WEST SOUTH EAST NORTH" (degrees), or a vector file (GeoJSON...)
@@ -60,6 +59,7 @@ AREA: str | None = None  # "LONGITUDE LATITUDE", "WEST SOUTH EAST NORTH" (degree
 FROM: str | None = None  # first day, UTC, as 2026-06-01
 TO: str | None = None  # last day; None: today
 MOST_CLOUD = 100.0  # [0, 100] per cent of a product, as its own mask says
+FOUND_LIST = "found_products.txt"  # of a search: a product a line, its name first, which PRODUCTS_FILE reads
 DOWNLOAD = False  # fetch what was listed, from SOURCE: cdse has the newest baselines of all years, gcs not of all
 
 # products

@@ -114,8 +114,9 @@ def zipped(name: str, files: dict[str, bytes]) -> bytes:
 
 
 def on_disk(folder: Path) -> dict[str, bytes]:
-    """The files in a folder with their bytes."""
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    """The files in a folder with their bytes, locks left out."""
+    files = (p for p in sorted(folder.rglob("*")) if p.is_file() and p.suffix != ".lock")
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in files}
 
 
 def visible(folder: Path) -> list[str]:
