@@ -14,8 +14,12 @@ class UserError(Exception):
 
 def one_line(text: str) -> str:
     """`text` as one printable line: any blanks as a single one, control characters as `\\x1b`."""
-    line = " ".join(text.split())
-    return line if line.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    return printable(" ".join(text.split()))
+
+
+def printable(text: str) -> str:
+    """`text` with control characters and what has no form as `\\x1b`: it does not steer the terminal."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class Damaged(Exception):

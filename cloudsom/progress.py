@@ -17,4 +17,5 @@ def progress(total: int | None, what: str, unit: str = "rows") -> "tqdm[Any]":
         leave=False,
         dynamic_ncols=True,
         disable=not sys.stderr.isatty(),
+        file=sys.__stderr__,  # as it is: bars are drawn with characters that steer the terminal
     )

@@ -9,6 +9,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from cloudsom.errors import printable
+
 SECONDS_BETWEEN_LINES = 30  # of the total, in a log file
 
 
@@ -38,9 +40,9 @@ class Display:
     def line(self, text: str) -> None:
         """A line that does not disturb the bars."""
         if self._terminal:
-            tqdm.write(text, file=sys.stderr)
+            tqdm.write(printable(text), file=sys.__stderr__)
         else:
-            print(text, file=sys.stderr, flush=True)
+            print(text, file=sys.stderr)
 
     @contextmanager
     def counting(self, files: int, size: int | None) -> Iterator[None]:
@@ -102,4 +104,12 @@ class FileCount:
 
 
 def _bar(what: str, size: int | None, leave: bool) -> "tqdm[Any]":
-    return tqdm(total=size, desc=what, unit="B", unit_scale=True, leave=leave, dynamic_ncols=True, file=sys.stderr)
+    return tqdm(
+        total=size,
+        desc=printable(what),
+        unit="B",
+        unit_scale=True,
+        leave=leave,
+        dynamic_ncols=True,
+        file=sys.__stderr__,  # as it is: bars are drawn with characters that steer the terminal
+    )

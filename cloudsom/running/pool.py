@@ -18,7 +18,7 @@ from typing import Any
 from cloudsom.errors import UserError
 from cloudsom.processors import processors, set_share, share
 from cloudsom.progress import progress
-from cloudsom.running import stops
+from cloudsom.running import stops, streams
 from cloudsom.running.job import Job, Outcome, attempt
 
 #: Linux: the signal a process gets when the thread that started it ends (prctl(2)).
@@ -148,6 +148,7 @@ def _prepare_worker(parent: int, begun: Any, n_processors: int) -> None:
     The request comes from the parent, as SIGTERM. Ctrl-C stays blocked.
     """
     global _begun
+    streams.set_up()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # one that came before ends the worker here
     _begun = begun
     set_share(n_processors)

@@ -50,7 +50,7 @@ from cloudsom.errors import UserError
 from cloudsom.files import places
 from cloudsom.files.places import is_url, named, under
 from cloudsom.files.stores import Snapshot
-from cloudsom.running import stops
+from cloudsom.running import stops, streams
 from cloudsom.running.lock import only_run
 
 #: Groups whose constants say where and how to run, not what comes out.
@@ -341,6 +341,7 @@ def run(main: Callable[[], None], namespace: dict[str, Any]) -> None:
     missing file) ends in one line on stderr and exit status 1, a wrong command line in status 2, Ctrl-C in 130.
     """
     script = Path(namespace["__file__"]).name
+    streams.set_up()
     try:
         constants = read_constants(Path(namespace["__file__"]).read_text(encoding="utf-8"))
     except UserError as problem:
@@ -355,7 +356,6 @@ def run(main: Callable[[], None], namespace: dict[str, Any]) -> None:
     except UserError as problem:
         _end(script, f"error: {problem}", 2)
     stops.unwind_at(STOPS, KeyboardInterrupt())  # a stop request cleans up like Ctrl-C does
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a log shows what is done as it is done
     try:
         with only_run(folders_written(constants, namespace), script):
             main()

@@ -16,7 +16,7 @@ more decimals (see `_shortest_texts`) and then by repr().
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -52,6 +52,14 @@ SPACE, TAB, COMMA, MINUS, DOT, ZERO, NEWLINE, RETURN, LOWER_N, LOWER_A = b" \t,-
 DONE, NO_ROOM, WRONG_CELLS = range(3)
 
 
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile without the GIL, and keep the machine code on disk where a folder for it can be written."""
+    try:
+        return njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # neither beside this file nor in the user's cache
+        return njit(nogil=True)(function)
+
+
 # --- text to numbers ----------------------------------------------------------------------------
 
 
@@ -71,14 +79,14 @@ class RowError(ValueError):
         self.offset = offset
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _skip_blanks(text: Bytes, p: np.uint64) -> np.uint64:
     while text[p] == SPACE or text[p] == TAB or text[p] == RETURN:
         p += ONE
     return p
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _grid_number(text: Bytes, p: np.uint64) -> np.int64:
     """k of a cell 'd.dddd' at byte p that is exactly k / 10000; -1 of any other cell."""
     end = p + U(6)
@@ -94,7 +102,7 @@ def _grid_number(text: Bytes, p: np.uint64) -> np.int64:
     return np.int64(-1)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _digits(text: Bytes, p: np.uint64, number: int) -> tuple[np.uint64, int]:
     """Append the digits at byte p to `number`; return the byte after them, and the number."""
     while ZERO <= text[p] < ZERO + 10:
@@ -103,7 +111,7 @@ def _digits(text: Bytes, p: np.uint64, number: int) -> tuple[np.uint64, int]:
     return p, number
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _simple_number(text: Bytes, p: np.uint64) -> tuple[np.uint64, float, bool]:
     """The number or 'nan' at byte p: the byte after it, its value, whether the value is certain."""
     if text[p] == LOWER_N and text[p + ONE] == LOWER_A and text[p + U(2)] == LOWER_N:
@@ -126,7 +134,7 @@ def _simple_number(text: Bytes, p: np.uint64) -> tuple[np.uint64, float, bool]:
     return p, -value if negative else value, True
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _parse_rows(
     text: Bytes, p: np.uint64, row: int, table: Floats, slow: NDArray[np.int64]
 ) -> tuple[np.uint64, int, int, int]:
@@ -192,7 +200,7 @@ def parse_table(text: bytes, columns: int, dtype: DTypeLike) -> Floats:
     return table
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _count_newlines(text: Bytes) -> tuple[int, int]:
     """Newlines of `text`, and how many of them stand after a blank or at the start."""
     newlines = 0
@@ -204,7 +212,7 @@ def _count_newlines(text: Bytes) -> tuple[int, int]:
     return newlines, doubtful
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _count_filled_lines(text: Bytes) -> int:
     lines = 0
     filled = False
@@ -275,7 +283,7 @@ def integer_lookup() -> Lookup:
     return Lookup.of(list(map(str, range(2**16))))
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _grid_codes(values: Floats, exact: bool, codes: Codes) -> tuple[int, int]:
     """Fill `codes` (rows, at least the columns of `values`) with the lookup's code of each value.
 
@@ -304,7 +312,7 @@ def _grid_codes(values: Floats, exact: bool, codes: Codes) -> tuple[int, int]:
     return others, rounded
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _assemble(
     codes: Codes,
     words: NDArray[np.uint64],
@@ -342,7 +350,7 @@ def _assemble(
     return p
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _shortest_texts(values: Floats, out: Bytes, ends: NDArray[np.int64]) -> None:
     """Write the fewest decimals that read back to each of `values` (n,); nothing where that fails.
 

@@ -1,0 +1,53 @@
+"""What scripts print."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from cloudsom.running.streams import Lines
+
+
+def test_lines_come_out_whole_printable_and_in_any_encoding(tmp_path: Path) -> None:
+    with open(tmp_path / "said", "wb") as file:
+        out = Lines(file.fileno(), "ascii")
+        print("a \x1b[2J\x9b name\r", "dé\udce9", sep="\n", file=out)
+        print("half a line", end="", file=out)
+        assert b"half" not in (tmp_path / "said").read_bytes()
+        out.flush()
+    assert (tmp_path / "said").read_bytes() == b"a \\x1b[2J\\x9b name\\r\nd\\xe9\\udce9\nhalf a line"
+
+
+def test_lines_of_threads_do_not_run_into_each_other(tmp_path: Path) -> None:
+    with open(tmp_path / "said", "wb") as file:
+        out = Lines(file.fileno(), "utf-8")
+
+        def say(word: str) -> None:
+            for _ in range(500):
+                print(word, word, sep="-", file=out)
+
+        threads = [threading.Thread(target=say, args=(word * 20,)) for word in "abcd"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    lines = (tmp_path / "said").read_text().splitlines()
+    assert len(lines) == 2000 and set(lines) == {f"{w * 20}-{w * 20}" for w in "abcd"}
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_traceback(tmp_path: Path, closed: str) -> None:
+    script = tmp_path / "step.py"
+    script.write_text(
+        f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom cloudsom.running.settings import run\n"
+        "# --- constants\nDATA_DIR = 'data'  # where\n# --- end of constants\n"
+        "def main():\n    print('x')\n    print('y', file=sys.stderr)\n    open('written', 'w').write('whole')\n"
+        "run(main, globals())\n"
+    )
+    command = f"{sys.executable} {script} {closed}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert done.returncode == 0 and "Traceback" not in done.stderr + done.stdout
+    assert (tmp_path / "written").read_text() == "whole"
