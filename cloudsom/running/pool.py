@@ -112,8 +112,8 @@ def _run_in_pool(
     If none was (a worker that cannot even start), the first ones, so that there is an end. `size` of the pool:
     processes, and processors for each.
     """
-    # In workers the script is the module __mp_main__. Of several scripts in one process (all_figures.py) Python knows the
-    # first one by that name, and could not read what workers of another one return.
+    # In workers the script is the module __mp_main__. Of several scripts in one process (all_figures.py) Python knows
+    # the first one by that name, and could not read what workers of another one return.
     sys.modules["__mp_main__"] = sys.modules["__main__"]
     context = multiprocessing.get_context("spawn")
     begun = context.Array("b", len(jobs), lock=False)  # set by the worker that begins a job
