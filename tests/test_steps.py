@@ -106,7 +106,10 @@ H5_FAULTS: dict[str, tuple[dict[str, object], str]] = {
     "12 bands": ({"spectra": np.ones((6, 12), np.float32)}, "13 bands a row are needed"),
     "no rows": ({"spectra": np.ones((0, 13), np.float32), "classes": np.ones(0, np.int32)}, "holds no spectra"),
     "label outside the six": ({"classes": np.array([10, 20, 70, 10, 10, 10])}, "row 2 has the label 70"),
-    "unknown class name": ({"class_names": np.array([b"Clear", b"Haze", b"Shadow", b"Cirrus", b"Cloud", b"Snow"])}, "'Haze' is not one of"),
+    "unknown class name": (
+        {"class_names": np.array([b"Clear", b"Haze", b"Shadow", b"Cirrus", b"Cloud", b"Snow"])},
+        "'Haze' is not one of",
+    ),
     "B8a last": (
         {"band": np.array([b"1", b"2", b"3", b"4", b"5", b"6", b"7", b"8", b"9", b"10", b"11", b"12", b"8a"])},
         "needed, in this order",
