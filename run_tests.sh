@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Set up and run everything CI runs: lint, layers, types, tests.
-#     bash run_tests.sh              everything: some ten minutes
+#     bash run_tests.sh              what CI runs: some twelve minutes
+#     bash run_tests.sh --long       everything: what takes a minute or more by itself too, four minutes more
 #     bash run_tests.sh --quick      what starts no process, server, browser or cluster: 1.5 minutes, to run while thinking
 #     bash run_tests.sh -k settings  words go on to pytest, here and after --quick
 set -euo pipefail
@@ -8,8 +9,9 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 
 case "${1:-}" in
     --help | -h) sed -n '2,/^set/{s/^# \{0,1\}//;/^set/!p}' run_tests.sh; exit ;;
-    --quick) shift; quick=true; set -- -m "not slow" "$@" ;;
-    *) quick=false ;;
+    --quick) shift; quick=true; set -- -m "not slow and not long" "$@" ;;
+    --long) shift; quick=false ;;
+    *) quick=false; set -- -m "not long" "$@" ;;
 esac
 source setup_environment.sh requirements.txt requirements-test.txt
 

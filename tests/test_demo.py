@@ -45,6 +45,7 @@ def test_the_demo_masks_the_real_scenes(tmp_path: Path) -> None:
     assert held_out["recall"]["SOM2"] > held_out["recall"]["ESA-like"] > 0.7
 
 
+@pytest.mark.long
 def test_without_the_real_scenes_made_up_ones_stand_in_and_a_second_run_redoes_nothing(tmp_path: Path) -> None:
     nowhere = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}
     done = run_demo(tmp_path / "run", CACHE=str(tmp_path / "cache"), **nowhere)

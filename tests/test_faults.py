@@ -251,6 +251,7 @@ def test_steps_1_to_5_give_the_same_bytes_twice(tmp_path: Path) -> None:
     assert files_of(folders[0]) == files_of(folders[1])
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_any_number_of_workers_gives_the_same_bytes(trained: Path, tmp_path: Path) -> None:
     scenes = tmp_path / "scenes"

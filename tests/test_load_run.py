@@ -5,9 +5,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from conftest import ROOT, write_reference, write_scene
 
 
+@pytest.mark.long
 def test_many_scenes_and_nothing_lost(trained: Path, tmp_path: Path) -> None:
     model = tmp_path / "model"
     model.mkdir()

@@ -65,6 +65,7 @@ def names_at(url: str) -> list[str]:
 # --- the scripts, on an object store ----------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_all_steps_give_the_same_bytes_behind_a_url(store: str, trained: Path, tmp_path: Path) -> None:
     here = tmp_path / "here"
     (here / "csv").mkdir(parents=True)

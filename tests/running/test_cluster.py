@@ -117,6 +117,7 @@ STEPS: list[tuple[object, ...]] = [
 ]
 
 
+@pytest.mark.long
 def test_all_steps_give_the_same_bytes_on_a_cluster(cluster: Cluster, trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained, tmp_path / "one")
     write_scenes(tmp_path / "one", 4)

@@ -340,6 +340,7 @@ def test_planes_and_masks_can_be_chosen(page: Browser, made: Made) -> None:
     assert page.run("[...byId('mask').options].filter(o => o.disabled).map(o => o.value)") == ["final"]
 
 
+@pytest.mark.long
 def test_a_full_tile_is_walked_in_whole(browser: Browser, made: Made, tmp_path: Path) -> None:
     dn = np.random.default_rng(3).integers(300, 900, (61, 61, 13)).astype(np.uint16)
     dn[10:30, 10:40] = 7000
