@@ -43,12 +43,12 @@ def test_all_figures_are_all_there_are(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_a_figure_without_inputs_does_not_stop_the_others(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(all_figures, "SCRIPTS", {"sub_maps": (), "neuron_label_maps": ()})
     monkeypatch.setattr(sys, "argv", list(sys.argv))
     assert all_figures.main([f"--DATA_DIR={tmp_path}"]) == 1
-    said = capsys.readouterr().err
+    said = capfd.readouterr().err
     assert "sub_maps.py: error: " in said and said.endswith("2 failed (see above): sub_maps.py neuron_label_maps.py\n")
 
 
