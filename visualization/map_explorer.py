@@ -87,11 +87,13 @@ FINETUNED_MAP_NPZ = "neuron_labels_finetuned.npz"  # fine_tuning.py's map with i
 SUGGESTIONS_CSV = "suggested_neurons.csv"  # candidates of fine_tuning.py --SUGGEST
 MASK_FINETUNED_DIR = "masks_finetuned"  # fine_tuning.py's masks
 REFERENCE_DIR = "reference"  # reference class maps, one folder a product
-FIGURES_DIR = "figures"  # where the page goes
 PRODUCTS: list[str] = []  # names of the products; none named: all in TIFF_DIR
 # with MODEL_NPZ: SAFE folders, zipped SAFE, 13-band GeoTIFFs
 MODEL_NPZ: list[str] = []  # labelled maps that vote, instead of the run's map; ready-made: those of mask_products.py
 OUT_DIR = "cloud_masks"  # masks of mask_products.py, with MODEL_NPZ
+
+# outputs (relative to DATA_DIR)
+FIGURES_DIR = "figures"  # where the page goes
 
 # map
 MAP = 1  # [1, 10000] with MODEL_NPZ: the number of the map to walk in, counted from 1; all of them vote

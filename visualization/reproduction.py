@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from cloudsom.bands import CLOUD
+from cloudsom.drawing.pages import page
 from cloudsom.errors import UserError
 from cloudsom.files import stores
 from cloudsom.files.places import under
@@ -35,7 +35,10 @@ from cloudsom.som import model
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
 DATA_DIR = "data"  # folder everything is read from and written to
-RUN_DIR = "."  # where fine-tuning, scores and figures of this run are: paper or heldout after run_paper.sh
+
+# outputs (relative to DATA_DIR)
+RUN_DIR = "."  # where the page goes; fine-tuning, scores and figures of this run are there: paper or heldout after
+# run_paper.sh
 
 # running
 OVERWRITE = False  # write again what is finished
@@ -164,7 +167,7 @@ def main() -> None:
     if done := stores.up_to_date(pages, made_by, OVERWRITE):
         print(done)
         return
-    page: dict[str, Any] = {
+    values: dict[str, Any] = {
         "of": RUN_DIR,
         "papers": [shown(item, files, run_dir) for item, files in rows[: len(PAPERS)]],
         "beyond": [shown(item, files, run_dir) for item, files in rows[len(PAPERS) :] if files],
@@ -173,13 +176,11 @@ def main() -> None:
         "claims": claims(),
         "settings": settings(),
     }
-    templates = Environment(loader=FileSystemLoader(TEMPLATE.parent), undefined=StrictUndefined, trim_blocks=True)
     for place in pages:
-        templates.autoescape = place.suffix == ".html"
-        text = templates.get_template(f"reproduction_template{place.suffix}").render(page)
+        text = page(TEMPLATE.with_suffix(place.suffix), **values)
         with stores.product(place, made_by) as product:
             product.partial.write_text(text, encoding="utf-8")
-            made = sum(row["state"] == "made" for row in page["papers"])
+            made = sum(row["state"] == "made" for row in values["papers"])
             product.results["summary"] = f"{made} of the paper's {len(PAPERS)} kinds of figures and tables"
     print(f"{pages[0]}, {pages[1].name}: {product.results['summary']}")
 

@@ -12,12 +12,13 @@ from cloudsom.errors import UserError
 
 
 def page(template: Path, filters: Mapping[str, Callable[..., Any]] | None = None, **values: Any) -> str:
-    """The text of a Jinja2 template with these values, everything that is put in escaped."""
+    """The text of a Jinja2 template with these values; in HTML everything that is put in is escaped."""
     pages = Environment(
         loader=FileSystemLoader(template.parent),
-        autoescape=True,
+        autoescape=template.suffix == ".html",
         undefined=StrictUndefined,
         keep_trailing_newline=True,
+        trim_blocks=True,
     )
     pages.filters |= filters or {}
     return pages.get_template(template.name).render(**values)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from browser import Browser
 from conftest import write_scene
+from numpy.typing import NDArray
 from PIL import Image
 from test_figures import call, made_submap, make_run
 
@@ -225,9 +226,8 @@ def test_pointing_at_a_pixel_names_its_neuron_and_sub_neuron(page: Browser, made
     np.testing.assert_allclose(np.array(found, float), expected, rtol=1e-9, atol=1e-12)
 
 
-def test_marks_flips_and_files_go_to_fine_tuning_and_come_back_exactly(
-    page: Browser, made: Made, tmp_path: Path
-) -> None:
+def mark(page: Browser, made: Made) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
+    """Mark ground with box and brush: the marked pixels, and how many of them fall on each neuron."""
     page.click("#box")
     page.drag(pixel(page, 8, 10), pixel(page, 9, 15), pixel(page, 12, 19))
     page.click("#brush")
@@ -238,12 +238,14 @@ def test_marks_flips_and_files_go_to_fine_tuning_and_come_back_exactly(
     for column in range(20, 25):
         marked |= (rows - 25) ** 2 + (columns - column) ** 2 <= 9
     neurons = made.neurons["SCENE_A"]
-    counts = np.bincount(neurons[marked & (neurons >= 0)], minlength=30)
+    return marked, np.bincount(neurons[marked & (neurons >= 0)], minlength=30)
+
+
+def test_marks_are_counted_and_saved_as_what_fine_tuning_reads(page: Browser, made: Made, tmp_path: Path) -> None:
+    marked, counts = mark(page, made)
     assert page.run("[...markedCounts()].sort((a, b) => a[0] - b[0])") == [
         [i, int(counts[i])] for i in np.flatnonzero(counts)
     ]
-
-    # saved as a table and as polygons, both name exactly these pixels
     page.click("#save-csv")
     page.click("#save-geojson")
     for name in ("marked_samples.csv", "marked_ground.geojson"):
@@ -256,7 +258,11 @@ def test_marks_flips_and_files_go_to_fine_tuning_and_come_back_exactly(
     assert feature.product == "SCENE_A"
     np.testing.assert_array_equal(vectors.marked([feature], grid, "scene").astype(bool), marked)
 
-    # flips: the price before it is paid, undo and redo, the words
+
+def test_flips_are_priced_and_fine_tuning_makes_the_mask_that_is_shown(
+    page: Browser, made: Made, tmp_path: Path
+) -> None:
+    neurons, (_, counts) = made.neurons["SCENE_A"], mark(page, made)
     page.click("#flip-marked")
     cloud = made.som.labels.cloud == CLOUD
     flipped = np.flatnonzero((counts >= 5) & cloud)
