@@ -110,9 +110,7 @@ def test_many_names_are_looked_up_in_bulk_and_four_come_at_once(data: Path, spac
     for name in names[:-1]:
         space.add(name, drive.zipped(name, drive.product_files(name, 2000)))
     space.files.delay = 0.02
-    result = drive.run(
-        data, *space.words(*names), *("--CONNECTIONS", "8", "--STALL_SECONDS", "30"), variables=CREDENTIALS
-    )
+    result = drive.run(data, *space.words(*names), "--CONNECTIONS", "8", variables=CREDENTIALS)
     assert result.returncode == 1 and "1 of 24 are not there" in result.stderr
     assert len(space.catalogue.asked("FilterList", "POST")) == 2
     assert space.files.most_busy == 4 and space.keycloak.grants == ["password"]

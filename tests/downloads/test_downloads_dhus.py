@@ -76,7 +76,7 @@ def test_faults_on_the_way_are_overcome(data: Path, hub: DhusServer) -> None:
         Fault("value", cut_after=200_000),
         Fault("value", no_range=True, flip=7),  # sentinelsat would append all of it to what is there
     ]
-    result = download(data, hub, NAME, "--READ_TIMEOUT", "1")
+    result = download(data, hub, NAME, "--READ_TIMEOUT", "1", *drive.STALLED)
     assert result.returncode == 0, result.stdout + result.stderr
     assert zip_is_right(data) and all(fault.times == 0 for fault in hub.faults)
 

@@ -88,7 +88,7 @@ def test_a_whole_product_on_request_fetches_only_what_is_missing(data: Path, buc
 
 def test_four_files_at_a_time_and_no_more(data: Path, bucket: BucketServer) -> None:
     bucket.delay = 0.05
-    assert download(data, bucket, "--STALL_SECONDS", "30").returncode == 0
+    assert download(data, bucket).returncode == 0
     assert bucket.most_busy == 4
 
 
@@ -164,7 +164,8 @@ def after_passing_faults(tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
             server.put_product(f"tiles/31/T/FH/{name}.SAFE", drive.product_files(name))
         for number, faults in enumerate(PASSING.values()):
             server.faults += [Fault(**vars(fault) | {"match": band_of(number)}) for fault in faults]
-        result = drive.run(data, *words(server, NAME, OTHER), "--READ_TIMEOUT", "1", "--CONNECT_TIMEOUT", "1")
+        soon = ["--READ_TIMEOUT", "1", "--CONNECT_TIMEOUT", "1", *drive.STALLED]
+        result = drive.run(data, *words(server, NAME, OTHER), *soon)
         assert result.returncode == 0, result.stderr
         yield data, server
 
@@ -187,7 +188,7 @@ def test_a_listing_that_fails_in_four_ways_is_asked_for_again(data: Path, bucket
         Fault("/storage/", status=200, body=b"<html>maintenance</html>"),
         Fault("/storage/", drip=0.05),
     ]
-    result = download(data, bucket)
+    result = download(data, bucket, *drive.STALLED)
     assert result.returncode == 0, result.stderr
     assert product_is_right(data) and all(fault.times == 0 for fault in bucket.faults)
 
