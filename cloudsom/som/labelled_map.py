@@ -65,9 +65,11 @@ class LabelledMap:
         label = of_neuron[bmus]
         contested = np.flatnonzero(label == UNDECIDED)
         neurons = bmus[contested]
-        for neuron, submap in self.submaps.items():
+        hit = np.zeros(len(of_neuron), bool)
+        hit[neurons] = True
+        for neuron in np.flatnonzero(hit).tolist():
             here = contested[neurons == neuron]
-            label[here] = np.where(submap.is_cloud(scaled, here), CLOUD, CLEAR)
+            label[here] = np.where(self.submaps[neuron].is_cloud(scaled, here), CLOUD, CLEAR)
         return label
 
 
