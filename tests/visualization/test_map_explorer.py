@@ -361,7 +361,7 @@ def test_a_full_tile_is_walked_in_whole(browser: Browser, made: Made, tmp_path: 
         "a flip": f"act({{neurons: [{made.split}]}}); draw()",
     }
     paint = browser.run("performance.getEntriesByName('first-contentful-paint')[0]?.startTime")
-    ready = browser.run("readyAt")
+    ready = browser.run("performance.getEntriesByName('ready')[0].startTime")
     print(f"\nfull tile: first paint after {paint} ms, ready after {ready:.0f} ms")
     for what, work in times.items():
         each = f"const from = performance.now(); {work}; took.push(performance.now() - from);"

@@ -1,6 +1,5 @@
 // The page: what happens when something is pointed at, chosen or pressed.
 const byId = (id) => document.getElementById(id);
-let readyAt = 0; // ms after the page was asked for
 let waiting = false,
   shown = {}; // what was drawn last
 
@@ -189,7 +188,7 @@ async function show(index) {
 
 function choose(id, values) {
   byId(id).replaceChildren(
-    ...values.map((value, i) => new Option(...(Array.isArray(value) ? value : [value, value]))),
+    ...values.map((value) => new Option(...(Array.isArray(value) ? value : [value, value]))),
   );
 }
 
@@ -209,7 +208,7 @@ async function start() {
     pointAtPixel(Math.floor(state.pixel / scene.columns), state.pixel % scene.columns, true);
   }
   byId("page").setAttribute("aria-busy", "false");
-  readyAt = performance.now();
+  performance.mark("ready");
 }
 
 for (const name of SHARED)

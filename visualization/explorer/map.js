@@ -1,6 +1,6 @@
 // The map: neurons as cells in the colours of a plane, with what is known of them drawn on top.
 const mapCanvas = document.getElementById("map");
-const of = (values) => ({values: () => values});
+const fixed = (values) => ({values: () => values});
 
 // What the cells can be coloured by: numbers of each neuron, or (class, cloud or clear) a colour.
 const PLANES = {
@@ -10,17 +10,17 @@ const PLANES = {
   "false alarms of this scene": {
     values: () => START.scenes[state.scene].clear.map((n, i) => (MAP.cloud[i] ? n : 0)),
   },
-  ...(MAP.tuned && {"bright samples": of(MAP.tuned.samples)}),
-  ...(MAP.votes && {"training spectra": of(MAP.votes.map(sum))}),
+  ...(MAP.tuned && {"bright samples": fixed(MAP.tuned.samples)}),
+  ...(MAP.votes && {"training spectra": fixed(MAP.votes.map(sum))}),
   ...(MAP.votes &&
     Object.fromEntries(
-      CLASSES.map(({name}, i) => [`training spectra: ${name}`, of(MAP.votes.map((votes) => votes[i]))]),
+      CLASSES.map(({name}, i) => [`training spectra: ${name}`, fixed(MAP.votes.map((votes) => votes[i]))]),
     )),
-  "U-matrix": of(MAP.uMatrix),
+  "U-matrix": fixed(MAP.uMatrix),
   ...Object.fromEntries(
     BANDS.map((band, i) => [
       `${band}`,
-      of(Array.from({length: N_NEURONS}, (_, neuron) => reflectanceOf(neuron)[i])),
+      fixed(Array.from({length: N_NEURONS}, (_, neuron) => reflectanceOf(neuron)[i])),
     ]),
   ),
 };
@@ -36,7 +36,7 @@ function ends(values) {
 }
 
 // Where a value stands between the ends, 0 to 1; below 0 for what a logarithm does not have.
-function share(value, [least, most]) {
+function along(value, [least, most]) {
   if (state.scale === "log") {
     return value > 0 ? (most > least ? Math.log(value / least) / Math.log(most / least) : 1) : -1;
   }
@@ -67,14 +67,14 @@ function drawMap(marked) {
   for (let neuron = 0; neuron < N_NEURONS; neuron++) {
     const x = (neuron % MAP.columns) * cell,
       y = Math.floor(neuron / MAP.columns) * cell;
-    pen.fillStyle = values ? shade(share(values[neuron], range)) : plane.colour(neuron);
+    pen.fillStyle = values ? shade(along(values[neuron], range)) : plane.colour(neuron);
     pen.fillRect(x + 0.5, y + 0.5, cell - 1, cell - 1);
-    if (state.plane === "class") letter(pen, classOf(neuron)?.letter ?? "x", x + cell / 2, y + cell / 2);
+    if (state.plane === "class") write(pen, classOf(neuron)?.letter ?? "x", x + cell / 2, y + cell / 2);
     if (isSplit(neuron)) hatch(pen, x, y, cell);
     if (wasFlipped(neuron)) frame(pen, x, y, cell, START.colours.bright, [3, 2]);
     if (now.has(neuron)) frame(pen, x, y, cell, START.colours.bright, []);
     const rank = MAP.suggestions[neuron]?.rank;
-    if (rank <= 15 && state.plane !== "class") letter(pen, rank, x + cell / 2, y + cell / 2);
+    if (rank <= 15 && state.plane !== "class") write(pen, rank, x + cell / 2, y + cell / 2);
     if (marked.has(neuron)) dot(pen, x + cell * 0.78, y + cell * 0.22, cell * 0.14);
   }
   if (state.neuron >= 0) {
@@ -90,7 +90,7 @@ function drawMap(marked) {
   }
 }
 
-function letter(pen, text, x, y) {
+function write(pen, text, x, y) {
   Object.assign(pen, {lineWidth: 2.5, strokeStyle: "#fff", fillStyle: "#000", lineJoin: "round"});
   pen.strokeText(text, x, y);
   pen.fillText(text, x, y);

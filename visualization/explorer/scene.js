@@ -215,7 +215,7 @@ function sceneDown(event) {
   if (fingers.size > 1 || !at) return;
   if (state.tool === "box") pressed.box = [...at, ...at];
   if (state.tool === "brush") pressed.path = [...at];
-  if (pressed.path) paintMarks(draft());
+  if (pressed.path) paintMarks(draftMark());
   redraw();
 }
 
@@ -230,7 +230,7 @@ function sceneMove(event) {
   if (pressed.box && at) pressed.box.splice(2, 2, ...at);
   else if (pressed.path && at) {
     if (at[0] !== pressed.path.at(-2) || at[1] !== pressed.path.at(-1)) pressed.path.push(...at);
-    paintMarks(draft());
+    paintMarks(draftMark());
   } else if (pressed.moved && state.tool === "point") {
     const {view, x, y} = pressed;
     const row = view.row - (event.clientY - y) / view.zoom,
@@ -259,7 +259,7 @@ function pinch(event) {
   zoomAt(after / Math.max(before, 1), x, y);
 }
 
-const draft = () =>
+const draftMark = () =>
   pressed?.box
     ? {scene: scene.index, box: pressed.box}
     : pressed?.path
@@ -268,7 +268,7 @@ const draft = () =>
 
 function sceneUp(event) {
   fingers.delete(event.pointerId);
-  const mark = draft(),
+  const mark = draftMark(),
     was = pressed;
   pressed = null;
   if (mark) act(mark);

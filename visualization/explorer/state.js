@@ -57,8 +57,8 @@ function sinceLastAct(work) {
 function asWords(action) {
   if (action.wipe) return "w";
   if (action.neurons) return `f${action.neurons.map(wordOf).join("_")}`;
-  const {scene, box, radius, path} = action;
-  return box ? `b${scene}_${box.join("_")}` : `p${scene}_${radius}_${path.join("_")}`;
+  const {box, radius, path} = action;
+  return box ? `b${action.scene}_${box.join("_")}` : `p${action.scene}_${radius}_${path.join("_")}`;
 }
 
 function fromWords(text) {
@@ -66,11 +66,11 @@ function fromWords(text) {
   const parts = text.slice(1).split("_");
   if (text[0] === "f")
     return {neurons: parts.map(neuronNamed).filter((neuron) => neuron >= 0 && MAP.cloud[neuron])};
-  const [scene, ...rest] = parts.map(Number);
-  if (!START.scenes[scene] || !rest.every(Number.isInteger)) return {neurons: []};
-  if (text[0] === "b") return {scene, box: rest.slice(0, 4)};
+  const [at, ...rest] = parts.map(Number);
+  if (!START.scenes[at] || !rest.every(Number.isInteger)) return {neurons: []};
+  if (text[0] === "b") return {scene: at, box: rest.slice(0, 4)};
   return {
-    scene,
+    scene: at,
     radius: Math.min(Math.max(rest[0], 0), 50),
     path: rest.slice(1, 1 + 2 * Math.floor((rest.length - 1) / 2)),
   };
@@ -98,7 +98,7 @@ function fromAddress() {
   const found = {
     scene: Math.max(
       0,
-      START.scenes.findIndex((scene) => scene.name === words.get("scene")),
+      START.scenes.findIndex((each) => each.name === words.get("scene")),
     ),
   };
   for (const name of SHARED) {
@@ -108,8 +108,8 @@ function fromAddress() {
   const neuron = neuronNamed(words.get("neuron") ?? "");
   if (neuron >= 0) Object.assign(found, {neuron, pinned: true});
   if (words.has("pixel")) Object.assign(found, {pixel: Number(words.get("pixel")) || 0, pinned: true});
-  const [row, column, zoom] = (words.get("view") ?? "").split(",").map(Number);
-  if (row >= 0 && column >= 0 && zoom > 0) found.view = {row, column, zoom};
+  const [row, column, scale] = (words.get("view") ?? "").split(",").map(Number);
+  if (row >= 0 && column >= 0 && scale > 0) found.view = {row, column, zoom: scale};
   if (words.get("done")) found.actions = words.get("done").split(".").map(fromWords);
   found.done = found.actions?.length ?? 0;
   return found;
