@@ -25,7 +25,7 @@ fi
 echo "== ruff"; ruff check .
 # The explorer's files in one, as in its page: they share one scope.
 echo "== javascript"; cat visualization/explorer/*.js >.explorer.js
-oxlint -c visualization/explorer/oxlint.json .explorer.js; rm .explorer.js
+oxlint .explorer.js; rm .explorer.js
 echo "== rooms"; lint-imports --no-cache >.lint-imports.log || { cat .lint-imports.log; exit 1; }; rm .lint-imports.log
 echo "== mypy"; mypy .
 echo "== pytest"; python -m pytest -n 2 --dist worksteal "$@"
