@@ -111,6 +111,8 @@ PICTURE_SIDE = 800  # [16, 16383] pixels; larger scenes are shown averaged down,
 MOST_PIXELS = 4_000_000  # [1, 1e9] of a scene; of larger ones (20 m, 10 m) every second, third... row and column can be
 # pointed at
 SPECTRA = 80_000  # [1, 1e7] spectra in the page, evenly over all scenes: 2 MB of its 15
+MOST_MB = 15.0  # [1, 10000] of the page, for phones: five full tiles at 60 m, where they are not all small clouds and delta
+# where it would be more, only every second row and column of the largest scenes can be pointed at
 
 # running
 WORKERS = 0  # [0, 1024] processes; 0: one a processor. A worker needs about 0.7 GB for a full tile at 60 m
@@ -132,11 +134,14 @@ NONE = 255
 #: One letter a class, as the paper's authors write their map (O, C, L, W, S, and N for snow).
 LETTERS = {10: "L", 20: "W", 30: "S", 40: "C", 50: "O", 60: "N"}
 
+#: The layers of a scene that hold something of each pixel.
+PIXEL_LAYERS = ("neurons", "rest", "votes")
+
+#: Bytes of them in a scene that is not thinned out any further.
+SMALL = 100_000
+
 #: Pixels a side that WebP takes.
 WEBP_SIDE = 16383
-
-#: A page that a phone still opens, bytes: five full tiles at 60 m.
-LARGE = 15_000_000
 
 Picture = NDArray[np.uint8]
 
@@ -201,6 +206,19 @@ class SceneRecord:
     counts: dict[str, Any]
     layers: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def size(self) -> int:
+        """Bytes of what is known of single pixels, in the page."""
+        return sum(len(self.layers[name]) for name in PIXEL_LAYERS if name in self.layers)
+
+    def thin_out(self) -> None:
+        """Leave out every second row and column of the pixels that can be pointed at; nothing is counted again."""
+        self.counts["step"] *= 2
+        for name in PIXEL_LAYERS:
+            if name in self.layers:
+                image = Image.open(io.BytesIO(base64.b64decode(self.layers[name].partition(",")[2])))
+                self.layers[name] = exact(np.asarray(image)[::2, ::2])
+
 
 def main() -> None:
     check_constants()
@@ -228,12 +246,15 @@ def main() -> None:
         made_by = made_by.only(
             [*files, *parts, *(role for scene in scenes if scene.name in good for role in scene.inputs())]
         )
-        text = render(map_record(walk, files), records)
+        text = render_within(MOST_MB * 1e6, map_record(walk, files), records)
         with stores.product(page_file, made_by) as product:
             product.partial.write_text(text, encoding="utf-8")
             product.results["summary"] = f"{len(records)} scenes, {len(text) / 1e6:.1f} MB"
         print(f"{page_file}: {product.results['summary']}")
-        if len(text) > LARGE:
+        for record in records:
+            if record.counts["step"] > 1:
+                print(f"{record.counts['name']}: one row and column in {record.counts['step']} can be pointed at")
+        if len(text) > MOST_MB * 1e6:
             print("a phone may not open a page this large; name fewer PRODUCTS, or lower PICTURE_SIDE and SPECTRA")
     if SHOW:
         show(page_file)
@@ -553,6 +574,16 @@ def as_webp(image: Image.Image, **options: Any) -> str:
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------
+
+
+def render_within(size: float, map_: dict[str, Any], scenes: list[SceneRecord]) -> str:
+    """The whole page as text; where it has more than so many bytes, the largest scenes are thinned out."""
+    while len(text := render(map_, scenes)) > size:
+        largest = max(scenes, key=lambda scene: scene.size)
+        if largest.size < SMALL:
+            break
+        largest.thin_out()
+    return text
 
 
 def render(map_: dict[str, Any], scenes: list[SceneRecord]) -> str:

@@ -107,16 +107,36 @@ def test_the_page_needs_nothing_from_elsewhere_and_files_cannot_write_into_it(ma
     assert "<b>why" not in text and "\\u003cb>why" in text
 
 
+def layer(page: Path, name: str) -> np.ndarray:
+    """A layer of the page's first scene."""
+    found = re.search(rf'"{name}": "data:image/webp;base64,([^"]*)"', page.read_text(encoding="utf-8"))
+    assert found
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(found[1]))).convert("RGB")).astype(int)
+
+
+def check_reduced(made: Made, page: Path) -> None:
+    """Every second row and column of SCENE_A can be pointed at, and all its pixels are counted."""
+    [scene] = start_of(page)["scenes"]
+    assert scene["step"] == 2 and sum(scene["pixels"]) == 40 * 29
+    stored, expected = layer(page, "neurons"), made.neurons["SCENE_A"][::2, ::2]
+    np.testing.assert_array_equal(stored[..., 0] * 5 + stored[..., 1], np.where(expected < 0, 255 * 6, expected))
+
+
 def test_a_large_scene_is_reduced_but_counted_whole(made: Made, tmp_path: Path) -> None:
     call(map_explorer, made.folder, FIGURES_DIR=str(tmp_path), MOST_PIXELS=300, PRODUCTS=["SCENE_A"])
-    [scene] = start_of(tmp_path / "map_explorer.html")["scenes"]
-    assert scene["step"] == 2 and sum(scene["pixels"]) == 40 * 29
-    text = (tmp_path / "map_explorer.html").read_text(encoding="utf-8")
-    found = re.search(r'"neurons": "data:image/webp;base64,([^"]*)"', text)
-    assert found
-    stored = np.asarray(Image.open(io.BytesIO(base64.b64decode(found[1]))).convert("RGB")).astype(int)
-    expected = made.neurons["SCENE_A"][::2, ::2]
-    np.testing.assert_array_equal(stored[..., 0] * 5 + stored[..., 1], np.where(expected < 0, 255 * 6, expected))
+    check_reduced(made, tmp_path / "map_explorer.html")
+
+
+def test_a_page_that_would_be_too_large_has_its_largest_scenes_reduced(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = made.page.read_text(encoding="utf-8")
+    size = sum(len(found) for found in re.findall(r'"(?:neurons|rest)": "(data:[^"]*)"', text)) // 2
+    monkeypatch.setattr(map_explorer, "SMALL", size * 3 // 4)
+    call(map_explorer, made.folder, FIGURES_DIR=str(tmp_path), MOST_MB=0.01, PRODUCTS=["SCENE_A"])
+    check_reduced(made, tmp_path / "map_explorer.html")
+    said = capsys.readouterr().out
+    assert "SCENE_A: one row and column in 2 can be pointed at" in said and "a phone may not open" in said
 
 
 def test_a_second_run_writes_nothing(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
