@@ -111,7 +111,7 @@ PICTURE_SIDE = 800  # [16, 16383] pixels; larger scenes are shown averaged down,
 MOST_PIXELS = 4_000_000  # [1, 1e9] of a scene; of larger ones (20 m, 10 m) every second, third... row and column can be
 # pointed at
 SPECTRA = 80_000  # [1, 1e7] spectra in the page, evenly over all scenes: 2 MB of its 15
-MOST_MB = 15.0  # [1, 10000] of the page, for phones: five full tiles at 60 m, where they are not all small clouds and delta
+MOST_MB = 15.0  # [1, 10000] of the page, for phones: five full tiles at 60 m, but for very dense ones
 # where it would be more, only every second row and column of the largest scenes can be pointed at
 
 # running
