@@ -118,6 +118,7 @@ def test_a_wrong_entry_is_told(entry: str, said: str) -> None:
         ("binary", [0, 1], 0, "declares 0 to be no data, by the preset binary it is cloud or clear"),
         ("binary", [0, 1, 255], None, "holds both 1 and 255"),
         ("s2cloudless(40)", [0, 1], None, "holds nothing above 1, so no per cent"),
+        ("s2cloudless(40)", [0, 1, 200], 200, "holds nothing above 1, so no per cent"),
         ("s2cloudless(0.4)", [0, 57], None, "holds 0, 57, not all are s2cloudless(0.4)'s"),
     ],
 )

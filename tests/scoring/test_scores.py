@@ -3,13 +3,15 @@
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
 from cloudsom.bands import MASK_NODATA
+from cloudsom.scoring import comparison
 from cloudsom.scoring.classes import classes_table, confusion
-from cloudsom.scoring.scores import MEASURES, Counts, count, measures
+from cloudsom.scoring.scores import MEASURES, Counts, count, measures, surfaces
 
 
 def test_counts_by_hand() -> None:
@@ -78,3 +80,62 @@ def test_classes_by_hand() -> None:
     assert table.loc[("pooled", "land")].tolist() == [2, 2, 0, 0, 2, 0, 0, 6, 0.333333]
     own = table.loc[("A", "user's accuracy")].tolist()
     assert own[:2] == [1, 0.5] and math.isnan(own[2]) and own[3:6] == [0.5, 0, 1] and own[7:] == [8, 0.5]
+
+
+def test_surfaces_by_hand() -> None:
+    mask, reference = np.array([[255, 255, 0, 1], [255, 255, 0, 0]], np.uint8), np.array([[5, 5, 5, 5], [2, 7, 3, 0]])
+    bright = np.array([[True, False, False, True], [True, True, False, False]])
+    assert surfaces(mask, reference, bright) == {
+        "low clouds": (1, 1),
+        "high clouds": (1, 0),
+        "land": (3, 2),
+        "snow": (1, 1),
+        "bright land": (1, 1),
+    }
+    assert "bright land" not in surfaces(mask, reference, None)
+
+
+def row(product: str, role: str, **false_alarms: int) -> comparison.Compared:
+    """A product with a hit, a miss and eight clear pixels, in two blocks, and some false alarms of each processor."""
+    counts = {name: np.array([[1, 1, fp, 4, 6, fp], [0, 0, 0, 4, 4, 0]]) for name, fp in false_alarms.items()}
+    surfaces = {name: {"land": (10, fp)} for name, fp in false_alarms.items()}
+    return comparison.Compared(product, role, counts, 0, surfaces)
+
+
+def test_held_out_scenes_and_those_tuned_on_are_summed_up_apart() -> None:
+    rows = [row("A", "tuned on", SOM1=9, SOM2=0), row("B", "held out", SOM1=2, SOM2=1)]
+    rows.append(row("C", "held out", SOM1=4, SOM2=1))
+    table = comparison.processors_table(rows)
+    pooled = table[table["product"] == "pooled"].reset_index(drop=True)
+    assert pooled["processor"].tolist() == ["SOM1", "SOM2"] * 2 and pooled["FP"].tolist() == [6, 2, 9, 0]
+    assert pooled["role"].tolist() == ["held out"] * 2 + ["tuned on"] * 2 and pooled["pixels"][0] == 26
+    assert np.allclose(pooled["false_alarm_rate"][:2], [6 / 22, 2 / 18])
+    assert np.allclose(pooled["bright_land_false_alarms"][:2], [6 / 20, 2 / 20])
+    mean = table[(table["product"] == "mean") & (table["role"] == "held out")]
+    assert np.allclose(mean["false_alarm_rate"], [(2 / 10 + 4 / 12) / 2, 1 / 9])
+    by_surface = comparison.surfaces_table(rows)
+    pooled_surfaces = by_surface[by_surface["product"] == "pooled"]
+    assert pooled_surfaces["called_cloud"].tolist() == [6, 2, 9, 0]
+    assert pooled_surfaces["share"].tolist() == [0.3, 0.1, 0.9, 0]
+    said = comparison.summary(rows)
+    assert said.startswith("2 scenes held out from fine-tuning, 26 pixels that all have; SOM1 -> SOM2: recall 0.5000")
+    assert "as in the paper" in comparison.summary(rows[:1])
+
+
+def test_pooling_asks_for_every_kind_of_masks() -> None:
+    rows = [row("A", "held out", SOM1=1, SOM2=1), row("B", "", SOM1=5), row("C", "held out", SOM1=5)]
+    found = comparison.groups(rows)
+    assert [(g.role, g.processors, [s.product for s in g.scenes]) for g in found] == [
+        ("held out", ["SOM1", "SOM2"], ["A"])
+    ]
+
+
+def test_blocks_cover_every_pixel_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison, "BLOCK", 3)
+    ones, cloud = np.ones((7, 8), bool), np.zeros((7, 8), bool)
+    cloud[6, 7] = True  # in the last block, which is 1 x 2
+    counts = comparison.count_blocks(cloud, cloud, ones, ~cloud)
+    assert counts[:, :4].sum(axis=1).tolist() == [9, 9, 6, 9, 9, 6, 3, 3, 2]
+    assert counts[-1].tolist() == [1, 0, 0, 1, 1, 0] and counts.sum(axis=0).tolist() == [1, 0, 0, 55, 55, 0]
+    ones[:3, :3] = False
+    assert len(comparison.count_blocks(cloud, cloud, ones, ~cloud)) == 8

@@ -1,5 +1,6 @@
-"""Fine-tuning's parts: filters, relabelling, sub-maps, samples, vector files, suggestions, comparison."""
+"""Fine-tuning's parts: filters, relabelling, sub-maps, samples, vector files, suggestions."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,14 +18,13 @@ from cloudsom.brightness import is_bright, is_dry
 from cloudsom.errors import UserError
 from cloudsom.images import filters, stripes, vectors
 from cloudsom.images.rasters import Grid
-from cloudsom.scoring import comparison
-from cloudsom.scoring.scores import surfaces
 from cloudsom.som import labelled_map, submaps
 from cloudsom.som.labelled_map import LabelledMap
 from cloudsom.som.labels import CLASS_CODES, NeuronLabels, is_cloud
-from cloudsom.tuning import bright_samples, correction, scenes, suggestions
+from cloudsom.tuning import bright_samples, corrected_files, correction, scenes, suggestions
 from cloudsom.tuning.relabelling import (
     FLIPPED,
+    KEPT,
     REFUSED,
     SPLIT,
     Change,
@@ -180,7 +180,10 @@ def test_neurons_that_the_training_spectra_share_are_contested_without_samples()
     assert correction.contested(evidence, flips, rules) == [0, 2]
     assert correction.contested(evidence, flips, replace(rules, min_land_votes=0)) == [2]
     assert flip_of(evidence, 0).gained == 8
-    assert "8 training spectra of land" in evidence.what_falls_on(0)
+    assert evidence.what_falls_on(0) == "0 bright samples fall on it, and 8 training spectra of land"
+    assert evidence.what_falls_on(2) == "7 bright samples fall on it"
+    evidence.copies[2] = 21
+    assert evidence.what_falls_on(2) == "7 bright samples fall on it, 21 with copies of other brightness"
 
 
 def test_copies_are_brighter_above_dark_ground() -> None:
@@ -294,6 +297,35 @@ def test_a_split_counts_its_own_samples_apart_from_training_spectra_and_copies()
     rules = correction.Rules(5, 0, 1, submaps=replace(RULES, clear_share=0.7))
     _, changes = correction.train_submaps(som, samples, {0: (training, codes)}, rules)
     assert 55 <= changes[0].cleared <= 60 and changes[0].cleared <= changes[0].gained <= changes[0].cleared + 10
+
+
+def test_a_neuron_with_few_clouds_is_flipped_and_one_with_many_split() -> None:
+    clouds, clear = two_sides(300, apart=0.08)
+    weights = np.stack([np.full(13, 0.05), clouds.mean(axis=0)])
+    labels = NeuronLabels(1, 2, np.array([50, 50], np.uint8), np.full(2, CLOUD, np.uint8), np.ones(2))
+    votes = np.zeros((2, 6), np.int64)
+    votes[:, CLASS_CODES.index(50)] = 2, 200
+    som = LabelledMap(weights.reshape(1, 2, 13), np.ones(13), np.zeros(13), labels, votes)
+    asked: list[int] = []
+
+    def on(wanted: Sequence[int]) -> dict[int, correction.Labelled]:
+        asked.extend(wanted)
+        return {neuron: (clouds[:200], np.full(200, 50)) for neuron in wanted}
+
+    samples = np.concatenate([np.full((6, 13), 0.05), clear[:60]])
+    rules = correction.Rules(5, 0, 1, submaps=replace(RULES, clear_share=0.7), min_cloud=5, min_cloud_for_copies=100)
+    done = correction.correct(som, samples, rules, correction.Training(on, np.empty((0, 13))))
+    assert asked == [1] and {d.change.neuron: d.action for d in done.decisions} == {0: FLIPPED, 1: SPLIT}
+    assert done.tuned.labels.cloud.tolist() == [CLEAR, CLOUD] and set(done.tuned.submaps) == {1}
+    assert done.samples_left <= 5 and done.lost <= 2 + 10
+    table = corrected_files.price_table(som, done, 5)
+    assert table["neuron"].tolist() == ["1,1", "1,2"] and table["flip_cloud_lost"].tolist() == [2, 200]
+    table.loc[0, "action"] = KEPT
+    lines = corrected_files.shown(table).splitlines()
+    assert len(lines) == 2 and lines[1].split()[:3] == ["1,2", "0", "200"]
+    flips = correction.correct(som, samples, replace(rules, submaps=None))
+    assert [d.action for d in flips.decisions] == [FLIPPED] * 2 and not flips.tuned.labels.cloud.any()
+    assert flips.samples_left == 0 and flips.lost == 202
 
 
 def test_land_that_is_copied_is_bright_and_dry_and_land() -> None:
@@ -497,7 +529,7 @@ def test_vector_files_are_checked(tmp_path: Path) -> None:
         vectors.pixels_marked([], Grid(6, 5), "scene")
 
 
-# --- suggestions and comparison ---------------------------------------------------------------------------------------
+# --- suggestions ------------------------------------------------------------------------------------------------------
 
 
 def test_neighbours_by_hand() -> None:
@@ -517,7 +549,13 @@ def test_the_neuron_that_looks_like_sand_is_suggested_first() -> None:
     for pixels in (None, np.array([0, 0, 9, 100])):
         table = suggestions.rank_neurons(som, pixels)
         assert table["neuron"].tolist()[0] == "1,3" and table["rank"].tolist() == [1, 2, 3] and len(table) == 3
-    assert table["scene_pixels"].tolist()[0] == 9
+    assert table["scene_pixels"].tolist()[0] == 9 and table["clear_votes"].tolist() == [20 / 70, 0, 0]
+    left, right = suggestions.suggestion_figure(table, som, 2).axes[:2]
+    assert [text.get_text() for text in left.texts] == ["1", "2"]
+    assert left.texts[0].get_position() == (3, 1)  # column and row from 1
+    lines = right.get_lines()
+    assert [line.get_label() for line in lines] == ["1", "2", "opaque cloud (mean)"]
+    assert np.asarray(lines[0].get_ydata()).max() == 0.5 and len({line.get_color() for line in lines}) == 3
 
 
 def test_folds_are_even_and_keep_the_scenes_of_a_tile_together() -> None:
@@ -534,49 +572,3 @@ def test_folds_are_even_and_keep_the_scenes_of_a_tile_together() -> None:
     split = scenes.Split(names, names, (), folds)
     assert split.held_out and not split.tuned_on(names[0]) and split.fold_of("other") == 0
     assert names[0] in split.left_out(split.fold_of(names[0])) and split.left_out(0) == ()
-
-
-def test_surfaces_by_hand() -> None:
-    mask, reference = mask_of("##.x ##.."), np.array([[5, 5, 5, 5], [2, 7, 3, 0]])
-    bright = np.array([[True, False, False, True], [True, True, False, False]])
-    assert surfaces(mask, reference, bright) == {
-        "low clouds": (1, 1),
-        "high clouds": (1, 0),
-        "land": (3, 2),
-        "snow": (1, 1),
-        "bright land": (1, 1),
-    }
-    assert "bright land" not in surfaces(mask, reference, None)
-
-
-def row(product: str, role: str, **false_alarms: int) -> comparison.Compared:
-    """A product with a hit, a miss and eight clear pixels, in two blocks, and some false alarms of each processor."""
-    counts = {name: np.array([[1, 1, fp, 4, 6, fp], [0, 0, 0, 4, 4, 0]]) for name, fp in false_alarms.items()}
-    surfaces = {name: {"land": (10, fp)} for name, fp in false_alarms.items()}
-    return comparison.Compared(product, role, counts, 0, surfaces)
-
-
-def test_held_out_scenes_and_those_tuned_on_are_summed_up_apart() -> None:
-    rows = [row("A", "tuned on", SOM1=9, SOM2=0), row("B", "held out", SOM1=2, SOM2=1)]
-    rows.append(row("C", "held out", SOM1=4, SOM2=1))
-    table = comparison.processors_table(rows)
-    pooled = table[table["product"] == "pooled"].reset_index(drop=True)
-    assert pooled["processor"].tolist() == ["SOM1", "SOM2"] * 2 and pooled["FP"].tolist() == [6, 2, 9, 0]
-    assert pooled["role"].tolist() == ["held out"] * 2 + ["tuned on"] * 2 and pooled["pixels"][0] == 26
-    assert np.allclose(pooled["false_alarm_rate"][:2], [6 / 22, 2 / 18])
-    assert np.allclose(pooled["bright_land_false_alarms"][:2], [6 / 20, 2 / 20])
-    mean = table[(table["product"] == "mean") & (table["role"] == "held out")]
-    assert np.allclose(mean["false_alarm_rate"], [(2 / 10 + 4 / 12) / 2, 1 / 9])
-    by_surface = comparison.surfaces_table(rows)
-    assert by_surface[by_surface["product"] == "pooled"]["called_cloud"].tolist() == [6, 2, 9, 0]
-    said = comparison.summary(rows)
-    assert said.startswith("2 scenes held out from fine-tuning, 26 pixels that all have; SOM1 -> SOM2: recall 0.5000")
-    assert "as in the paper" in comparison.summary(rows[:1])
-
-
-def test_pooling_asks_for_every_kind_of_masks() -> None:
-    rows = [row("A", "held out", SOM1=1, SOM2=1), row("B", "", SOM1=5), row("C", "held out", SOM1=5)]
-    found = comparison.groups(rows)
-    assert [(g.role, g.processors, [s.product for s in g.scenes]) for g in found] == [
-        ("held out", ["SOM1", "SOM2"], ["A"])
-    ]
