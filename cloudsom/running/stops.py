@@ -1,6 +1,7 @@
 """Stop requests: Ctrl-C and SIGTERM raise an exception, so that what is half done is cleared up on the way out."""
 
 import signal
+import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -11,7 +12,7 @@ WAIT_SECONDS = 0.02
 
 
 _requested = False
-_held_back = False
+_holds = 0  # of the main thread, which handlers run in
 
 
 def requested() -> bool:
@@ -23,7 +24,7 @@ def unwind_at(numbers: Collection[int], raised: BaseException) -> None:
     """Have the signals `numbers` raise `raised` in the main thread; those that follow are ignored."""
 
     def handler(signum: int, frame: FrameType | None) -> None:
-        if _held_back or _inside_llvm(frame):
+        if _holds:
             _look_again(handler)
             return
         global _requested
@@ -56,25 +57,25 @@ def held_back() -> Iterator[None]:
     Children inherit what is blocked. That alone does not hold a request back here: it may come to another thread, and
     its handler runs in the main one all the same.
     """
-    global _held_back
-    before, _held_back = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM}), True
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    hold_back()
     try:
         yield
     finally:
-        _held_back = False
+        let_come()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _inside_llvm(frame: FrameType | None) -> bool:
-    """Whether LLVM is at work below: numba loads or compiles a function, and LLVM calls back into Python.
+def hold_back() -> None:
+    """Stop requests wait for a `let_come`, of several calls for as many; other threads than the main one need none."""
+    global _holds
+    _holds += threading.current_thread() is threading.main_thread()
 
-    An exception raised there never arrives: ctypes prints it and hands LLVM an empty answer, which may crash it.
-    """
-    while frame:
-        if str(frame.f_globals.get("__name__")).partition(".")[0] == "llvmlite":
-            return True
-        frame = frame.f_back
-    return False
+
+def let_come() -> None:
+    """Stop requests may come again."""
+    global _holds
+    _holds -= threading.current_thread() is threading.main_thread()
 
 
 def _look_again(handler: Callable[[int, FrameType | None], Any]) -> None:

@@ -23,6 +23,8 @@ from numba.core import types
 from numba.core.datamodel import models
 from numpy.typing import DTypeLike, NDArray
 
+from cloudsom.running.compiling import compiled
+
 #: Types of what is in registers, for readers: to Python they are anything, to numba they are `Lanes`.
 Eight64 = Any  # eight float64
 Sixteen32 = Any  # sixteen float32
@@ -252,13 +254,13 @@ SOURCES = _digest_of_sources()
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile without the GIL, and keep the machine code on disk: beside this file, or in the user's cache."""
+    """`compiled`, again where one of `SOURCES` has changed."""
+    made = compiled(function, error_model="numpy")
     try:
-        compiled: Any = njit(nogil=True, error_model="numpy", cache=True)(function)
-        compiled._cache._cache_file._source_stamp = SOURCES
-        return compiled
-    except (RuntimeError, AttributeError):  # no folder can be written; or another numba, of which we do not know how
+        made._cache._cache_file._source_stamp = SOURCES
+    except AttributeError:  # nothing is kept; or another numba keeps it, of which we do not know how
         return njit(nogil=True, error_model="numpy")(function)
+    return made
 
 
 #: A function that becomes part of the kernel that calls it, so that lanes stay in registers.

@@ -16,14 +16,15 @@ more decimals (see `_shortest_texts`) and then by repr().
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import DTypeLike, NDArray
+
+from cloudsom.running.compiling import compiled
 
 Floats = NDArray[Any]  # float32 or float64
 Bytes = NDArray[np.uint8]
@@ -50,14 +51,6 @@ ONE = U(1)
 SPACE, TAB, COMMA, MINUS, DOT, ZERO, NEWLINE, RETURN, LOWER_N, LOWER_A = b" \t,-.0\n\rna"
 
 DONE, NO_ROOM, WRONG_CELLS = range(3)
-
-
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile without the GIL, and keep the machine code on disk where a folder for it can be written."""
-    try:
-        return njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # neither beside this file nor in the user's cache
-        return njit(nogil=True)(function)
 
 
 # --- text to numbers ----------------------------------------------------------------------------

@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[2]
 #: A script whose stop request arrives exactly while LLVM hands over a compiled function.
 SCRIPT = """
     import os, signal, sys
-    import numba
     from llvmlite.binding import ExecutionEngine
+    from cloudsom.running.compiling import compiled
     from cloudsom.running.settings import run
 
     handed_over = ExecutionEngine._raw_object_cache_notify
@@ -28,7 +28,7 @@ SCRIPT = """
         from llvmlite.binding import executionengine
         executionengine._notify_c_hook = executionengine._ObjectCacheNotifyFunc(asked_to_stop)
         try:
-            print(numba.njit(lambda x: x + 1)(1))
+            print(compiled(lambda x: x + 1)(1))
             while True:
                 signal.pause()
         finally:
