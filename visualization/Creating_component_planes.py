@@ -26,7 +26,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from cloudsom.bands import BANDS, WAVELENGTHS_NM
-from cloudsom.drawing.figures import COLUMN, Portfolio, add_colour_bar, draw_cells, inches, styled, unscale
+from cloudsom.drawing.figures import COLUMN, Portfolio, add_colour_bar, draw_cells, inches, styled
 from cloudsom.files import stores
 from cloudsom.files.places import existing, under
 from cloudsom.running.settings import run, snapshot
@@ -64,7 +64,7 @@ def main() -> None:
     if portfolio.finished(["component_planes", *(f"component_plane_{band}" for band in singles)]):
         return
     scaled = model.load_som(inputs["SOM_FILE"]).get_weights()
-    reflectance = unscale(scaled, model.load_scaler(inputs["SCALER_FILE"]))
+    reflectance = model.load_scaler(inputs["SCALER_FILE"]).reflectance(scaled)
     figure = component_planes(scaled, reflectance, PRINT_WIDTH)
     portfolio.write("component_planes", figure, "Component planes of the 13 bands", describe(reflectance))
     for i, band in enumerate(singles):

@@ -44,7 +44,6 @@ from cloudsom.drawing.figures import (
     optional_input,
     read_corrections,
     styled,
-    unscale,
 )
 from cloudsom.errors import UserError
 from cloudsom.files import stores
@@ -161,9 +160,9 @@ def band_index(setting: str, band: str) -> int:
     return BANDS.index(band)
 
 
-def read_neurons(inputs: dict[str, Path], scaler: object, x: int, y: int) -> Neurons:
+def read_neurons(inputs: dict[str, Path], scaler: model.Scaler, x: int, y: int) -> Neurons:
     """The map's weights in bands x and y, and its bright neurons where there are fine-tuned labels."""
-    weights = unscale(model.load_som(inputs["SOM_FILE"]).get_weights(), scaler)
+    weights = scaler.reflectance(model.load_som(inputs["SOM_FILE"]).get_weights())
     bright = np.zeros(weights.shape[:2], bool)
     if "NEURON_LABELS_FINETUNED_CSV" in inputs:
         labels = model.read_neuron_labels(inputs["NEURON_LABELS_CSV"])

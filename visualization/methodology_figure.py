@@ -49,7 +49,6 @@ from cloudsom.drawing.figures import (
     read_true_colour,
     styled,
     true_colour,
-    unscale,
 )
 from cloudsom.errors import UserError
 from cloudsom.files import stores
@@ -57,7 +56,7 @@ from cloudsom.files.places import existing, under
 from cloudsom.images.rasters import read_mask
 from cloudsom.running.pool import choose_products
 from cloudsom.running.settings import run, snapshot
-from cloudsom.som import model
+from cloudsom.som import labelled_map
 from cloudsom.som.labels import CLASS_CODES
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
@@ -166,13 +165,11 @@ def most_data(masks: dict[str, Path]) -> str:
 
 def read_stages(inputs: dict[str, Path], name: str) -> Stages:
     """The arrays of the figure; UserError where they do not belong together."""
-    weights = model.load_som(inputs["SOM_FILE"]).get_weights()
-    shape = weights.shape[:2]
-    labels = model.read_neuron_labels(inputs["NEURON_LABELS_CSV"])
-    counts, *size = model.read_hit_maps(inputs["HIT_MAPS_CSV"])
-    model.check_same_map(inputs["SOM_FILE"], weights.shape, inputs["NEURON_LABELS_CSV"], labels.rows, labels.columns)
-    model.check_same_map(inputs["SOM_FILE"], weights.shape, inputs["HIT_MAPS_CSV"], *size)
-    in_colour = unscale(weights, model.load_scaler(inputs["SCALER_FILE"]))[..., TRUE_COLOUR_BANDS]
+    map_files = (inputs[role] for role in ("SCALER_FILE", "SOM_FILE", "NEURON_LABELS_CSV", "HIT_MAPS_CSV"))
+    som = labelled_map.from_steps(*map_files)
+    assert som.votes is not None
+    labels, shape = som.labels, som.weights.shape[:2]
+    in_colour = som.reflectance.reshape(som.weights.shape)[..., TRUE_COLOUR_BANDS]
     image = inputs[f"image {name}"]
     scene, grid = read_true_colour(image, BRIGHTEST, GAMMA)
     files = [inputs[role] for role in (f"{SOM1} {name}", f"{SOM2} {name}") if role in inputs]
@@ -183,7 +180,7 @@ def read_stages(inputs: dict[str, Path], name: str) -> Stages:
             raise UserError(f"{file}: does not cover the pixels of {image} ({difference}); mask the scene again")
     return Stages(
         true_colour(in_colour, BRIGHTEST, GAMMA),
-        counts.reshape(*shape, -1),
+        som.votes.reshape(*shape, -1),
         labels.classes.reshape(shape),
         labels.cloud.reshape(shape),
         scene,

@@ -25,13 +25,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cloudsom.bands import BANDS, CLASSES, N_BANDS, WAVELENGTHS_NM
+from cloudsom.bands import BANDS, CLASSES, WAVELENGTHS_NM
 from cloudsom.drawing.class_spectra import LOOKS, ClassSpectra, class_spectra
-from cloudsom.drawing.figures import BRIGHT_COLOUR, Portfolio, inches, optional_input, read_corrections, styled, unscale
+from cloudsom.drawing.figures import BRIGHT_COLOUR, Portfolio, inches, optional_input, read_corrections, styled
 from cloudsom.files import stores
 from cloudsom.files.places import existing, under
 from cloudsom.running.settings import run, snapshot
-from cloudsom.som import model, neurons
+from cloudsom.som import labelled_map, neurons
 from cloudsom.som.labels import CLASS_CODES
 from cloudsom.tables import csv_tables
 
@@ -88,35 +88,27 @@ def main() -> None:
     portfolio = Portfolio(under(DATA_DIR, FIGURES_DIR), made_by, FORMATS, OVERWRITE, SHOW)
     if portfolio.finished(["neuron_spectra"]):
         return
-    weights = unscale(model.load_som(inputs["SOM_FILE"]).get_weights(), model.load_scaler(inputs["SCALER_FILE"]))
-    labels = model.read_neuron_labels(inputs["NEURON_LABELS_CSV"])
-    rows, columns = labels.rows, labels.columns
-    model.check_same_map(inputs["SOM_FILE"], weights.shape, inputs["NEURON_LABELS_CSV"], rows, columns)
-    counts, *size = model.read_hit_maps(inputs["HIT_MAPS_CSV"])
-    model.check_same_map(inputs["SOM_FILE"], weights.shape, inputs["HIT_MAPS_CSV"], *size)
-    named = neurons.parse("NEURONS", NEURONS, rows, columns)
-    places = [divmod(neuron, columns) for neuron in named] or fullest(counts, labels.classes, columns)
-    classes = labels.classes.reshape(rows, columns)
-    chosen = [Neuron(r + 1, c + 1, int(classes[r, c]), weights[r, c]) for r, c in places]
-    bright = weights[read_corrections(labels, finetuned_csv).bright] if finetuned_csv else np.empty((0, N_BANDS))
+    map_files = (inputs[role] for role in ("SCALER_FILE", "SOM_FILE", "NEURON_LABELS_CSV", "HIT_MAPS_CSV"))
+    som = labelled_map.from_steps(*map_files)
+    assert som.votes is not None
+    labels, reflectance = som.labels, som.reflectance
+    shown = neurons.parse("NEURONS", NEURONS, labels.rows, labels.columns) or fullest(som.votes, labels.classes)
+    places = [(i // labels.columns + 1, i % labels.columns + 1) for i in shown]
+    chosen = [Neuron(*at, int(labels.classes[i]), reflectance[i]) for i, at in zip(shown, places, strict=True)]
+    bright = reflectance[read_corrections(labels, finetuned_csv).bright.ravel()] if finetuned_csv else reflectance[:0]
     spectra = class_spectra(csv_tables.read_spectra(inputs["TRAINING_CSV"]))
     figure, alt = neuron_spectra(spectra, chosen, bright, PRINT_WIDTH), describe(spectra, chosen, bright)
     portfolio.write("neuron_spectra", figure, "Spectra of the classes and of neurons", alt)
     portfolio.show_windows()
 
 
-def fullest(counts: NDArray[np.int64], classes: NDArray[np.uint8], columns: int) -> list[tuple[int, int]]:
+def fullest(counts: NDArray[np.int64], classes: NDArray[np.uint8]) -> list[int]:
     """For each class, of the neurons labelled so, the one with most of its spectra; classes without neurons left out.
 
     counts (neurons, 6), classes (neurons,), both row-major.
     """
-    places = []
-    for i, code in enumerate(CLASS_CODES):
-        of_class = np.flatnonzero(classes == code)
-        if len(of_class):
-            row, column = divmod(int(of_class[np.argmax(counts[of_class, i])]), columns)
-            places.append((row, column))
-    return places
+    of_classes = [np.flatnonzero(classes == code) for code in CLASS_CODES]
+    return [int(own[np.argmax(counts[own, i])]) for i, own in enumerate(of_classes) if len(own)]
 
 
 @styled

@@ -297,11 +297,6 @@ def inches(print_width: str) -> float:
     return PRINT_WIDTHS[print_width]
 
 
-def unscale(scaled: NDArray[np.float64], scaler: Any) -> NDArray[np.float64]:
-    """The map's units back to reflectance; arrays (..., 13)."""
-    return (scaled - scaler.min_) / scaler.scale_
-
-
 def read_corrections(labels: NeuronLabels, finetuned_csv: Path) -> Corrections:
     """What the fine-tuned labels change in `labels`; UserError if they are those of another map.
 

@@ -35,6 +35,10 @@ class Scaler:
     data_min_: NDArray[np.float64]
     data_max_: NDArray[np.float64]
 
+    def reflectance(self, scaled: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The map's units back to reflectance; arrays (..., 13)."""
+        return (scaled - self.min_) / self.scale_
+
 
 def load_scaler(path: Path) -> Scaler:
     """The numbers of step 2's fitted scaler; UserError if the file holds anything else or another number of bands."""

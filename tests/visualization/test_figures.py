@@ -357,7 +357,7 @@ def test_component_planes_show_both_units() -> None:
     scaler = MinMaxScaler().fit(np.array([np.zeros(13), np.full(13, 2.0)]))
     scaled = np.random.default_rng(5).random((20, 15, 13))
     scaled[4, 6, 8], scaled[10, 2, 8] = 1.0, 0.0
-    reflectance = figures.unscale(scaled, scaler)
+    reflectance = model.Scaler(scaler.scale_, scaler.min_, scaler.data_min_, scaler.data_max_).reflectance(scaled)
     np.testing.assert_allclose(model.scale(reflectance.copy(), scaler), scaled, atol=1e-15)
     figure = Creating_component_planes.component_planes(scaled, reflectance)
     axes = panel(figure, "B8a")
@@ -584,7 +584,7 @@ def test_fullest_neuron_of_each_class_is_chosen_among_those_with_its_label() -> 
     counts[0, 0], counts[4, 0], counts[5, 0] = 5, 7, 9
     classes = np.array([10, 20, 20, 20, 10, 50])  # neuron 5 has most land spectra, but is opaque cloud
     counts[5, 4], counts[2, 1] = 20, 3
-    assert neuron_spectra.fullest(counts, classes, 3) == [(1, 1), (0, 2), (1, 2)]
+    assert neuron_spectra.fullest(counts, classes) == [4, 2, 5]
 
 
 @pytest.mark.parametrize(
