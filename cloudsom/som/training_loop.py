@@ -168,9 +168,8 @@ def train_steps(
         y_at = x_at if last else x_at + 8 * n_bands
         low, high = f64_spread(np.inf), f64_spread(0.0)
         for i in range(n_blocks):
-            j = i if t % 2 else n_blocks - 1 - i  # back and forth: what was touched last is still in the cache
-            d = _move_and_measure(w_at + j * 64 * n_bands, n_bands, x_at, f64_load(g_at + 64 * j), y_at)
-            store(s_at + 64 * j, d)
+            d = _move_and_measure(w_at + i * 64 * n_bands, n_bands, x_at, f64_load(g_at + 64 * i), y_at)
+            store(s_at + 64 * i, d)
             low, high = where_less(d, low, d, low), high + d
         least = smallest(low) if not np.isnan(largest(high)) else np.nan
         x_at = y_at
