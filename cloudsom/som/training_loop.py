@@ -60,12 +60,9 @@ def squared_distance(x: Floats, w: Floats) -> float:
 
 @inline
 def _term(w_at: int, x_at: int, g: Eight64, y_at: int) -> Eight64:
-    """One band of eight neurons: move the weights towards x by the share g, then (weight - y)**2.
-
-    w - g * (w - x) has the bits of MiniSom's w + g * (x - w): changing both signs changes no rounding.
-    """
+    """One band of eight neurons: move the weights towards x by the share g, then (weight - y)**2."""
     w = f64_load(w_at)
-    w = w - g * (w - f64_spread_from(x_at))
+    w = w + g * (f64_spread_from(x_at) - w)
     store(w_at, w)
     d = w - f64_spread_from(y_at)
     return d * d
