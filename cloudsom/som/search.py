@@ -179,16 +179,16 @@ def make_scratch(plan: Plan, n: int) -> Scratch:
 
 @inline
 def _cell(projected: Four32, top: Four32) -> int:
-    """Number of a grid cell, counted to and fro, so that cells of consecutive numbers touch; N_CELLS: not finite."""
+    """Number of a grid cell; N_CELLS: not finite."""
     zero = quad_spread(np.float32(0))
     inside = where_less(zero, projected, projected, zero)
     inside = where_less(inside, top, inside, top)
     place, end = to_ints(inside), to_ints(top)
     cell = pick(place, np.int32(0))
     end1, end2, end3 = pick(end, np.int32(1)), pick(end, np.int32(2)), pick(end, np.int32(3))
-    cell = cell * (end1 + 1) + (pick(place, np.int32(1)) ^ (end1 & -(cell & 1)))
-    cell = cell * (end2 + 1) + (pick(place, np.int32(2)) ^ (end2 & -(cell & 1)))
-    cell = cell * (end3 + 1) + (pick(place, np.int32(3)) ^ (end3 & -(cell & 1)))
+    cell = cell * (end1 + 1) + pick(place, np.int32(1))
+    cell = cell * (end2 + 1) + pick(place, np.int32(2))
+    cell = cell * (end3 + 1) + pick(place, np.int32(3))
     return cell if np.isfinite(pick(projected, np.int32(0))) else N_CELLS
 
 
