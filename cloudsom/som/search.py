@@ -92,7 +92,7 @@ class Scratch(NamedTuple):
     """Working memory of one thread, for chunks of up to N spectra."""
 
     order: NDArray[np.uint32]  # (N + 32,) the spectra in order; unsigned, as a sign costs time in an index
-    cell: NDArray[np.int32]  # (N + 3,)
+    cell: NDArray[np.int32]  # (N,)
     starts: NDArray[np.uint32]  # (N_CELLS + 1,)
     group: NDArray[np.float32]  # (B, 16) sixteen spectra, one a lane
     mean: NDArray[np.float32]  # (B,)
@@ -165,7 +165,7 @@ def make_scratch(plan: Plan, n: int) -> Scratch:
     padded, n_bands = plan.rounded.shape
     return Scratch(
         order=np.empty(n + 32, np.uint32),
-        cell=np.empty(n + 3, np.int32),
+        cell=np.empty(n, np.int32),
         starts=np.empty(N_CELLS + 1, np.uint32),
         group=aligned((n_bands, 16), np.float32),
         mean=aligned((n_bands,), np.float32),
@@ -194,21 +194,14 @@ def _cell(projected: Four32, top: Four32) -> int:
 
 @inline
 def _find_cells(plan: Plan, rounded: Floats32, cells: Ints) -> None:
-    """Grid cells of the spectra (N, B), four spectra at a time, at the end some of them more than once."""
+    """Grid cells of the spectra (N, B)."""
     n, n_bands = rounded.shape
     axes_at, origin, top = address(plan.axes), quad_load(address(plan.origin)), quad_load(address(plan.top))
-    for r in range(0, n, 4):
-        at, row = address(rounded) + 4 * n_bands * r, 4 * n_bands
-        at1, at2, at3 = at + row * min(1, n - 1 - r), at + row * min(2, n - 1 - r), at + row * min(3, n - 1 - r)
-        p0 = p1 = p2 = p3 = origin
+    for r in range(n):
+        at, projected = address(rounded) + 4 * n_bands * r, origin
         for b in range(n_bands):
-            axis = quad_load(axes_at + 16 * b)
-            p0 = multiply_add(quad_spread_from(at + 4 * b), axis, p0)
-            p1 = multiply_add(quad_spread_from(at1 + 4 * b), axis, p1)
-            p2 = multiply_add(quad_spread_from(at2 + 4 * b), axis, p2)
-            p3 = multiply_add(quad_spread_from(at3 + 4 * b), axis, p3)
-        cells[r], cells[r + 1] = _cell(p0, top), _cell(p1, top)
-        cells[r + 2], cells[r + 3] = _cell(p2, top), _cell(p3, top)
+            projected = multiply_add(quad_spread_from(at + 4 * b), quad_load(axes_at + 16 * b), projected)
+        cells[r] = _cell(projected, top)
 
 
 @inline
