@@ -111,7 +111,7 @@ LARGE = 4096  # neurons; distances between more (64 MB) are not kept but measure
 def make_plan(weights: NDArray[np.float64]) -> Plan:
     """Prepare a search on weights (neurons, bands), all of them finite."""
     n_neurons, n_bands = weights.shape
-    rounded = aligned((n_neurons // 64 * 64 + 64, n_bands), np.float32, np.inf)
+    rounded = aligned((n_neurons // 16 * 16 + 16, n_bands), np.float32, np.inf)
     with np.errstate(over="ignore"):
         rounded[:n_neurons] = weights
         longest = 1.01 * np.sqrt((weights**2).sum(axis=1).max()) + np.sqrt(n_bands) * 2.0**-100
@@ -245,31 +245,17 @@ def _load_group(scratch: Scratch, rounded: Floats32, start: int) -> None:
 
 
 @inline
-def _keep_least(to_at: int, s: Sixteen32, number: int, low: Sixteen32, whose: Any) -> tuple[Sixteen32, Any]:
-    """Write down s; the least so far, and whose number it has."""
-    store(to_at, s)
-    return where_less(s, low, s, low), where_less(s, low, ints_spread(np.int32(number)), whose)
-
-
-@inline
 def _measure_all(plan: Plan, point_at: int, squares: Floats32) -> tuple[float, int]:
     """Squared distances (float32) of a point to all neurons; the least, and whose it is."""
     n_bands = plan.blocks.shape[1]
-    blocks_at, to_at, row = address(plan.blocks), address(squares), 64 * n_bands
     low, whose = f32_spread(np.float32(np.inf)), ints_spread(np.int32(0))
-    for k in range(0, len(plan.blocks), 4):
-        s0 = s1 = s2 = s3 = f32_spread(np.float32(0))
-        at = blocks_at + k * row
+    for k in range(len(plan.blocks)):
+        s, at = f32_spread(np.float32(0)), address(plan.blocks) + 64 * n_bands * k
         for b in range(n_bands):
-            x = f32_spread_from(point_at + 4 * b)
-            d0, d1 = f32_load(at + 64 * b) - x, f32_load(at + row + 64 * b) - x
-            d2, d3 = f32_load(at + 2 * row + 64 * b) - x, f32_load(at + 3 * row + 64 * b) - x
-            s0, s1 = multiply_add(d0, d0, s0), multiply_add(d1, d1, s1)
-            s2, s3 = multiply_add(d2, d2, s2), multiply_add(d3, d3, s3)
-        low, whose = _keep_least(to_at + 64 * k, s0, k, low, whose)
-        low, whose = _keep_least(to_at + 64 * k + 64, s1, k + 1, low, whose)
-        low, whose = _keep_least(to_at + 64 * k + 128, s2, k + 2, low, whose)
-        low, whose = _keep_least(to_at + 64 * k + 192, s3, k + 3, low, whose)
+            d = f32_load(at + 64 * b) - f32_spread_from(point_at + 4 * b)
+            s = multiply_add(d, d, s)
+        store(address(squares) + 64 * k, s)
+        low, whose = where_less(s, low, s, low), where_less(s, low, ints_spread(np.int32(k)), whose)
     least = smallest(low)
     lane = np.int32(first_bit(not_above(low, f32_spread(least))))
     return least, 16 * pick(whose, lane) + lane
