@@ -83,17 +83,13 @@ class BMUSearch:
     def _work(self, starts: Iterator[int], x: NDArray[Any], bmus: BMUs) -> None:
         """One thread: take chunk after chunk."""
         n = min(CHUNK, len(x))
-        scratch, rounded = make_scratch(self.plan, n), np.empty((n, x.shape[1]), np.float32)
+        scratch = make_scratch(self.plan, n)
         is_plain = x.flags.c_contiguous and x.flags.writeable and x.flags.aligned
         for start in starts:
             part = slice(start, start + CHUNK)
             chunk = x[part] if is_plain else np.array(x[part], order="C")
-            if chunk.dtype == np.float32:
-                in_float32 = chunk
-            else:
-                in_float32 = rounded[: len(chunk)]
-                with np.errstate(over="ignore"):
-                    np.copyto(in_float32, chunk, casting="same_kind")
+            with np.errstate(over="ignore"):
+                in_float32 = chunk.astype(np.float32, copy=False)
             if bmus.second is not None:
                 search_two(self.plan, scratch, in_float32, chunk, bmus.index[part], bmus.second[part])
             else:
