@@ -21,7 +21,6 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import extending, njit
 from numba.core import types
 from numba.core.datamodel import models
-from numpy.typing import DTypeLike, NDArray
 
 from cloudsom.running.compiling import compiled
 
@@ -265,17 +264,6 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 
 #: A function that becomes part of the kernel that calls it, so that lanes stay in registers.
 inline = njit(forceinline=True, error_model="numpy")
-
-
-def aligned(shape: tuple[int, ...], dtype: DTypeLike, fill: float | None = None) -> NDArray[Any]:
-    """An array that starts on a cache line: lanes that cross two lines load at half the speed."""
-    nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    raw = np.empty(nbytes + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    array = raw[start : start + nbytes].view(dtype).reshape(shape)
-    if fill is not None:
-        array.fill(fill)
-    return array
 
 
 @inline

@@ -22,7 +22,6 @@ from cloudsom.som.lanes import (
     Four32,
     Sixteen32,
     address,
-    aligned,
     count_bits,
     eight_load,
     eight_spread,
@@ -111,17 +110,16 @@ LARGE = 4096  # neurons; distances between more (64 MB) are not kept but measure
 def make_plan(weights: NDArray[np.float64]) -> Plan:
     """Prepare a search on weights (neurons, bands), all of them finite."""
     n_neurons, n_bands = weights.shape
-    rounded = aligned((n_neurons // 16 * 16 + 16, n_bands), np.float32, np.inf)
+    rounded = np.full((n_neurons // 16 * 16 + 16, n_bands), np.inf, np.float32)
     with np.errstate(over="ignore"):
         rounded[:n_neurons] = weights
         longest = 1.01 * np.sqrt((weights**2).sum(axis=1).max()) + np.sqrt(n_bands) * 2.0**-100
-    blocks = aligned((len(rounded) // 16, n_bands, 16), np.float32)
-    blocks[:] = rounded.reshape(-1, 16, n_bands).transpose(0, 2, 1)
+    blocks = np.ascontiguousarray(rounded.reshape(-1, 16, n_bands).transpose(0, 2, 1))
     u = 2.0**-24
     gamma, tiny = (n_bands + 8) * u, n_bands * 2.0**-120
     relative = (1 + 2.0**-15) * (1 + 16 * u) * (1 + gamma) / (1 - gamma)
     absolute = 2.0**15 * 18 * (u * longest) * (u * longest) + 4 * tiny
-    apart = aligned((n_neurons if n_neurons <= LARGE else 0, len(rounded)), np.float32)
+    apart = np.empty((n_neurons if n_neurons <= LARGE else 0, len(rounded)), np.float32)
     plan = Plan(weights, rounded, blocks, *_grid(weights), apart, relative, absolute, 1 + 8 * gamma, tiny)
     measure_neurons_apart(plan, apart)
     return plan
@@ -140,7 +138,7 @@ def _grid(weights: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np
     cells = np.ones(4)
     while cells.prod() < N_CELLS:
         cells[np.argmax(span / cells[:n_axes])] *= 2
-    axes, origin = aligned((n_bands, 4), np.float32, 0.0), aligned((4,), np.float32, 0.0)
+    axes, origin = np.zeros((n_bands, 4), np.float32), np.zeros(4, np.float32)
     with np.errstate(over="ignore", invalid="ignore"):  # an order that cannot be computed costs time, nothing else
         per_unit = np.divide(cells[:n_axes], span, out=np.zeros(n_axes), where=span > 0)
         axes[:, :n_axes] = principal * per_unit / unit
@@ -150,7 +148,7 @@ def _grid(weights: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np
 
 def _places_of_bits() -> NDArray[np.int32]:
     """For each number below 256 the places of the bits that are set, from the left; the rest is 0."""
-    places = aligned((256, 8), np.int32, 0)
+    places = np.zeros((256, 8), np.int32)
     for number in range(256):
         is_set = [bit for bit in range(8) if number >> bit & 1]
         places[number, : len(is_set)] = is_set
@@ -167,12 +165,12 @@ def make_scratch(plan: Plan, n: int) -> Scratch:
         order=np.empty(n + 32, np.uint32),
         cell=np.empty(n, np.int32),
         starts=np.empty(N_CELLS + 1, np.uint32),
-        group=aligned((n_bands, 16), np.float32),
-        mean=aligned((n_bands,), np.float32),
-        squares=aligned((padded,), np.float32),
-        apart=aligned((padded,), np.float32),
-        candidates=aligned((padded + 16,), np.int32),
-        lanes=aligned((16,), np.int32),
+        group=np.empty((n_bands, 16), np.float32),
+        mean=np.empty(n_bands, np.float32),
+        squares=np.empty(padded, np.float32),
+        apart=np.empty(padded, np.float32),
+        candidates=np.empty(padded + 16, np.int32),
+        lanes=np.empty(16, np.int32),
         places=PLACES_OF_BITS,
     )
 

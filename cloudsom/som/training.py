@@ -16,7 +16,6 @@ from minisom import MiniSom
 from numpy.typing import NDArray
 
 from cloudsom.errors import UserError
-from cloudsom.som.lanes import aligned
 from cloudsom.som.training_loop import MOST_BANDS, train_steps
 
 Progress = Callable[[int], Any]
@@ -125,9 +124,8 @@ def _train_compiled(som: MiniSom, batches: Iterator[Batch], n_iter: int, progres
     n_blocks = -(-n_neurons // 8)
     flat = np.full((8 * n_blocks, n_bands), FAR)
     flat[:n_neurons] = som._weights.reshape(n_neurons, n_bands) + 0.0  # -0.0, which MiniSom's first step makes 0.0
-    weights = aligned((n_blocks, n_bands, 8), np.float64)
-    weights[:] = flat.reshape(n_blocks, 8, n_bands).transpose(0, 2, 1)
-    squares = aligned((8 * n_blocks,), np.float64)
+    weights = np.ascontiguousarray(flat.reshape(n_blocks, 8, n_bands).transpose(0, 2, 1))
+    squares = np.empty(8 * n_blocks)
     prepared = _prepared(som, batches, n_iter)
     try:
         with ThreadPoolExecutor(1) as ahead:  # makes the next batch's tables while this one is trained on

@@ -137,7 +137,7 @@ def train_steps(
 ) -> None:
     """Run one training step for each row of `spectra`; the weights are changed in place.
 
-    weights: (blocks, bands, 8) float64, aligned, neurons in row-major order, the padding 1e300; spectra: (steps,
+    weights: (blocks, bands, 8) float64, neurons in row-major order, the padding 1e300; spectra: (steps,
     bands) float64; bells: (steps, 2 * max(n_rows, n_columns) - 1), the neighbourhood along one axis, the winner in
     the middle; rates: (steps,), the learning rate; squares: (8 * blocks,), on return the last row's squared distances
     to the neurons, as its winner was sought.
