@@ -16,11 +16,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cloudsom.processors import processors
-from cloudsom.som.search import UNSETTLED, Plan, bmu_distances, make_plan, make_scratch, search, search_two, settle
+from cloudsom.som.search import Plan, bmu_distances, make_plan, make_scratch, search, search_two, settle
 from cloudsom.som.training_loop import MOST_BANDS
 
 CHUNK = 32_768  # spectra a thread puts in order and searches at a time
-SMALL = 512  # fewer are not worth putting in order
 
 
 @dataclass(frozen=True)
@@ -82,8 +81,7 @@ class BMUSearch:
 
     def _work(self, starts: Iterator[int], x: NDArray[Any], bmus: BMUs) -> None:
         """One thread: take chunk after chunk."""
-        n = min(CHUNK, len(x))
-        scratch = make_scratch(self.plan, n)
+        scratch = make_scratch(self.plan)
         is_plain = x.flags.c_contiguous and x.flags.writeable and x.flags.aligned
         for start in starts:
             part = slice(start, start + CHUNK)
@@ -93,10 +91,7 @@ class BMUSearch:
             if bmus.second is not None:
                 search_two(self.plan, scratch, in_float32, chunk, bmus.index[part], bmus.second[part])
             else:
-                if len(chunk) >= SMALL:
-                    search(self.plan, scratch, in_float32, bmus.index[part])
-                else:
-                    bmus.index[part] = UNSETTLED
+                search(self.plan, scratch, in_float32, bmus.index[part])
                 settle(self.plan, scratch, in_float32, chunk, bmus.index[part])
             if bmus.distance is not None:
                 bmu_distances(self.plan, chunk, bmus.index[part], bmus.distance[part])

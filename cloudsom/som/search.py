@@ -50,6 +50,7 @@ from cloudsom.som.training_loop import squared_distance
 
 Floats32 = NDArray[np.float32]
 Ints = NDArray[np.int32]
+Order = NDArray[np.uint32]  # unsigned, as a sign costs time in an index
 
 
 class Plan(NamedTuple):
@@ -88,11 +89,8 @@ class Plan(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Working memory of one thread, for chunks of up to N spectra."""
+    """Working memory of one thread."""
 
-    order: NDArray[np.uint32]  # (N + 32,) the spectra in order; unsigned, as a sign costs time in an index
-    cell: NDArray[np.int32]  # (N,)
-    starts: NDArray[np.uint32]  # (N_CELLS + 1,)
     group: NDArray[np.float32]  # (B, 16) sixteen spectra, one a lane
     mean: NDArray[np.float32]  # (B,)
     squares: NDArray[np.float32]  # (padded K,) squared distances of the neurons from the mean
@@ -158,13 +156,10 @@ def _places_of_bits() -> NDArray[np.int32]:
 PLACES_OF_BITS = _places_of_bits()
 
 
-def make_scratch(plan: Plan, n: int) -> Scratch:
+def make_scratch(plan: Plan) -> Scratch:
     """Working memory for one thread."""
     padded, n_bands = plan.rounded.shape
     return Scratch(
-        order=np.empty(n + 32, np.uint32),
-        cell=np.empty(n, np.int32),
-        starts=np.empty(N_CELLS + 1, np.uint32),
         group=np.empty((n_bands, 16), np.float32),
         mean=np.empty(n_bands, np.float32),
         squares=np.empty(padded, np.float32),
@@ -177,7 +172,7 @@ def make_scratch(plan: Plan, n: int) -> Scratch:
 
 @inline
 def _cell(projected: Four32, top: Four32) -> int:
-    """Number of a grid cell; N_CELLS: not finite."""
+    """Number of a grid cell; the last one for what is not finite."""
     zero = quad_spread(np.float32(0))
     inside = where_less(zero, projected, projected, zero)
     inside = where_less(inside, top, inside, top)
@@ -187,11 +182,11 @@ def _cell(projected: Four32, top: Four32) -> int:
     cell = cell * (end1 + 1) + pick(place, np.int32(1))
     cell = cell * (end2 + 1) + pick(place, np.int32(2))
     cell = cell * (end3 + 1) + pick(place, np.int32(3))
-    return cell if np.isfinite(pick(projected, np.int32(0))) else N_CELLS
+    return cell if np.isfinite(pick(projected, np.int32(0))) else N_CELLS - 1
 
 
-@inline
-def _find_cells(plan: Plan, rounded: Floats32, cells: Ints) -> None:
+@kernel
+def _find_cells(plan: Plan, rounded: Floats32, cells: NDArray[np.uint16]) -> None:
     """Grid cells of the spectra (N, B)."""
     n, n_bands = rounded.shape
     axes_at, origin, top = address(plan.axes), quad_load(address(plan.origin)), quad_load(address(plan.top))
@@ -203,32 +198,10 @@ def _find_cells(plan: Plan, rounded: Floats32, cells: Ints) -> None:
 
 
 @inline
-def _put_in_order(plan: Plan, scratch: Scratch, rounded: Floats32) -> int:
-    """Sort the spectra by grid cell into scratch.order, those not finite last; returns the number of the others."""
-    _find_cells(plan, rounded, scratch.cell)
-    starts, n = scratch.starts, np.uint32(len(rounded))
-    starts[:] = 0
-    for r in range(n):
-        starts[np.uint32(scratch.cell[r])] += np.uint32(1)
-    total: Any = np.uint32(0)
-    for c in range(N_CELLS):
-        count = starts[c]
-        starts[c] = total
-        total += count
-    starts[N_CELLS] = total
-    for r in range(n):
-        cell = np.uint32(scratch.cell[r])
-        scratch.order[starts[cell]] = r
-        starts[cell] += np.uint32(1)
-    scratch.order[n : n + np.uint32(32)] = scratch.order[0]
-    return total
-
-
-@inline
-def _load_group(scratch: Scratch, rounded: Floats32, start: int) -> None:
+def _load_group(scratch: Scratch, rounded: Floats32, order: Order, start: int) -> None:
     """Sixteen spectra in order, one a lane, and their mean; the next sixteen are sent for."""
     n_bands = rounded.shape[1]
-    row, group, order = 4 * n_bands, scratch.group, scratch.order
+    row, group = 4 * n_bands, scratch.group
     for r in range(np.uint32(16)):
         at = address(rounded) + row * order[np.uint32(start) + 16 + r]
         prefetch(at)
@@ -385,19 +358,24 @@ def _settle(plan: Plan, scratch: Scratch, rounded: Floats32, x: NDArray[Any], tw
     return first, second
 
 
-@kernel
 def search(plan: Plan, scratch: Scratch, rounded: Floats32, index: Ints) -> None:
-    """BMU of each of the spectra (N, B) float32 into index, or UNSETTLED."""
-    n = len(rounded)
-    n_ordered, b = _put_in_order(plan, scratch, rounded), -1
-    for start in range(0, n_ordered, 16):
-        _load_group(scratch, rounded, start)
+    """BMU of each of the spectra (N, B) float32, at least one, into index, or UNSETTLED."""
+    n, cells = len(rounded), np.empty(len(rounded), np.uint16)
+    _find_cells(plan, rounded, cells)
+    order = np.argsort(cells, kind="stable").astype(np.uint32)
+    _search_in_order(plan, scratch, rounded, np.resize(order, n + 32), index)
+
+
+@kernel
+def _search_in_order(plan: Plan, scratch: Scratch, rounded: Floats32, order: Order, index: Ints) -> None:
+    """The same in that order, (N + 32,) with more of the spectra behind it; sixteen at a time."""
+    n, b = len(rounded), -1
+    for start in range(0, n, 16):
+        _load_group(scratch, rounded, order, start)
         count, b = _candidates(plan, scratch, b)
         unsettled = _nearest(plan, scratch, count)
-        for r in range(np.uint32(min(16, n_ordered - start))):
-            index[scratch.order[np.uint32(start) + r]] = UNSETTLED if (unsettled >> r) & 1 else scratch.lanes[r]
-    for i in range(n_ordered, n):
-        index[scratch.order[i]] = UNSETTLED
+        for r in range(np.uint32(min(16, n - start))):
+            index[order[np.uint32(start) + r]] = UNSETTLED if (unsettled >> r) & 1 else scratch.lanes[r]
 
 
 @kernel

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from minisom import MiniSom
 from numpy.typing import NDArray
 
-from cloudsom.som.bmu import CHUNK, SMALL, BMUs, BMUSearch, find_bmus, quantization_error, topographic_error
+from cloudsom.som.bmu import CHUNK, BMUs, BMUSearch, find_bmus, quantization_error, topographic_error
 from cloudsom.som.search import LARGE
 from cloudsom.som.training_loop import squared_distance
 
@@ -82,7 +82,7 @@ def maps_and_spectra(draw: st.DrawFn) -> tuple[NDArray[Any], NDArray[np.float64]
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     n_bands = draw(st.integers(1, 18) | st.sampled_from([33, 128]))
     n_neurons = draw(st.integers(1, 20) | st.sampled_from([63, 64, 65, 150]))
-    n = draw(st.sampled_from([0, 1, 5, 40, SMALL + 37]))
+    n = draw(st.sampled_from([0, 1, 5, 16, 40, 549]))
     weights = random.random((n_neurons, n_bands)) * np.exp(-3 * random.random(n_bands))
     spectra = weights[random.integers(0, n_neurons, n)] + random.normal(0, 0.05, (n, n_bands))
     if draw(st.booleans()):  # few different values: exact ties, in float64 too
@@ -132,12 +132,12 @@ def test_many_spectra_in_threads(dtype: Any) -> None:
 def test_squares_below_float32() -> None:
     """In float32 the squares of the first neuron vanish and that of the second does not: yet it is the nearer one."""
     weights = np.array([[2.0**-75.5] * 13, [2.0**-74.5] + [0.0] * 12])
-    check(np.zeros((SMALL, 13), np.float32), weights)
+    check(np.zeros((40, 13), np.float32), weights)
 
 
 def test_a_large_map() -> None:
     random = np.random.default_rng(6)
-    check(random.random((SMALL + 200, 3)), random.random((LARGE + 60, 3)))
+    check(random.random((700, 3)), random.random((LARGE + 60, 3)))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -145,7 +145,7 @@ def test_neurons_close_together_far_from_zero(dtype: Any) -> None:
     """Rounding to float32 moves the neurons by a hundredth of what lies between them: it misplaces many BMUs."""
     random = np.random.default_rng(9)
     weights = 1e4 + 0.1 * random.random((50, 4))
-    spectra = (1e4 + 0.1 * random.random((SMALL + 500, 4))).astype(dtype)
+    spectra = (1e4 + 0.1 * random.random((1000, 4))).astype(dtype)
     naive = np.linalg.norm(spectra[:, np.newaxis].astype(np.float32) - weights.astype(np.float32), axis=-1)
     assert (naive.argmin(axis=1) != expected(spectra, weights).index).sum() > 20
     check(spectra, weights)
@@ -161,7 +161,7 @@ def test_weights_far_apart_in_size() -> None:
 @pytest.mark.parametrize("layout", ["fortran", "every other row", "reversed bands", "read only", "integers", "a list"])
 def test_any_layout(layout: str) -> None:
     random = np.random.default_rng(7)
-    plain, weights = np.round(random.random((2 * SMALL, 3)) * 50), random.random((12, 3)) * 50
+    plain, weights = np.round(random.random((1000, 3)) * 50), random.random((12, 3)) * 50
     read_only = plain.copy()
     read_only.flags.writeable = False
     as_laid_out: dict[str, Any] = {
