@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloudsom.bands import BANDS, CLASSES, N_BANDS
+from cloudsom.processors import share
 from cloudsom.tables import csv_tables
 
 TILE_ROWS = 1830 * 1830  # pixels of one Sentinel-2 tile at 60 m
@@ -134,15 +135,20 @@ def _savetxt_pixels(path: Path, v: Values) -> None:
     np.savetxt(path, v.reflectance, fmt="%10.4f", delimiter=",", header=header)
 
 
+def _alone(run: Callable[[Path, Values], Any]) -> Callable[[Path, Values], Any]:
+    """The same on one thread."""
+
+    def on_one_thread(path: Path, values: Values) -> Any:
+        with share(1):
+            return run(path, values)
+
+    return on_one_thread
+
+
 CASES = [
     Case("pixels", "write", "np.savetxt", _savetxt_pixels),
     Case("pixels", "write", "ours", lambda p, v: csv_tables.write_pixels(p, [v.reflectance])),
-    Case(
-        "pixels",
-        "write",
-        "ours, 1 thread",
-        lambda p, v: csv_tables.write_pixels(p, [v.reflectance], threads=1),
-    ),
+    Case("pixels", "write", "ours, 1 thread", _alone(lambda p, v: csv_tables.write_pixels(p, [v.reflectance]))),
     Case("pixels", "write", "pandas", _pandas_pixels, "pandas"),
     Case(
         "pixels",
@@ -161,7 +167,7 @@ CASES = [
     Case("pixels", "read", "np.loadtxt", lambda p, v: np.loadtxt(p, np.float32, delimiter=",")),
     Case("pixels", "read", "ours, whole", lambda p, v: csv_tables.read_all_pixels(p)),
     Case("pixels", "read", "ours, in blocks", lambda p, v: sum(map(len, csv_tables.read_pixels(p)))),
-    Case("pixels", "read", "ours, 1 thread", lambda p, v: csv_tables.read_all_pixels(p, threads=1)),
+    Case("pixels", "read", "ours, 1 thread", _alone(lambda p, v: csv_tables.read_all_pixels(p))),
     Case("pixels", "read", "pandas, float32", lambda p, v: _pandas_read(p, BANDS), "pandas"),
     Case("pixels", "read", "pyarrow", lambda p, v: _arrow_read(p, BANDS), "pyarrow"),
     Case("pixels", "read", "polars, schema", lambda p, v: _polars_read(p, BANDS), "polars"),

@@ -98,11 +98,6 @@ def surfaces(
     return {name: pair for name, pair in totals.items() if pair[0]}
 
 
-def false_alarm_rate(counts: Counts) -> float:
-    """Share of the clear pixels that the mask calls cloud; NaN where there are none."""
-    return float(ratio(*np.array([counts.fp, counts.fp + counts.tn], np.float64)))
-
-
 def ratio(part: Any, whole: Any) -> NDArray[np.float64]:
     """part / whole, NaN where the whole is 0."""
     return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)

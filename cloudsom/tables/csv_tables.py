@@ -68,9 +68,9 @@ class TableWriter:
     header: str
     rows = 0  # written so far
 
-    def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
+    def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
-        self._threads = _default_threads(threads)
+        self._threads = _threads()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -153,29 +153,25 @@ class PixelCount(NamedTuple):
     rounded: int  # finite values that 4 decimals cannot hold
 
 
-def write_spectra(
-    path: str | Path, blocks: Iterable[tuple[ArrayLike, ArrayLike]], *, threads: int | None = None
-) -> int:
+def write_spectra(path: str | Path, blocks: Iterable[tuple[ArrayLike, ArrayLike]]) -> int:
     """Write blocks of (spectra, labels) as a spectra table; return the rows. See `SpectraWriter`."""
-    with SpectraWriter(path, threads=threads) as table:
+    with SpectraWriter(path) as table:
         for spectra, labels in blocks:
             table.write(spectra, labels)
     return table.rows
 
 
-def write_pixels(
-    path: str | Path, blocks: Iterable[ArrayLike], *, threads: int | None = None
-) -> PixelCount:
+def write_pixels(path: str | Path, blocks: Iterable[ArrayLike]) -> PixelCount:
     """Write blocks of reflectance as a pixel table; return rows and rounded. See `PixelWriter`."""
-    with PixelWriter(path, threads=threads) as table:
+    with PixelWriter(path) as table:
         for reflectance in blocks:
             table.write(reflectance)
     return PixelCount(table.rows, table.rounded)
 
 
-def write_bmus(path: str | Path, blocks: Iterable[ArrayLike], *, threads: int | None = None) -> int:
+def write_bmus(path: str | Path, blocks: Iterable[ArrayLike]) -> int:
     """Write blocks of positions (n, 2) as a BMU table; return the rows. See `BMUWriter`."""
-    with BMUWriter(path, threads=threads) as table:
+    with BMUWriter(path) as table:
         for positions in blocks:
             table.write(positions)
     return table.rows
@@ -217,7 +213,6 @@ def read_spectra(
     label_required: bool = True,
     non_finite: NonFinite = "refuse",
     part: tuple[int, int] | None = None,
-    threads: int | None = None,
 ) -> Iterator[tuple[Floats, Labels]]:
     """Blocks of a spectra table: reflectance (n, 13) of dtype and labels (n,).
 
@@ -243,7 +238,7 @@ def read_spectra(
         return spectra, label[:, 0].astype(np.int32)
 
     layouts = [(*BANDS, "label")] + ([] if label_required else [BANDS])
-    pieces = _read(path, layouts, dtype, split, threads, part)
+    pieces = _read(path, layouts, dtype, split, part)
     return ((spectra, labels) for spectra, labels in _reblock(pieces, chunk_rows))
 
 
@@ -251,27 +246,19 @@ def read_all_spectra(
     path: Path,
     *,
     dtype: DTypeLike = np.float32,
-    classes: Collection[int] = tuple(CLASSES),
     label_required: bool = True,
     non_finite: NonFinite = "refuse",
-    threads: int | None = None,
 ) -> tuple[Floats, Labels]:
     """A whole spectra table: reflectance (N, 13) and labels (N,), as `read_spectra` reads it.
 
     Peak memory is the result (56 bytes a row in float32, 487 MB for 8.7 million rows) and about
     50 MB.
     """
-    rows = count_rows(path, threads=threads)
+    rows = count_rows(path)
     spectra, labels = np.empty((rows, N_BANDS), dtype), np.empty(rows, np.int32)
     start = 0
     for block in read_spectra(
-        path,
-        chunk_rows=None,
-        dtype=dtype,
-        classes=classes,
-        label_required=label_required,
-        non_finite=non_finite,
-        threads=threads,
+        path, chunk_rows=None, dtype=dtype, label_required=label_required, non_finite=non_finite
     ):
         stop = start + len(block[0])
         spectra[start:stop], labels[start:stop] = block
@@ -280,11 +267,7 @@ def read_all_spectra(
 
 
 def read_pixels(
-    path: Path,
-    *,
-    chunk_rows: int | None = CHUNK_ROWS,
-    dtype: DTypeLike = np.float32,
-    threads: int | None = None,
+    path: Path, *, chunk_rows: int | None = CHUNK_ROWS, dtype: DTypeLike = np.float32
 ) -> Iterator[Floats]:
     """Blocks of a pixel table: reflectance (n, 13) of dtype, NaN in the rows of nodata pixels.
 
@@ -297,26 +280,24 @@ def read_pixels(
         _refuse_other_units(source, table, names)
         return (table,)
 
-    pieces = _read(path, [BANDS], dtype, whole, threads)
+    pieces = _read(path, [BANDS], dtype, whole)
     return (block for (block,) in _reblock(pieces, chunk_rows))
 
 
-def read_all_pixels(
-    path: Path, *, dtype: DTypeLike = np.float32, threads: int | None = None
-) -> Floats:
+def read_all_pixels(path: Path, *, dtype: DTypeLike = np.float32) -> Floats:
     """A whole pixel table, reflectance (N, 13), as `read_pixels` reads it.
 
     Peak memory is the result (52 bytes a row in float32, 174 MB a tile) and about 50 MB.
     """
-    pixels = np.empty((count_rows(path, threads=threads), N_BANDS), dtype)
+    pixels = np.empty((count_rows(path), N_BANDS), dtype)
     start = 0
-    for block in read_pixels(path, chunk_rows=None, dtype=dtype, threads=threads):
+    for block in read_pixels(path, chunk_rows=None, dtype=dtype):
         pixels[start : start + len(block)] = block
         start += len(block)
     return pixels
 
 
-def read_bmus(path: Path, *, threads: int | None = None) -> NDArray[np.int32]:
+def read_bmus(path: Path) -> NDArray[np.int32]:
     """A whole BMU table, ours or the authors': 0-based row and column (N, 2) of each spectrum.
 
     Raises `UserError` naming file and line for anything else, a negative or broken number included.
@@ -327,7 +308,7 @@ def read_bmus(path: Path, *, threads: int | None = None) -> NDArray[np.int32]:
         _refuse(source, wrong, table, names, "positions are whole numbers from 0")
         return (table.astype(np.int32),)
 
-    pieces = _read(path, [BMU_COLUMNS], np.float64, whole, threads)
+    pieces = _read(path, [BMU_COLUMNS], np.float64, whole)
     return np.concatenate([positions for (positions,) in pieces])
 
 
@@ -346,9 +327,9 @@ def parts(path: Path, size: int) -> list[tuple[int, int]]:
     return [(first, last) for first, last in pairwise([*bounds, end]) if first < last]
 
 
-def count_rows(path: Path, *, threads: int | None = None) -> int:
+def count_rows(path: Path) -> int:
     """Rows of a table: the lines after the header that are not blank. Nothing is parsed."""
-    threads = _default_threads(threads)
+    threads = _threads()
     with _open(path) as file, ThreadPoolExecutor(threads) as pool:
         file.readline(LONGEST_LINE)
         count = decimals.count_lines
@@ -395,11 +376,10 @@ def _read(
     layouts: Sequence[Sequence[str]],
     dtype: DTypeLike,
     split: Split,
-    threads: int | None,
     part: tuple[int, int] | None = None,
 ) -> Iterator[tuple[NDArray[Any], ...]]:
     """Parse a table whose columns are one of `layouts`, piece by piece, and let `split` check it."""
-    threads = _default_threads(threads)
+    threads = _threads()
     with _open(path) as file, ThreadPoolExecutor(threads) as pool:
         names = _read_header(file, path, layouts)
 
@@ -549,12 +529,12 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _short(text: str, length: int = 60) -> str:
-    return text if len(text) <= length else text[:length] + "..."
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:60] + "..."
 
 
 # --- threads ------------------------------------------------------------------------------------
 
 
-def _default_threads(threads: int | None) -> int:
-    return threads or min(4, processors())
+def _threads() -> int:
+    return min(4, processors())

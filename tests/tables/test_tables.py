@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from cloudsom.bands import BANDS, CLASSES
 from cloudsom.errors import UserError
+from cloudsom.processors import share
 from cloudsom.tables import csv_tables, decimals
 
 HEADER = ",".join([*BANDS, "label"])
@@ -484,13 +485,14 @@ def test_pieces_and_threads_change_nothing(
     monkeypatch.setattr(csv_tables, "PIECE_ROWS", piece)
     spectra = np.random.default_rng(2).integers(0, 28_000, (41, 13)) / 10_000
     labels = np.resize(list(CLASSES), 41)
-    csv_tables.write_spectra(tmp_path / "s.csv", [(spectra, labels)], threads=threads)
-    csv_tables.write_pixels(tmp_path / "p.csv", [spectra], threads=threads)
+    with share(threads):
+        csv_tables.write_spectra(tmp_path / "s.csv", [(spectra, labels)])
+        csv_tables.write_pixels(tmp_path / "p.csv", [spectra])
+        back, codes = csv_tables.read_all_spectra(tmp_path / "s.csv", dtype=np.float64)
+        assert csv_tables.count_rows(tmp_path / "p.csv") == 41
     assert (tmp_path / "p.csv").read_bytes() == savetxt_bytes(spectra)
-    back, codes = csv_tables.read_all_spectra(tmp_path / "s.csv", dtype=np.float64, threads=threads)
     np.testing.assert_array_equal(back, spectra)
     np.testing.assert_array_equal(codes, labels)
-    assert csv_tables.count_rows(tmp_path / "p.csv", threads=threads) == 41
 
 
 def test_a_block_may_be_reused_by_its_caller(tmp_path: Path) -> None:

@@ -23,19 +23,19 @@ def read(kind: str, path: Path) -> None:
 
 
 def _spectra(path: Path) -> None:
-    spectra, labels = csv_tables.read_all_spectra(path, threads=1)
+    spectra, labels = csv_tables.read_all_spectra(path)
     assert spectra.shape == (len(labels), 13) and np.isfinite(spectra).all()
 
 
 def _unlabelled(path: Path) -> None:
     for spectra, labels in csv_tables.read_spectra(
-        path, chunk_rows=7, dtype=np.float64, label_required=False, non_finite="keep", threads=1
+        path, chunk_rows=7, dtype=np.float64, label_required=False, non_finite="keep"
     ):
         assert spectra.shape == (len(labels), 13)
 
 
 def _pixels(path: Path) -> None:
-    assert csv_tables.read_all_pixels(path, threads=1).shape[1] == 13
+    assert csv_tables.read_all_pixels(path).shape[1] == 13
 
 
 def _bmus(path: Path) -> None:
