@@ -177,11 +177,9 @@ def _cell(projected: Four32, top: Four32) -> int:
     inside = where_less(zero, projected, projected, zero)
     inside = where_less(inside, top, inside, top)
     place, end = to_ints(inside), to_ints(top)
-    cell = pick(place, np.int32(0))
-    end1, end2, end3 = pick(end, np.int32(1)), pick(end, np.int32(2)), pick(end, np.int32(3))
-    cell = cell * (end1 + 1) + pick(place, np.int32(1))
-    cell = cell * (end2 + 1) + pick(place, np.int32(2))
-    cell = cell * (end3 + 1) + pick(place, np.int32(3))
+    cell = 0
+    for a in range(np.int32(4)):
+        cell = cell * (pick(end, a) + 1) + pick(place, a)
     return cell if np.isfinite(pick(projected, np.int32(0))) else N_CELLS - 1
 
 
@@ -368,7 +366,7 @@ def search(plan: Plan, scratch: Scratch, rounded: Floats32, index: Ints) -> None
 
 @kernel
 def _search_in_order(plan: Plan, scratch: Scratch, rounded: Floats32, order: Order, index: Ints) -> None:
-    """The same in that order, (N + 32,) with more of the spectra behind it; sixteen at a time."""
+    """The same for the spectra in order, sixteen at a time; the order goes on with any 32."""
     n, b = len(rounded), -1
     for start in range(0, n, 16):
         _load_group(scratch, rounded, order, start)
