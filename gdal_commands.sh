@@ -34,7 +34,7 @@ DASK_SCHEDULER=${DASK_SCHEDULER:-None}  # address of a running Dask scheduler (t
 OVERWRITE=${OVERWRITE:-False}     # True: make again what is finished
 # --- end of constants --------------------------------------------------------------------------------------------------
 
-here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")") # where the file is, also by a link to it
 
 # The Python of an active environment, else of the one that set-up makes, else the system's: the first that has GDAL's
 # bindings, with numpy, and the other packages.

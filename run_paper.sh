@@ -7,6 +7,6 @@
 #     bash run_paper.sh --help                says more, and names the settings
 # Stopped at any moment, the same command goes on where it was.
 set -euo pipefail
-here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")") # where the file is, also by a link to it
 source "$here/setup_environment.sh" "$here/requirements.txt"
 exec python "$here/paper/run_paper.py" "$@"

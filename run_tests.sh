@@ -5,7 +5,7 @@
 #     bash run_tests.sh --quick      what starts no process, server, browser or cluster: 1.5 minutes, to run while thinking
 #     bash run_tests.sh -k settings  words go on to pytest, here and after --quick
 set -euo pipefail
-cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
+cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")" # where the file is, also by a link to it
 
 case "${1:-}" in
     --help | -h) sed -n '2,/^set/{s/^# \{0,1\}//;/^set/!p}' run_tests.sh; exit ;;
@@ -13,7 +13,7 @@ case "${1:-}" in
     --long) shift; quick=false ;;
     *) quick=false; set -- -m "not long" "$@" ;;
 esac
-source setup_environment.sh requirements.txt requirements-test.txt
+source ./setup_environment.sh requirements.txt requirements-test.txt
 
 # Tests drive a real browser, and real windows on a display without a screen; without those, and without the rights to
 # install them, they say that they skip.

@@ -9,7 +9,7 @@
 #   PYTHON  the Python to build the environment with (3.11 or later; default python3)
 #   VENV    where the environment goes (default .venv beside this file)
 
-ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+ROOT=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")") # where the file is, also by a link to it
 VENV=${VENV:-$ROOT/.venv}
 case $VENV in -*) VENV=./$VENV ;; esac
 PYTHON=${PYTHON:-python3}

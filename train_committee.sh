@@ -20,7 +20,7 @@ DATA_DIR=${DATA_DIR:-data}       # folder everything is read from and written to
 SEEDS=${SEEDS:-0 1 2 3 4 5 6}    # one map each. An odd number leaves no ties. Of 3 maps a third are wrong together now
                                  # and then, beyond 7 little is gained for 0.1 us a pixel and map
 
-here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")") # where the file is, also by a link to it
 if [ -x "${VIRTUAL_ENV:-}/bin/python" ]; then
     python=$VIRTUAL_ENV/bin/python
 elif [ -x "$here/.venv/bin/python" ]; then

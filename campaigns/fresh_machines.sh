@@ -31,7 +31,7 @@
 # keyring here (for Ubuntu's, on Debian) are taken unchecked: these systems are for trying, not for use.
 set -euo pipefail
 
-ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+ROOT=$(dirname -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")")
 SYSTEMS=${SYSTEMS:-debian:bookworm debian:trixie debian:testing ubuntu:noble ubuntu:resolute}
 TRIALS=${TRIALS:-root user offline}
 COMMIT=${COMMIT:-HEAD}

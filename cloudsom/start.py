@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = ROOT / ".venv"
 OLDEST_PYTHON = (3, 11)
 
 #: Where scripts are. A program that imports one of them fails in its own way.
-FOLDERS = (ROOT, ROOT / "visualization", ROOT / "demo", ROOT / "paper")
+FOLDERS = (ROOT, ROOT / "visualization", ROOT / "demo", ROOT / "paper", ROOT / "cloudsom" / "images")
 
 
 def start_again(fault: str) -> None:
@@ -38,8 +39,18 @@ def _unless_missing(kind: type[BaseException], problem: BaseException, trace: Tr
         sys.__excepthook__(kind, problem, trace)
 
 
+def _stop(number: int, frame: FrameType | None) -> None:
+    """What Ctrl-C does until the script has begun (`cloudsom.running.stops`): nothing is to be cleared up yet."""
+    try:
+        os.write(2, f"{Path(sys.argv[0]).name}: stopped\n".encode("utf-8", "backslashreplace"))
+    finally:
+        os._exit(130)
+
+
 if Path(getattr(sys.modules["__main__"], "__file__", None) or "/").resolve().parent in FOLDERS:
     if sys.version_info < OLDEST_PYTHON:
         start_again(f"{sys.executable} is older than Python {OLDEST_PYTHON[0]}.{OLDEST_PYTHON[1]}")
         raise SystemExit(1)
     sys.excepthook = _unless_missing
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else whoever started it wants none of it
+        signal.signal(signal.SIGINT, _stop)

@@ -20,6 +20,7 @@ import runpy
 
 from cloudsom.errors import UserError
 from cloudsom.running import stops
+from cloudsom.running.settings import ending_in_one_line
 from cloudsom.running.steps import distribute
 
 #: The scripts in the order of the paper, then what puts their pictures together.
@@ -72,4 +73,5 @@ def draw(script: Path, words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    with ending_in_one_line("all_figures.py"):
+        raise SystemExit(main(sys.argv[1:]))

@@ -21,6 +21,7 @@ from cloudsom.bands import SAFE_BANDS
 from cloudsom.downloads.client import DownloadError
 from cloudsom.downloads.transfer import Corrupt, Unusable, publish
 from cloudsom.files import stores
+from cloudsom.files.places import files_below
 from cloudsom.files.zips import DAMAGED, is_damage
 from cloudsom.safe_names import is_product_metadata, is_tile_metadata
 
@@ -181,7 +182,7 @@ def _equal(one: Path, other: Path) -> bool:
 
 def sizes(folder: Path) -> dict[str, int]:
     """The size in bytes of every file in a folder, by its path in it."""
-    return {p.relative_to(folder).as_posix(): p.stat().st_size for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {p.relative_to(folder).as_posix(): p.stat().st_size for p in sorted(files_below(folder))}
 
 
 # --- zipped products --------------------------------------------------------------------------------------------------

@@ -107,6 +107,18 @@ def folder_here(place: Path, what: str) -> Path:
     return place
 
 
+def files_below(folder: Path) -> Iterator[Path]:
+    """The files in a folder and in those it holds; links to folders are followed, each folder is gone through once."""
+    if is_remote(folder):
+        yield from (place for place in folder.rglob("*") if place.is_file())
+        return
+    seen = set[str]()
+    for here, folders, names in os.walk(folder, followlinks=True):
+        seen.add(os.path.realpath(here))
+        folders[:] = [name for name in sorted(folders) if os.path.realpath(Path(here, name)) not in seen]
+        yield from (place for name in names if (place := Path(here, name)).is_file())
+
+
 def visible(found: Iterable[Path]) -> list[Path]:
     """Files and folders sorted, without hidden ones: our unfinished ones, and the `._` twins that macOS adds."""
     return sorted(place for place in found if not place.name.startswith("."))

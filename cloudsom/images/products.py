@@ -23,7 +23,7 @@ from osgeo import gdal
 
 from cloudsom.bands import N_BANDS, SAFE_BANDS
 from cloudsom.errors import UserError
-from cloudsom.files.places import local, visible
+from cloudsom.files.places import files_below, local, visible
 from cloudsom.files.zips import DAMAGED, is_damage
 from cloudsom.images.rasters import open_by_name, open_raster
 from cloudsom.safe_names import PRODUCT_XML
@@ -58,7 +58,7 @@ class Files:
 
     def names(self) -> list[str]:
         """Relative paths of all files, with forward slashes, sorted."""
-        found = (p.relative_to(self.root).as_posix() for p in self.root.rglob("*") if p.is_file())
+        found = (p.relative_to(self.root).as_posix() for p in files_below(self.root))
         return sorted(real_files(self.root, itertools.islice(found, MAX_ENTRIES + 1)))
 
     def read(self, name: str, limit: int) -> bytes:

@@ -12,6 +12,8 @@ writes  TIFF_DIR/NAME.tif  uint16 digital numbers, bands B01..B12 with B8A after
                            several granules)
 """
 
+import cloudsom.start  # first: a script that is stopped while it imports ends in one line
+
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping

@@ -41,7 +41,8 @@ import re
 import signal
 import sys
 import tokenize
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -227,7 +228,10 @@ def _parser_for(kind: str) -> Callable[[str], Any]:
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse with one-line errors."""
+    """argparse with one-line errors, also of a help that cannot be printed."""
+
+    def print_help(self, file: Any = None) -> None:
+        print(self.format_help(), end="", file=file)
 
     def error(self, message: str) -> NoReturn:
         print(f"{self.prog}: error: {message} (--help lists the settings)", file=sys.stderr)
@@ -337,34 +341,47 @@ def run(main: Callable[[], None], namespace: dict[str, Any]) -> None:
     """Run a script: set its constants from the command line, call `main`, and end the way a user expects.
 
     `namespace` is the script's `globals()`. DATA_DIR may come from the environment too, which goes before the constant
-    and behind the command line. A UserError or an error of the operating system (disk full, no permission,
-    missing file) ends in one line on stderr and exit status 1, a wrong command line in status 2, Ctrl-C in 130.
+    and behind the command line. A wrong command line ends in status 2, all else as in `ending_in_one_line`.
     """
     script = Path(namespace["__file__"]).name
-    streams.set_up()
-    try:
-        constants = read_constants(Path(namespace["__file__"]).read_text(encoding="utf-8"))
-    except UserError as problem:
-        _end(script, f"error: {problem}", 2)
+    with ending_in_one_line(script):
+        try:
+            constants = _set_constants(script, namespace)
+        except UserError as problem:
+            _end(script, f"error: {problem}", 2)
+        stops.unwind_at(STOPS, KeyboardInterrupt())  # a stop request cleans up like Ctrl-C does
+        with only_run(folders_written(constants, namespace), script):
+            main()
+        stops.no_longer(STOPS)
+
+
+def _set_constants(script: str, namespace: dict[str, Any]) -> list[Constant]:
+    """Set a script's constants from the environment and the command line; UserError for values they may not have."""
+    constants = read_constants(Path(namespace["__file__"]).read_text(encoding="utf-8"))
     if folder := os.environ.get("DATA_DIR"):
         constants = [replace(c, default=folder) if c.name == "DATA_DIR" else c for c in constants]
     overrides = parse_command_line(script, namespace.get("__doc__") or "", constants, sys.argv[1:])
     namespace.update({c.name: c.default for c in constants} | overrides)
+    for c in constants:
+        c.check(namespace[c.name])
+    return constants
+
+
+@contextmanager
+def ending_in_one_line(script: str) -> Iterator[None]:
+    """Run the block of a script, whose mistakes end in one line on stderr.
+
+    A UserError or an error of the operating system (disk full, no permission, missing file) has exit status 1, a
+    request to stop 130.
+    """
+    streams.set_up()
     try:
-        for c in constants:
-            c.check(namespace[c.name])
-    except UserError as problem:
-        _end(script, f"error: {problem}", 2)
-    stops.unwind_at(STOPS, KeyboardInterrupt())  # a stop request cleans up like Ctrl-C does
-    try:
-        with only_run(folders_written(constants, namespace), script):
-            main()
-        stops.no_longer(STOPS)
+        yield
+        sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as problem:
         if stops.requested():  # `problem` may be another exception, raised while clearing up
             _end(script, "stopped; what was finished is kept, run the same command to go on", 130)
         if isinstance(problem, BrokenPipeError):  # `script | head` has read enough: no mistake
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(1) from None
         reason = _reason(problem)
         if reason is None:
@@ -373,7 +390,8 @@ def run(main: Callable[[], None], namespace: dict[str, Any]) -> None:
 
 
 def _end(script: str, message: str, status: int) -> NoReturn:
-    print(f"{script}: {' '.join(message.split())}", file=sys.stderr)
+    with suppress(OSError):  # there is nobody else to tell
+        print(f"{script}: {' '.join(message.split())}", file=sys.stderr)
     raise SystemExit(status) from None
 
 

@@ -49,3 +49,13 @@ def test_a_stop_request_waits_while_llvm_is_at_work(tmp_path: Path, name: str) -
     assert done.stdout.split("\n")[0] == "handed over"
     assert done.stdout.endswith("cleared up\n")
     assert done.stderr == "script.py: stopped; what was finished is kept, run the same command to go on\n"
+
+
+@pytest.mark.parametrize("script", ["labeling.py", "visualization/report.py", "-m cloudsom.images.safe_to_tiff"])
+def test_ctrl_c_while_a_script_imports_is_one_line(tmp_path: Path, script: str) -> None:
+    (tmp_path / "numpy.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(20)")
+    words = [sys.executable, *script.split()]
+    environment = {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    name = f"{script.rpartition('.')[2]}.py" if script.startswith("-m") else Path(script).name
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", f"{name}: stopped\n")

@@ -51,3 +51,28 @@ def test_closed_streams_are_no_traceback(tmp_path: Path, closed: str) -> None:
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, cwd=tmp_path)
     assert done.returncode == 0 and "Traceback" not in done.stderr + done.stdout
     assert (tmp_path / "written").read_text() == "whole"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("script", ["labeling.py", "create_cloudmasks.py", "visualization/all_figures.py"])
+def test_help_that_cannot_be_printed_ends_in_one_line(script: str) -> None:
+    """The help of the second one is longer than a buffer."""
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, str(ROOT / script), "--help"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    said = f"{Path(script).name}: error: standard output: No space left on device; free some space"
+    assert done.returncode == 1 and done.stderr.startswith(said) and done.stderr.count("\n") == 1, done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("where", [">/dev/full", "2>/dev/full", "2>/dev/full >&2"])
+def test_a_run_whose_output_is_full_ends_without_a_traceback(tmp_path: Path, where: str) -> None:
+    script = tmp_path / "step.py"
+    script.write_text(
+        f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom cloudsom.running.settings import run\n"
+        "# --- constants\nDATA_DIR = 'data'  # where\n# --- end of constants\n"
+        "def main():\n    print('y', file=sys.stderr)\n    print('x', end='')\nrun(main, globals())\n"
+    )
+    command = f"{sys.executable} {script} {where}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "Traceback" not in done.stderr and "ignored" not in done.stderr
