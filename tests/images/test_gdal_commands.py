@@ -116,6 +116,23 @@ def test_every_kind_of_product_in_one_run(tmp_path: Path) -> None:
     assert again.stdout.count("is up to date") == 4
 
 
+def test_called_by_a_link_or_with_cdpath_it_finds_itself(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "step_7").symlink_to(ROOT / "gdal_commands.sh")
+    (tmp_path / "elsewhere" / ROOT.name).mkdir(parents=True)  # where cd would go by CDPATH
+    for words, cwd in (("bin/step_7", tmp_path), (f"{ROOT.name}/gdal_commands.sh", ROOT.parent)):
+        env = os.environ | {"DATA_DIR": str(tmp_path), "CDPATH": str(tmp_path / "elsewhere")}
+        done = subprocess.run(["bash", words], capture_output=True, text=True, timeout=120, env=env, cwd=cwd)
+        assert done.returncode == 1 and "products: no such folder" in done.stderr, done.stderr
+
+
+def test_every_shell_script_finds_itself_in_the_same_way() -> None:
+    scripts = [*ROOT.glob("*.sh"), *ROOT.glob("campaigns/*.sh")]
+    for script in scripts:
+        text = script.read_text(encoding="utf-8")
+        assert '$(readlink -f -- "${BASH_SOURCE[0]}")' in text and '-- "${BASH_SOURCE[0]}")" &&' not in text, script
+
+
 def test_one_old_granule_needs_no_suffix(tmp_path: Path) -> None:
     make_old_safe(tmp_path / "products", {"T31TFH": constant_bands(4)})
     done = step_7(tmp_path, "--TIFF_DIR", "elsewhere", PIXEL_SIZE="20")
