@@ -22,6 +22,7 @@ from safe_maker import NAME, constant_bands, make_safe, write_jp2, write_tiff, z
 from cloudsom.downloads.records import find
 from cloudsom.errors import UserError
 from cloudsom.files.stores import Snapshot, finished, product, read_record, recipe, record_path
+from cloudsom.images import products
 from cloudsom.images.products import IMAGE_DRIVERS, MAX_XML_BYTES, find_products, read_metadata
 from cloudsom.images.rasters import MAX_BLOCK_BYTES, Grid, open_raster, open_scene, read_layer
 from cloudsom.images.vectors import pixels_marked, read_features
@@ -307,15 +308,22 @@ def test_names_in_metadata_lead_nowhere(tmp_path: Path) -> None:
     assert {p.parent for p in tmp_path.rglob("*.tif")} == {tmp_path / "tiff"}
 
 
-def test_links_in_a_product_are_read_and_never_followed_out_as_folders(tmp_path: Path) -> None:
+def test_links_out_of_a_product_are_followed_no_further_than_a_product_is_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     safe = make_safe(tmp_path / "products", constant_bands(4))
-    (safe / "GRANULE" / "L1C_X" / "IMG_DATA").mkdir(parents=True)
-    (tmp_path / "outside").mkdir()
-    shutil.copy(next(safe.glob("GRANULE/*/IMG_DATA/*_B02.jp2")), tmp_path / "outside" / "x_B02.jp2")
-    (safe / "GRANULE" / "L1C_X" / "IMG_DATA").rmdir()
-    (safe / "GRANULE" / "L1C_X" / "IMG_DATA").symlink_to(tmp_path / "outside")
+    (tmp_path / "outside" / "inner").mkdir(parents=True)
+    (safe / "AUX_DATA").mkdir(exist_ok=True)
+    for name in ("x", "y"):  # each of these links alone would go round for ever
+        (tmp_path / "outside" / "inner" / name).symlink_to(tmp_path / "outside")
+    (safe / "AUX_DATA" / "more").symlink_to(tmp_path / "outside")
     (product,) = find_products(tmp_path / "products")[0].values()
     assert [granule.name for granule in product.granules()] == [NAME]
+    monkeypatch.setattr(products, "MAX_ENTRIES", 40)
+    for i in range(40):
+        (tmp_path / "outside" / str(i)).touch()
+    with pytest.raises(UserError, match="holds more than 40 files"):
+        product.granules()
 
 
 def test_metadata_as_large_as_is_read_fit_into_memory() -> None:

@@ -31,6 +31,9 @@ MAX_HEADER_BYTES = 1_000_000  # of one tar header; a path takes some hundred
 COLLECTIONS = ("Reference_dataset", "Hollstein")  # folders of the reference set; the first wins for a scene in both
 MASK = PurePosixPath("Classification/classification_map.tif")
 
+#: The folder itself, which `tar .` and `zip ./` put first.
+HERE = (".", "./")
+
 
 class Unsafe(Unusable):
     """An archive or listing that tries what no honest one does."""
@@ -115,6 +118,8 @@ def plain_files(archive: Path, max_bytes: int) -> Iterator[tuple[PurePosixPath, 
                 unpacked += member.size
                 if count >= MAX_MEMBERS or unpacked > max_bytes:
                     raise Unsafe(f"{archive}: unpacks to more than {max_bytes:,} bytes or {MAX_MEMBERS:,} files")
+                if member.isdir() and member.name in HERE:
+                    continue
                 path = safe_path(member.name, str(archive))
                 if not member.isdir():
                     yield path, _content(tar, member, archive)
@@ -203,7 +208,7 @@ def check_product_zip(path: Path, name: str) -> None:
         with zipfile.ZipFile(path) as product:
             members = product.infolist()
             _check_members(members, path.name)
-            roots = {PurePosixPath(m.filename).parts[0] for m in members} - {"__MACOSX"}
+            roots = {part for m in members for part in PurePosixPath(m.filename).parts[:1]} - {"__MACOSX"}
             if roots != {f"{name}.SAFE"}:
                 raise Unusable(f"{path.name}: holds {', '.join(sorted(roots)[:3])} and not {name}.SAFE")
             missing = lacking(m.filename for m in members)
@@ -224,7 +229,8 @@ def _check_members(members: list[zipfile.ZipInfo], where: str) -> None:
     if len(members) > MAX_MEMBERS or sum(m.file_size for m in members) > MAX_PRODUCT_BYTES:
         raise Unsafe(f"{where}: unpacks to more than {MAX_PRODUCT_BYTES:,} bytes or {MAX_MEMBERS:,} files")
     for member in members:
-        safe_path(member.filename, where)
+        if member.filename not in HERE:
+            safe_path(member.filename, where)
         kind = stat.S_IFMT(member.external_attr >> 16)
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR) or member.flag_bits & 1:
             raise Unsafe(f"{where}: {member.filename[:100]!r} is a link, a device or encrypted")

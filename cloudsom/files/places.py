@@ -114,8 +114,10 @@ def files_below(folder: Path) -> Iterator[Path]:
         return
     seen = set[str]()
     for here, folders, names in os.walk(folder, followlinks=True):
-        seen.add(os.path.realpath(here))
-        folders[:] = [name for name in sorted(folders) if os.path.realpath(Path(here, name)) not in seen]
+        if (real := os.path.realpath(here)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
         yield from (place for name in names if (place := Path(here, name)).is_file())
 
 

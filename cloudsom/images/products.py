@@ -175,7 +175,8 @@ def real_files(shown: Path, names: Iterable[str]) -> list[str]:
     every = list(names)
     if len(every) > MAX_ENTRIES:
         raise UserError(f"{shown}: holds more than {MAX_ENTRIES:,} files; a product has a few hundred")
-    return [n for n in every if not n.startswith("__MACOSX/") and not PurePosixPath(n).name.startswith(".")]
+    paths = zip(every, map(PurePosixPath, every), strict=True)
+    return [n for n, path in paths if path.parts[:1] != ("__MACOSX",) and not path.name.startswith(".")]
 
 
 # --- metadata ---------------------------------------------------------------------------------------------------------
@@ -459,8 +460,8 @@ def _product_name(folder: str) -> str:
 def _zipped_product(archive: Path) -> Found:
     """The one product in a zip: the folder of its metadata file, or of GRANULE if that is missing."""
     entries = zip_entries(archive)
-    roots = {str(PurePosixPath(n).parent) for n in entries if PRODUCT_XML.fullmatch(PurePosixPath(n).name)}
-    roots = roots or {n.partition("GRANULE/")[0].rstrip("/") or "." for n in entries if re.search(r"(^|/)GRANULE/", n)}
+    roots = {n[: n.rfind("/") + 1] for n in entries if PRODUCT_XML.fullmatch(PurePosixPath(n).name)}
+    roots = roots or {n.partition("GRANULE/")[0] for n in entries if re.search(r"(^|/)GRANULE/", n)}
     if len(roots) != 1:
         what = f"holds {len(roots)} products, a zip may hold one" if roots else "holds no Sentinel-2 product"
         raise UserError(f"{archive}: {what}; zip each SAFE folder by itself")
@@ -468,8 +469,8 @@ def _zipped_product(archive: Path) -> Found:
     # NAME.SAFE.zip is product NAME whatever the folder inside is called: a reprocessed product, asked for by its old
     # name and saved under it, goes on by the name that its reference has.
     stem = archive.name[: -len(".zip")]
-    name = stem if _is_safe(stem) or root == "." else PurePosixPath(root).name
-    return Found(_product_name(name), archive, "" if root == "." else root + "/")
+    name = stem if _is_safe(stem) else PurePosixPath(root).name or stem
+    return Found(_product_name(name), archive, root)
 
 
 def tags_of(metadata: Metadata) -> dict[str, str]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safe_maker import NAME, NAME_WITH_OFFSET, OLD_NAME, constant_bands, make_old_safe, make_safe, product_xml, zip_safe
 
 from cloudsom.bands import SAFE_BANDS
-from cloudsom.downloads.archives import check_product_zip
+from cloudsom.downloads.archives import check_product_zip, lacking, sizes
 from cloudsom.downloads.transfer import Corrupt
 from cloudsom.errors import UserError
 from cloudsom.images import products
@@ -161,6 +161,37 @@ def test_a_zip_of_the_contents_alone_takes_the_zips_name(safe: Path) -> None:
             target.write(file, file.relative_to(safe))
     shutil.rmtree(safe)
     assert only_granule(archive.parent).name == "S2A_X"
+
+
+@pytest.mark.parametrize("linked", ["GRANULE", "GRANULE/*", "GRANULE/*/IMG_DATA/*_B8A.jp2", "MTD_MSIL1C.xml", "."])
+def test_what_a_product_links_to_is_of_the_product(safe: Path, linked: str) -> None:
+    (place,) = [safe] if linked == "." else safe.glob(linked)
+    moved = safe.parents[1] / "another disk" / place.name
+    moved.parent.mkdir()
+    place.rename(moved)
+    place.symlink_to(moved)
+    (moved if moved.is_dir() else safe).joinpath("round").symlink_to(safe)  # goes in circles
+    granule = only_granule(safe.parent)
+    with granule.open_band("B8A") as dataset:
+        assert (dataset.ReadAsArray() == 1800).all()
+    assert granule.metadata().quantification == 10000
+    assert not lacking(sizes(safe))
+
+
+@pytest.mark.parametrize("root", [f"./{NAME}.SAFE/", "./", "./a/../"])
+def test_a_zip_whose_names_begin_with_a_dot(safe: Path, root: str) -> None:
+    archive = safe.parents[1] / "zipped" / f"{NAME}.SAFE.zip"
+    archive.parent.mkdir()
+    with zipfile.ZipFile(archive, "w") as target:
+        target.writestr("./", b"")
+        for file in filter(Path.is_file, safe.rglob("*")):
+            target.writestr(zipfile.ZipInfo(root + file.relative_to(safe).as_posix()), file.read_bytes())
+    granule = only_granule(archive.parent)
+    assert granule.name == NAME and granule.metadata().quantification == 10000
+    with granule.open_band("B8A") as dataset:
+        assert (dataset.ReadAsArray() == 1800).all()
+    if NAME in root:
+        check_product_zip(archive, NAME)
 
 
 def test_a_folder_goes_before_the_zip_of_the_same_product(safe: Path) -> None:
