@@ -37,7 +37,7 @@ from pypi_simple import ACCEPT_ANY, ProjectPage
 
 from cloudsom.downloads.client import Client, DownloadError, Limits
 from cloudsom.downloads.display import Display
-from cloudsom.downloads.transfer import Corrupt, Remote, fetch, verify
+from cloudsom.downloads.transfer import NO_SPACE, Corrupt, Remote, fetch, verify
 from cloudsom.errors import UserError
 from cloudsom.files.stores import atomic
 from cloudsom.running.settings import run
@@ -95,15 +95,14 @@ def read_list(file: Path) -> list[Wanted]:
 
 
 def is_there(package: Wanted) -> bool:
-    """Whether the file is in DATA_DIR, and right; a wrong one is removed."""
+    """Whether the file is in DATA_DIR, and right; UserError for another one of its name."""
     place = Path(DATA_DIR) / package.file_name
     try:
         verify(place, Remote("", place.name, None, f"sha256:{package.sha256}"))
     except FileNotFoundError:
         return False
-    except Corrupt:
-        place.unlink()
-        return False
+    except Corrupt as fault:
+        raise UserError(f"{place}: is another file ({fault}); move it away, and run the same command again") from None
     return True
 
 
@@ -259,6 +258,8 @@ class PackageIndex:
                     verify(partial, remote)
                 count.at(place.stat().st_size)
             except (OSError, Corrupt) as problem:
+                if isinstance(problem, OSError) and problem.errno in NO_SPACE:
+                    raise
                 raise DownloadError(f"{local}: {problem}") from None
 
 

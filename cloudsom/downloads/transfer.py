@@ -91,12 +91,14 @@ def fetch(
     auth: Auth | None = None,
     check: Callable[[Path], None] | None = None,
     at: Callable[[int], None] = lambda count: None,
+    ours: bool = False,
 ) -> None:
     """Bring `remote` to `path`, which afterwards holds the right bytes or does not exist.
 
     `check` is called with the finished partial file and raises Corrupt if the content is damaged, Unusable if it is not
     to be used; `at` is told the number of bytes on disk. A wrong length, checksum or content costs one more try from
-    the start. Raises DownloadError, DiskFull, Stopped.
+    the start. A wrong file that is there already is replaced where it is `ours` (in a folder of ours) or a record
+    beside it says that it was fetched; any other is left. Raises DownloadError, DiskFull, Stopped.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
@@ -105,10 +107,14 @@ def fetch(
             at(path.stat().st_size)
             discard_partial(path)  # a run may have ended between giving the file its name and this
             return
-        except Corrupt:
+        except Corrupt as fault:
             stores.check_replaceable(path)
-            if maker := (stores.read_record(path) or {}).get("script"):
+            record = stores.read_record(path)
+            if maker := (record or {}).get("script"):
                 raise UserError(f"{path}: was made by {maker}, which alone replaces it; give another name") from None
+            if not ours and record is None:
+                what = f"is there, was not fetched by this program, and is another file ({fault})"
+                raise DownloadError(f"{path}: {what}; move it away, and run the same command again") from None
             path.unlink()
     try:
         _bring(client, remote, path, auth, check, at)

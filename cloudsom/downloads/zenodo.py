@@ -62,9 +62,7 @@ class ReferenceMasks:
         except DownloadError as problem:
             return Fetched("reference masks", problem.state, "zenodo", None, str(problem))
         scenes = {name: {"collection": kind, "files": sizes(folder / name)} for name, kind in collections.items()}
-        with stores.atomic(stores.record_path(self.archive)) as place:
-            facts = {"record": self.record, "url": self.url, "md5": self.md5, "scenes": scenes}
-            place.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        self._write_record(scenes)
         return Fetched("reference masks", "fetched", "zenodo", _total(scenes), f"{len(scenes)} scenes")
 
     def look(self, folder: Path) -> Fetched:
@@ -89,6 +87,12 @@ class ReferenceMasks:
         check_room(self.archive.parent, 2 * size - bytes_there(self.archive), margin)  # the archive and its content
         with display.counting(1, remote.size), display.file(remote.name, remote.size) as count:
             fetch(client, remote, self.archive, at=count.at)
+        self._write_record({})  # already now: it says that the archive is ours
+
+    def _write_record(self, scenes: dict[str, Any]) -> None:
+        with stores.atomic(stores.record_path(self.archive)) as place:
+            facts = {"record": self.record, "url": self.url, "md5": self.md5, "scenes": scenes}
+            place.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
 def _files(answer: Any) -> list[dict[str, Any]]:

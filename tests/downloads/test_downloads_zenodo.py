@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import re
+import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,11 +124,21 @@ def test_interrupted_and_resumed(data: Path, zenodo: ZenodoServer) -> None:
     assert hashlib.md5((data / ARCHIVE).read_bytes()).digest() == hashlib.md5(big).digest()
 
 
-def test_a_damaged_archive_on_disk_is_fetched_again(data: Path, zenodo: ZenodoServer) -> None:
-    data.mkdir()
+def test_an_archive_of_ours_that_was_damaged_is_fetched_again(data: Path, zenodo: ZenodoServer) -> None:
+    masks(data, zenodo)
     (data / ARCHIVE).write_bytes(GOOD[:-20] + bytes(20))
+    shutil.rmtree(data / "reference")
     assert masks(data, zenodo).returncode == 0
     assert masks_are_right(data)
+
+
+def test_a_file_of_the_archives_name_that_we_did_not_fetch_stays(data: Path, zenodo: ZenodoServer) -> None:
+    data.mkdir()
+    (data / ARCHIVE).write_bytes(b"mine")
+    result = masks(data, zenodo)
+    assert result.returncode == 1 and f"{ARCHIVE}: is there, was not fetched by this program" in result.stdout
+    assert "move it away" in result.stdout and (data / ARCHIVE).read_bytes() == b"mine"
+    assert zenodo.asked(ARCHIVE) == []
 
 
 def test_a_record_that_has_changed_is_not_taken(data: Path, zenodo: ZenodoServer) -> None:

@@ -151,10 +151,12 @@ def test_other_bytes_are_refused(index: Index, cache: Path) -> None:
     assert "Traceback" not in done.stderr and not (cache / NAME).exists()
 
 
-def test_a_wrong_file_in_the_cache_is_replaced(index: Index, cache: Path) -> None:
+def test_a_wrong_file_of_the_name_is_told_and_left(index: Index, cache: Path) -> None:
     cache.mkdir()
     (cache / NAME).write_bytes(SDIST[:-1])
-    assert brought(cache, fetch(cache, f"[global]\nindex-url = {index.url}/simple\n"))
+    done = fetch(cache, f"[global]\nindex-url = {index.url}/simple\n")
+    assert done.returncode == 1 and f"{NAME}: is another file (its sha256 is" in done.stderr
+    assert "move it away" in done.stderr and (cache / NAME).read_bytes() == SDIST[:-1]
 
 
 def test_a_cut_transfer_goes_on_where_it_stopped(index: Index, cache: Path) -> None:
