@@ -1,12 +1,16 @@
 """Points and polygons from vector files, as the pixels of a scene they mark.
 
-As with images, files may come from strangers: they are opened with a few known drivers only, and never over a network.
+As with images, files may come from strangers: they are opened with a few known drivers only, never over a network, and
+in a process of its own (this module, run): a GeoPackage may hold a query that never ends, in which GDAL hears nothing.
 """
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +31,12 @@ DRIVERS = ("GeoJSON", "GPKG", "ESRI Shapefile", "FlatGeobuf", "KML")
 
 #: Attribute that ties a feature to one product; features without it hold for every product they lie in.
 PRODUCT_FIELD = "product"
+
+#: Seconds that reading a file may take; one with every field of a country takes a few.
+MAX_SECONDS = 120
+
+#: Features of a file, some 300 bytes each in memory; a country's fields are some hundred thousand.
+MAX_FEATURES = 2_000_000
 
 SHAPES = (ogr.wkbPoint, ogr.wkbMultiPoint, ogr.wkbPolygon, ogr.wkbMultiPolygon)
 
@@ -49,7 +59,8 @@ def sidecars(path: Path) -> list[Path]:
 def read_features(path: Path) -> list[Feature]:
     """The points and polygons of all layers of a vector file.
 
-    Raises UserError if it is no such file, a layer has no coordinate system, or a feature is neither point nor polygon.
+    Raises UserError if it is no such file, a layer has no coordinate system, a feature is neither point nor polygon, or
+    reading takes longer than MAX_SECONDS.
     """
     if is_remote(path) and path.suffix.lower() == ".shp":
         raise UserError(f"{path}: a Shapefile is several files; behind a URL give a GeoPackage or GeoJSON")
@@ -58,17 +69,42 @@ def read_features(path: Path) -> list[Feature]:
         raise UserError(f"{path}: GDAL's virtual file systems are not read; give a file on disk")
     if not os.path.isfile(place):
         raise UserError(f"{path}: no such file")
+    modules = filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(modules)}
+    command = [sys.executable, "-P", "-m", "cloudsom.images.vectors", place, str(path)]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, env=environment, timeout=MAX_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        advice = "save its points and polygons to a new file, without views or queries"
+        raise UserError(f"{path}: is not read within {MAX_SECONDS} s; {advice}") from None
+    if done.returncode:
+        reason = (done.stderr.decode(errors="replace").splitlines() or [f"status {done.returncode}"])[-1]
+        raise UserError(f"{path}: what reads it has crashed ({reason[:200]}); it is damaged, save it again")
+    found = json.loads(done.stdout)
+    if "fault" in found:
+        raise UserError(found["fault"])
+    return [Feature(bytes.fromhex(shape), *words) for shape, *words in found["features"]]
+
+
+def features_in(place: str, path: Path) -> list[Feature]:
+    """`read_features` of the file at `place`, in this process and however long it takes; `path` names it in errors."""
     with gdal_errors(path, f"a vector file is needed ({', '.join(DRIVERS)}): it is damaged or of another format"):
         if gdal.IdentifyDriverEx(place, gdal.OF_VECTOR, allowed_drivers=["GeoJSON"]):
-            _refuse_linked_systems(path)
+            _refuse_linked_systems(place, path)
         dataset = gdal.OpenEx(place, gdal.OF_VECTOR | gdal.OF_VERBOSE_ERROR, allowed_drivers=list(DRIVERS))
-        features = [feature for i in range(dataset.GetLayerCount()) for feature in _of_layer(path, dataset.GetLayer(i))]
+        layers = (dataset.GetLayer(i) for i in range(dataset.GetLayerCount()))
+        every = (feature for layer in layers for feature in _of_layer(path, layer))
+        features = list(islice(every, MAX_FEATURES + 1))
+    if len(features) > MAX_FEATURES:
+        raise UserError(f"{path}: holds more than {MAX_FEATURES:,} points and polygons; save those that are needed")
     if not features:
         raise UserError(f"{path}: holds no points or polygons; draw some on bright cloud-free land")
     return features
 
 
-def _refuse_linked_systems(path: Path) -> None:
+def _refuse_linked_systems(place: str, path: Path) -> None:
     """UserError for a GeoJSON file with a coordinate system that GDAL would fetch from the address it gives.
 
     Names are compared as GDAL does, in any case, and every one of repeated members counts.
@@ -82,7 +118,7 @@ def _refuse_linked_systems(path: Path) -> None:
         return kinds
 
     try:
-        json.loads(local(path).read_bytes(), object_pairs_hook=members)
+        json.loads(Path(place).read_bytes(), object_pairs_hook=members)
     except (ValueError, RecursionError) as problem:
         raise UserError(f"{path}: is not whole GeoJSON ({problem}); save it again") from None
 
@@ -145,3 +181,17 @@ def system(projection: str) -> osr.SpatialReference:
     system.ImportFromWkt(projection)
     system.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)  # x before y, as geometries store them
     return system
+
+
+def main(place: str, path: str) -> None:
+    """Print what is in a file, or the fault, as JSON."""
+    try:
+        found = features_in(place, Path(path))
+        told: dict[str, Any] = {"features": [(f.geometry.hex(), f.projection, f.product) for f in found]}
+    except UserError as problem:
+        told = {"fault": str(problem)}
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

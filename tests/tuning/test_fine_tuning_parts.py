@@ -1,6 +1,8 @@
 """Fine-tuning's parts: filters, relabelling, sub-maps, samples, vector files, suggestions."""
 
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -527,6 +529,24 @@ def test_vector_files_are_checked(tmp_path: Path) -> None:
         assert said in str(problem.value)
     with pytest.raises(UserError, match="scene: has no coordinate system"):
         vectors.pixels_marked([], Grid(6, 5), "scene")
+
+
+def test_a_query_without_end_in_a_vector_file_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write_vectors(tmp_path / "sand.gpkg", "GPKG", [square(0, 0, 2, 2)], "32631")
+    with closing(sqlite3.connect(file)) as database:
+        (name,) = database.execute("SELECT table_name FROM gpkg_contents").fetchone()
+        triggers = database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall()
+        for (trigger,) in triggers:
+            database.execute(f'DROP TRIGGER "{trigger}"')
+        database.execute(f'DROP TABLE "{name}"')
+        database.execute(
+            f'CREATE VIEW "{name}" AS WITH RECURSIVE c(fid) AS (SELECT 1 UNION ALL SELECT fid + 1 FROM c) '
+            "SELECT fid, NULL AS geom FROM c WHERE fid < 0"
+        )
+        database.commit()
+    monkeypatch.setattr(vectors, "MAX_SECONDS", 2)
+    with pytest.raises(UserError, match=r"sand\.gpkg: is not read within 2 s; save its points"):
+        vectors.read_features(file)
 
 
 # --- suggestions ------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from osgeo import gdal, ogr, osr
 from campaigns.fuzz.engine import Case, Seeds, Target
 from campaigns.fuzz.mutations import NUMBERS
 from campaigns.fuzz.targets.rasters import grid
-from cloudsom.images.vectors import pixels_marked, read_features
+from cloudsom.images.vectors import features_in, pixels_marked
 
 DRIVERS = {"geojson": "GeoJSON", "gpkg": "GPKG", "fgb": "FlatGeobuf", "kml": "KML"}
 SHAPEFILE = ("shp", "shx", "dbf", "prj")
@@ -27,7 +27,7 @@ def read(kind: str, path: Path) -> None:
             if part != kind:
                 path.with_suffix(f".{part}").write_bytes(_shapefile[part])
         path = path.with_suffix(".shp")
-    pixels_marked(read_features(path), grid(24, 20), path)
+    pixels_marked(features_in(str(path.absolute()), path), grid(24, 20), path)
 
 
 def seeds(folder: Path) -> Seeds:
