@@ -1,5 +1,10 @@
 """Exceptions that mean more than one module: what a user is told, and what a file of a stranger is."""
 
+import errno
+
+#: What the system says where there is no more room for a file.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 class UserError(Exception):
     """A mistake the user can mend.

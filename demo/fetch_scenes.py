@@ -37,8 +37,8 @@ from pypi_simple import ACCEPT_ANY, ProjectPage
 
 from cloudsom.downloads.client import Client, DownloadError, Limits
 from cloudsom.downloads.display import Display
-from cloudsom.downloads.transfer import NO_SPACE, Corrupt, Remote, fetch, verify
-from cloudsom.errors import UserError
+from cloudsom.downloads.transfer import Corrupt, Remote, fetch, verify
+from cloudsom.errors import FULL, UserError
 from cloudsom.files.stores import atomic
 from cloudsom.running.settings import run
 
@@ -258,7 +258,7 @@ class PackageIndex:
                     verify(partial, remote)
                 count.at(place.stat().st_size)
             except (OSError, Corrupt) as problem:
-                if isinstance(problem, OSError) and problem.errno in NO_SPACE:
+                if isinstance(problem, OSError) and problem.errno in FULL:
                     raise
                 raise DownloadError(f"{local}: {problem}") from None
 

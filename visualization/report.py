@@ -475,7 +475,9 @@ def read_picture(place: Path, jpeg: bool = False, width: int | None = None) -> P
     try:
         image: Image.Image = Image.open(local(place))
         image.load()
-    except OSError:
+    except OSError as problem:
+        if problem.errno:  # the disk's, and not the picture's
+            raise
         raise UserError(f"{place}: is not a readable picture; draw it again with --OVERWRITE") from None
     kind, data = "png", local(place).read_bytes()
     if jpeg:

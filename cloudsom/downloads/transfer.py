@@ -5,7 +5,6 @@ the next one goes on. Beside it, `.NAME.partial.json` holds what the bytes belon
 another version of the file are not continued.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -20,10 +19,9 @@ from urllib.parse import urlsplit
 import requests
 
 from cloudsom.downloads.client import Auth, Client, DownloadError, Transient
-from cloudsom.errors import UserError
+from cloudsom.errors import FULL, UserError
 from cloudsom.files import stores
 
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MAX_BYTES = 50_000_000_000  # no file here is larger; where a server names no length, it may not send more
 RANGE_REFUSED = (400, 416, 501)  # what servers answer that cannot go on from the middle
 
@@ -119,7 +117,7 @@ def fetch(
     try:
         _bring(client, remote, path, auth, check, at)
     except OSError as problem:
-        if problem.errno in NO_SPACE:
+        if problem.errno in FULL:
             raise DiskFull(
                 f"{path}: {os.strerror(problem.errno)}; make room and run the same command again: it goes on where it "
                 "stopped"

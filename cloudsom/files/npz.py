@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cloudsom.errors import Damaged
 from cloudsom.files.places import local
-from cloudsom.files.zips import DAMAGED
+from cloudsom.files.zips import DAMAGED, is_damage
 
 #: A map of 20 x 15 takes 35 kB, or 1 MB with a sub-map in every third neuron. Bytes, packed and unpacked.
 MAX_BYTES = 32 * 1024 * 1024
@@ -50,6 +50,8 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(path) as archive:
             yield archive
     except (OSError, RuntimeError, *DAMAGED) as problem:
+        if isinstance(problem, OSError) and not is_damage(problem):
+            raise
         raise Damaged(" ".join(str(problem).split())[:100] or type(problem).__name__) from None
 
 

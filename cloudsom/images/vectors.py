@@ -6,6 +6,7 @@ in a process of its own (this module, run): a GeoPackage may hold a query that n
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -37,6 +38,9 @@ MAX_SECONDS = 120
 
 #: Features of a file, some 300 bytes each in memory; a country's fields are some hundred thousand.
 MAX_FEATURES = 2_000_000
+
+#: Bytes of a file that what reads one may write: a query that sorts would fill the disk.
+MAX_WRITTEN = 100_000_000
 
 SHAPES = (ogr.wkbPoint, ogr.wkbMultiPoint, ogr.wkbPolygon, ogr.wkbMultiPolygon)
 
@@ -185,6 +189,7 @@ def system(projection: str) -> osr.SpatialReference:
 
 def main(place: str, path: str) -> None:
     """Print what is in a file, or the fault, as JSON."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_WRITTEN, MAX_WRITTEN))
     try:
         found = features_in(place, Path(path))
         told: dict[str, Any] = {"features": [(f.geometry.hex(), f.projection, f.product) for f in found]}

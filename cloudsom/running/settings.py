@@ -47,7 +47,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cloudsom.errors import UserError
+from cloudsom.errors import FULL, UserError
 from cloudsom.files import places
 from cloudsom.files.places import is_url, named, under
 from cloudsom.files.stores import Snapshot
@@ -408,8 +408,7 @@ def _explain(problem: OSError) -> str:
     where = f"{problem.filename}: " if problem.filename else ""
     reason = problem.strerror or str(problem) or type(problem).__name__
     advice = {
-        errno.ENOSPC: "; free some space and run the same command again",
-        errno.EDQUOT: "; free some space and run the same command again",
+        **dict.fromkeys(FULL, "; free some space and run the same command again"),
         errno.EFBIG: "; the file system or a limit (ulimit -f) allows no larger file",
         errno.EACCES: "; check who owns the folder",
         errno.EPERM: "; check who owns the folder",

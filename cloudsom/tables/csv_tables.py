@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from cloudsom.bands import BANDS, BEYOND_REFLECTANCE, CLASSES, N_BANDS, NO_CLASS, SAFE_BANDS
-from cloudsom.errors import UserError
+from cloudsom.errors import FULL, UserError
 from cloudsom.files.places import local
 from cloudsom.processors import in_order, processors
 from cloudsom.tables import decimals
@@ -403,6 +403,8 @@ def _open(path: Path) -> BufferedReader:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run the step that writes it first") from None
     except OSError as error:
+        if error.errno in FULL:  # the disk's that a copy from behind a URL was to go to
+            raise
         raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
 
 

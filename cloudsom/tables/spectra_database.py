@@ -1,6 +1,5 @@
 """The labelled spectra database's HDF5 files (Hollstein et al. 2016, doi 10.3390/rs8080666), checked as read."""
 
-import errno
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloudsom.bands import BANDS, CLASSES, DATABASE_CLASSES, N_BANDS
-from cloudsom.errors import UserError
+from cloudsom.errors import FULL, UserError
 from cloudsom.files.places import local
 
 #: (n, 13) reflectances and (n,) class codes 10..60.
@@ -25,9 +24,6 @@ MAX_ENTRIES = 1000
 
 #: A piece that is unpacked as a whole, bytes: real ones have 40 kB.
 MAX_CHUNK_BYTES = 64 * 1024**2
-
-#: What a full disk says.
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 #: Bytes that deflate can make of one: spectra that claim more than the file could hold are a mistake, or an attack.
 LARGEST_RATIO = 1032

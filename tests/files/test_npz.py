@@ -1,5 +1,6 @@
 """The plain file of a labelled map, from strangers: read whole, or refused before it takes memory."""
 
+import errno
 import io
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from test_fine_tuning_parts import tuned_map
 from cloudsom.errors import UserError
 from cloudsom.files import npz
 from cloudsom.som import labelled_map
+from cloudsom.tables import csv_tables
+from visualization import report
 
 
 def saved(file: Path) -> dict[str, bytes]:
@@ -100,6 +103,21 @@ def test_unusual_archives_are_refused(tmp_path: Path) -> None:
     with open(file, "wb") as handle:
         handle.truncate(npz.MAX_BYTES + 1)
     assert "too large" in refusal(file)
+
+
+def test_a_disk_that_fails_is_not_the_files_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "map.npz"
+    saved(file)
+
+    def full(place: Path) -> Path:
+        raise OSError(errno.ENOSPC, "No space left on device", str(place))
+
+    monkeypatch.setattr(zipfile, "ZipFile", full)
+    monkeypatch.setattr(report, "local", full)
+    monkeypatch.setattr(csv_tables, "local", full)
+    for read in (labelled_map.load, report.read_picture, csv_tables.count_rows):
+        with pytest.raises(OSError, match="No space left"):
+            read(file)
 
 
 def test_bombs_do_not_take_memory(tmp_path: Path) -> None:
