@@ -13,6 +13,7 @@ from conftest import ROOT
 
 from cloudsom.errors import UserError
 from cloudsom.running.lock import only_run
+from cloudsom.running.settings import folders_written, read_constants
 
 
 def test_two_runs_of_a_script_in_one_folder_do_not_meet(tmp_path: Path) -> None:
@@ -92,6 +93,10 @@ def test_another_users_run_in_a_shared_folder_is_seen_and_a_folder_without_locks
         shared, theirs = Path(folder), Path(folder, "theirs")
         shared.chmod(0o777)
         theirs.mkdir(mode=0o755)
+        shut = shared / "shut"
+        shut.mkdir()
+        shut.chmod(0o777)
+        (shut / ".step.py.lock").touch(mode=0o600)  # by a user with a umask of 077
         code = f"""
 import fcntl, os, sys  # all there is to import, before its folders are shut
 sys.path.insert(0, {str(ROOT)!r})
@@ -101,6 +106,8 @@ from cloudsom.running.lock import only_run
 os.setgroups([]), os.setgid(65534), os.setuid(65534)
 with only_run([Path({str(theirs)!r})], "step.py"):
     print("unlocked", flush=True)
+with only_run([Path({str(shut)!r})], "step.py"):
+    print("unlocked", flush=True)
 try:
     with only_run([Path({str(shared)!r})], "step.py"):
         print("both at work")
@@ -109,6 +116,15 @@ except UserError as problem:
 """
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     said = done.stdout.splitlines()
-    assert said[0] == "unlocked" and "another run of step.py is at work there" in said[1], done.stdout + done.stderr
-    warning = f"step.py: warning: {theirs}: cannot be locked (Permission denied); "
-    assert done.stderr == warning + "let no other run of step.py write there\n"
+    assert said[:2] == ["unlocked"] * 2 and "another run of step.py is at work there" in said[2], done
+    warnings = [f"step.py: warning: {f}: cannot be locked (Permission denied); let no other" for f in (theirs, shut)]
+    assert [line.startswith(w) for line, w in zip(done.stderr.splitlines(), warnings, strict=True)] == [True] * 2
+
+
+def test_the_folders_of_outputs_are_locked_wherever_they_are(tmp_path: Path) -> None:
+    """Those outside DATA_DIR too, which may be another's and read-only."""
+    constants = read_constants((ROOT / "labeling.py").read_text(encoding="utf-8"))
+    values = {c.name: c.default for c in constants} | {"DATA_DIR": "/theirs", "HIT_MAPS_CSV": f"{tmp_path}/a/hits.csv"}
+    assert {str(folder) for folder in folders_written(constants, values)} == {"/theirs", f"{tmp_path}/a"}
+    outside = {c.name: f"{tmp_path}/b/{c.name}" for c in constants if c.group == "outputs"}
+    assert {str(folder) for folder in folders_written(constants, values | outside)} == {f"{tmp_path}/b"}
