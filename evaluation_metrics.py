@@ -46,7 +46,7 @@ from cloudsom.errors import UserError
 from cloudsom.files import stores
 from cloudsom.files.places import under
 from cloudsom.images.rasters import masks_in, read_mask
-from cloudsom.images.references import find_references, labels_of, read_reference
+from cloudsom.images.references import check_cloud_codes, find_references, labels_of, read_reference
 from cloudsom.running.job import Job, Outcome
 from cloudsom.running.pool import Engine, choose_products, one_each, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.running.settings import run, snapshot
@@ -101,6 +101,7 @@ def main() -> None:
     others, unpaired = find_others(references)
     pairs, alone = find_pairs(masks, references, bool(others))
     scenes = find_scenes(pairs, others, references)
+    check_cloud_codes(CLOUD_CODES, [scene.reference for scene in scenes])
     scored = score_masks(pairs, scenes)
     failed = {outcome.name for outcome in scored if outcome.error}
     compared = compare_masks([scene for scene in scenes if scene.name not in failed])

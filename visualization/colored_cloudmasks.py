@@ -33,7 +33,7 @@ from cloudsom.files import stores
 from cloudsom.files.places import under
 from cloudsom.files.stores import Snapshot
 from cloudsom.images.rasters import Grid, read_mask, write_layer
-from cloudsom.images.references import find_references, read_reference
+from cloudsom.images.references import check_cloud_codes, find_references, read_reference
 from cloudsom.running.job import Job
 from cloudsom.running.pool import Engine, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.running.settings import run, snapshot
@@ -78,6 +78,7 @@ def main() -> None:
             f"{under(DATA_DIR, REFERENCE_DIR)}: has no reference for any mask in {MASK_DIR}; run step 6, or name the "
             "reference folders as the products"
         )
+    check_cloud_codes(CLOUD_CODES, {references[job.name] for job in jobs})
     if not portfolio.finished(["colored_cloudmasks_legend"]):
         words = "; ".join(f"{name}: {meaning}" for name, meaning, _ in OUTCOMES.values())
         portfolio.write("colored_cloudmasks_legend", legend_figure(), "Legend of the coloured masks", words)

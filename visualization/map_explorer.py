@@ -60,7 +60,7 @@ from cloudsom.files import stores
 from cloudsom.files.places import existing, input_path, under, visible
 from cloudsom.images.products import Granule, sources_at
 from cloudsom.images.rasters import Grid, Scene, masks_in, open_scene, read_mask, reflectance
-from cloudsom.images.references import find_references, read_reference
+from cloudsom.images.references import check_cloud_codes, find_references, read_reference
 from cloudsom.images.safe_to_tiff import convert_granule
 from cloudsom.running.job import Job
 from cloudsom.running.pool import Engine, choose_products, raise_if_any_failed, results_or_errors, run_jobs
@@ -224,6 +224,7 @@ def main() -> None:
     check_constants()
     files = voter_files() if MODEL_NPZ else map_files()
     scenes = masked_products() if MODEL_NPZ else scene_files()
+    check_cloud_codes(CLOUD_CODES, [scene.reference for scene in scenes if scene.reference])
     page_file = under(DATA_DIR, FIGURES_DIR) / "map_explorer.html"
     parts = {f"page {file.name}": file for file in sorted(PARTS.iterdir())}
     own = {role: file for scene in scenes for role, file in scene.inputs().items()} | parts

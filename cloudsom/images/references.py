@@ -1,5 +1,6 @@
 """Reference class maps: where they are, what their codes mean, and that they cover a mask's pixels."""
 
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,26 @@ REFERENCE_CODES = {
     6: "water",
     7: "snow",
 }
+
+
+#: Codes that are cloud whatever the references of a run hold: one of a cloudless day has none of them.
+CLOUDS = {code for code, name in REFERENCE_CODES.items() if name.endswith("clouds")}
+
+
+def check_cloud_codes(codes: Collection[int], references: Iterable[Path]) -> None:
+    """UserError where CLOUD_CODES holds another code than those of clouds that is in none of the references.
+
+    They are read for such a code alone. One that cannot be read may hold any; whoever works on it says so.
+    """
+    unusual, held = set(codes) - CLOUDS, set[int]()
+    for file in references if unusual else ():
+        try:
+            held |= set(np.unique(open_reference(file)[0]).tolist())
+        except UserError:
+            return
+    if held and (missing := unusual - held):
+        known = ", ".join(map(str, sorted(held)))
+        raise UserError(f"CLOUD_CODES: no reference holds {min(missing)}; they hold {known}: leave it out")
 
 
 def find_references(reference_dir: Path) -> dict[str, Path]:
