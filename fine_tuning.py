@@ -37,14 +37,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-import pandas as pd
-
 from cloudsom.bands import BANDS
 from cloudsom.errors import UserError
 from cloudsom.files.places import existing, input_path, under
 from cloudsom.images.filters import check_window
 from cloudsom.images.pixels import find_sources
-from cloudsom.images.references import find_references
+from cloudsom.images.references import check_cloud_codes, find_references
+from cloudsom.images.vectors import read_features
 from cloudsom.running.job import Outcome
 from cloudsom.running.pool import Engine, choose_products, one_each, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.running.settings import run, snapshot
@@ -159,16 +158,19 @@ SEED = 0  # [0, 4294967295] of the sub-maps and of thinning out
 def main() -> None:
     check_constants()
     scenes = scenes_there()
+    if FROM_REFERENCE or SUGGEST:
+        check_cloud_codes(CLOUD_CODES, [file for name, file in scenes.references.items() if name in scenes.sources])
     if SUGGEST:
         suggest(scenes)
         return
-    tables = {file: bright_samples.read_positions(file) for file in map(sample_csv, SAMPLE_CSVS)}
+    how = sampling()
     if FROM_REFERENCE or POLYGONS or SAMPLE_CSVS:
-        split = choose_split(scenes, FINE_TUNE_PRODUCTS, TEST_PRODUCTS, tables, reference_rules(), FOLDS)
+        split = choose_split(scenes, FINE_TUNE_PRODUCTS, TEST_PRODUCTS, how, FOLDS)
     else:  # FLIP_NEURONS alone
-        split = Split([], sorted(scenes.sources if TEST_PRODUCTS in ([], ALL) else TEST_PRODUCTS))
+        test = sorted(scenes.sources if TEST_PRODUCTS in ([], ALL) else TEST_PRODUCTS)
+        split = Split([], test, silent=scenes.silent())
+    samples_csv, split = sample(scenes, split, how)
     print(split)
-    samples_csv, split = sample(scenes, split, tables)
     tuned_npz = [correct(samples_csv, split, fold) for fold in range(len(split.folds) + 1)]
     masked = mask_again(scenes, split, tuned_npz)
     raise_if_any_failed(one_each(split.failed, masked))
@@ -190,14 +192,21 @@ def scenes_there() -> Scenes:
     """What there is of all products."""
     csv_dir, tiff_dir = under(DATA_DIR, CSV_DIR), under(DATA_DIR, TIFF_DIR)
     sources, reference_dir = find_sources(PIXELS, csv_dir, tiff_dir, []), under(DATA_DIR, REFERENCE_DIR)
-    references = find_references(reference_dir) if FROM_REFERENCE or SUGGEST else None
-    source_dir = csv_dir if PIXELS == "csv" else tiff_dir
-    return Scenes(source_dir, sources, tiff_dir, under(DATA_DIR, MASK_DIR), reference_dir, references)
+    references, source_dir = find_references(reference_dir), csv_dir if PIXELS == "csv" else tiff_dir
+    return Scenes(source_dir, sources, tiff_dir, under(DATA_DIR, MASK_DIR), reference_dir, references, FROM_REFERENCE)
 
 
-def sample_csv(name: str) -> Path:
-    """A hand-written table of positions."""
-    return existing(DATA_DIR, name, "correct SAMPLE_CSVS")
+def sampling() -> Sampling:
+    """What samples are taken by; polygons and hand-written tables are read."""
+    tables = [existing(DATA_DIR, name, "correct SAMPLE_CSVS") for name in SAMPLE_CSVS]
+    polygons = [input_path(DATA_DIR, name) for name in POLYGONS]
+    return Sampling(
+        reference_rules(),
+        {file: read_features(file) for file in polygons},
+        {file: bright_samples.read_positions(file) for file in tables},
+        SAMPLES_A_PRODUCT,
+        SEED,
+    )
 
 
 def reference_rules() -> ReferenceRules:
@@ -210,19 +219,20 @@ def engine() -> Engine:
     return Engine(WORKERS, DASK_SCHEDULER, DATA_DIR)
 
 
-def sample(scenes: Scenes, split: Split, tables: dict[Path, pd.DataFrame]) -> tuple[Path, Split]:
-    """Write the bright samples of the products to tune on; the table's path, and the split without what failed."""
+def sample(scenes: Scenes, split: Split, how: Sampling) -> tuple[Path, Split]:
+    """Write the bright samples of the products to tune on; the table's path, and the split by what gave samples."""
     named = bool(FINE_TUNE_PRODUCTS) and FINE_TUNE_PRODUCTS != ALL
     from_reference_alone = FROM_REFERENCE and named and not (POLYGONS or SAMPLE_CSVS)
     tuned = scenes_to_tune(scenes, split.tune, all_need_references=from_reference_alone) if split.tune else []
-    check_names(tables, split.tune, scenes.sources)
-    polygons = [input_path(DATA_DIR, name) for name in POLYGONS]
-    how = Sampling(reference_rules(), polygons, tables, SAMPLES_A_PRODUCT, SEED)
+    check_names(how.tables, split.tune, scenes.sources)
     samples_csv = under(DATA_DIR, BRIGHT_SAMPLES_CSV)
     failed = bright_samples.write(samples_csv, tuned, how, snapshot(globals()), engine(), OVERWRITE)
     bad = {outcome.name for outcome in failed}
     good = [name for name in split.tune if name not in bad]
-    return samples_csv, replace(split, tune=good, failed=(*split.failed, *failed))
+    split = replace(split, tune=good, maybe=split.maybe - bad, failed=(*split.failed, *failed))
+    if split.maybe:
+        split = split.sampled(set(bright_samples.read_samples(samples_csv)["product"]), bool(TEST_PRODUCTS))
+    return samples_csv, split
 
 
 def map_files() -> dict[str, Path]:
@@ -282,7 +292,7 @@ def mask_again(scenes: Scenes, split: Split, tuned_npz: list[Path]) -> list[Outc
     """
     filters = MEDIAN_SIZE, DILATION_RADIUS, DILATION_SHAPE
     places = tuned_npz, under(DATA_DIR, MASK_FINETUNED_DIR)
-    chosen = choose_products(scenes.sources, PRODUCTS, under(DATA_DIR, CSV_DIR), "run step 8")
+    chosen = find_sources(PIXELS, under(DATA_DIR, CSV_DIR), scenes.tiff_dir, PRODUCTS)
     jobs = final_masks.jobs_of(chosen, scenes, split, METHOD, filters, *places, snapshot(globals()), OVERWRITE)
     outcomes = run_jobs(final_masks.create_final_mask, jobs, engine(), "masking")
     for summary in results_or_errors(outcomes):

@@ -19,7 +19,7 @@ from cloudsom.images.pixels import spectra_at, spectra_blocks
 from cloudsom.images.rasters import read_mask
 from cloudsom.images.references import read_reference
 from cloudsom.images.stripes import stripes
-from cloudsom.images.vectors import Feature, pixels_marked, read_features, sidecars
+from cloudsom.images.vectors import Feature, pixels_marked, sidecars
 from cloudsom.running.job import Job, Outcome
 from cloudsom.running.pool import Engine, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.som.model import read_table, whole_numbers
@@ -193,11 +193,11 @@ def sample_scenes(
 
 @dataclass(frozen=True)
 class Sampling:
-    """What samples are taken by: rules for those of references, files of polygons, tables of positions, at most how
+    """What samples are taken by: rules for those of references, polygons and tables of positions by file, at most how
     many of a product, and the seed of thinning out."""
 
     rules: ReferenceRules
-    polygons: Sequence[Path]
+    polygons: dict[Path, list[Feature]]
     tables: dict[Path, pd.DataFrame]
     most_samples: int
     seed: int
@@ -206,12 +206,17 @@ class Sampling:
         """The files in which people have marked bright ground, by role."""
         return {str(file.name): file for marked in (*self.polygons, *self.tables) for file in sidecars(marked)}
 
+    def products(self) -> set[str]:
+        """The products that polygons and tables are tied to; "" stands for polygons that may lie in any."""
+        tied = {feature.product for features in self.polygons.values() for feature in features}
+        return tied.union(*(table["product"] for table in self.tables.values()))
+
 
 def write(
     samples_csv: Path, scenes: Sequence[TunedScene], how: Sampling, settings: Snapshot, engine: Engine, overwrite: bool
 ) -> list[Outcome]:
     """Write the bright samples of some products, where that is not done; the products that failed."""
-    marks, features = how.marks(), [feature for file in how.polygons for feature in read_features(file)]
+    marks, features = how.marks(), [feature for found in how.polygons.values() for feature in found]
     made_by = stores.recipe(settings, {role: file for scene in scenes for role, file in scene.inputs().items()} | marks)
     if done := stores.up_to_date([samples_csv], made_by, overwrite):
         print(done)
@@ -219,7 +224,7 @@ def write(
     arguments = (how.rules, features, list(how.tables.items()), how.most_samples, how.seed)
     samples, failed = sample_scenes(scenes, arguments, engine)
     if scenes:  # else neurons are flipped by hand alone
-        refuse_empty(samples, how.polygons)
+        refuse_empty(samples, list(how.polygons))
     bad = {outcome.name for outcome in failed}
     made_by = made_by.only([role for scene in scenes if scene.name not in bad for role in scene.inputs()] + list(marks))
     with stores.product(samples_csv, made_by) as product:

@@ -1,7 +1,7 @@
 """Which scenes bright samples are taken from, and which are held out to score on."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from cloudsom.images.rasters import masks_in, read_layer
 from cloudsom.running.job import Job, Outcome
 from cloudsom.running.pool import Engine, choose_products, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.safe_names import fields_of
-from cloudsom.tuning.bright_samples import ReferenceRules, TunedScene
+from cloudsom.tuning.bright_samples import ReferenceRules, Sampling, TunedScene
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class Scenes:
     """What there is of all products.
 
     sources     spectra (tables in `source_dir`, or the images themselves) by product name
-    references  reference class maps in `reference_dir` by product name; None where they are not to be sampled
+    references  reference class maps in `reference_dir` by product name
+    sampled     whether samples are taken from them
     """
 
     source_dir: Path
@@ -28,11 +29,16 @@ class Scenes:
     tiff_dir: Path
     mask_dir: Path
     reference_dir: Path
-    references: dict[str, Path] | None
+    references: dict[str, Path]
+    sampled: bool
 
     def tiff(self, name: str) -> Path:
         """The image of a product."""
         return self.tiff_dir / f"{name}.tif"
+
+    def silent(self) -> frozenset[str]:
+        """The products without a reference."""
+        return frozenset(self.sources.keys() - self.references)
 
 
 #: The word that names every product, in FINE_TUNE_PRODUCTS (each that gives samples) and in TEST_PRODUCTS.
@@ -43,13 +49,23 @@ ALL = ["all"]
 class Split:
     """Which products are tuned on, and which are scored; `failed` gave no samples because a file of theirs is bad.
 
-    folds  products tuned on that are left out together; each fold is masked by a map tuned on the others. None: one map
+    folds   products tuned on that are left out together, and masked by a map tuned on the others; none: one map
+    maybe   products that are tuned on only if polygons lie in them, which nobody knows yet
+    silent  products without a reference to score by
     """
 
     tune: list[str]
     test: list[str]
     failed: tuple[Outcome, ...] = ()
     folds: tuple[tuple[str, ...], ...] = ()
+    maybe: frozenset[str] = frozenset()
+    silent: frozenset[str] = frozenset()
+
+    def sampled(self, names: Collection[str], is_test_named: bool) -> "Split":
+        """Once it is known which products gave samples: what gave none is held out, unless others are named."""
+        none = self.maybe - set(names)
+        test = self.test if is_test_named else sorted({*self.test, *none})
+        return replace(self, tune=[name for name in self.tune if name not in none], test=test, maybe=frozenset())
 
     def fold_of(self, name: str) -> int:
         """The number of a product's fold, from 1; 0 for one in none, which the map tuned on all samples masks."""
@@ -78,32 +94,35 @@ class Split:
         both = sorted(set(self.tune) & set(self.test))
         if both:
             return f"{tuned}; scored on what was tuned on, as in the paper: {', '.join(both)}"
-        return f"{tuned}; held out for scoring: {len(self.test)} ({', '.join(self.test)})"
+        silent = [name for name in self.test if name in self.silent]
+        kinds = {"for scoring": [name for name in self.test if name not in silent], "without a reference": silent}
+        said = [f"held out {what}: {len(names)} ({', '.join(names)})" for what, names in kinds.items() if names]
+        return "; ".join([tuned, *said])
 
 
 def choose_split(
     scenes: Scenes,
     tune: Sequence[str],
     test: Sequence[str],
-    tables: dict[Path, pd.DataFrame],
-    rules: ReferenceRules,
+    how: Sampling,
     n_folds: int = 0,
 ) -> Split:
     """The products to tune on and to score; held out from each other unless both are named.
 
     tune, test  names of products, or `ALL`; none: those with samples to take, and all others
-    tables      hand-written positions by file, whose products are tuned on
+    how         tables and polygons, whose products are tuned on, among other things
     n_folds     0: one map. Else products tuned on are left out in turn; none named: all that give samples, all scored
     """
     named = {"FINE_TUNE_PRODUCTS": [] if tune == ALL else tune, "TEST_PRODUCTS": [] if test == ALL else test}
     for constant, wanted in named.items():
         choose_products(scenes.sources, wanted, scenes.source_dir, f"correct {constant}")
-    tuned, failed = sorted(named["FINE_TUNE_PRODUCTS"]), list[Outcome]()
+    tuned, failed, maybe = sorted(named["FINE_TUNE_PRODUCTS"]), list[Outcome](), frozenset[str]()
     if not tuned:
-        tuned, failed = _products_with_samples(scenes, tables, rules, every=tune == ALL or n_folds > 0)
+        tuned, failed = _products_with_samples(scenes, how, every=tune == ALL or n_folds > 0)
+        maybe = frozenset(() if scenes.sampled else set(tuned) - how.products())
     folds = deal(tuned, n_folds) if n_folds else ()
     rest = [name for name in sorted(scenes.sources) if name not in tuned or folds or test == ALL]
-    return Split(tuned, sorted(named["TEST_PRODUCTS"]) or rest, tuple(failed), folds)
+    return Split(tuned, sorted(named["TEST_PRODUCTS"]) or rest, tuple(failed), folds, maybe, scenes.silent())
 
 
 def deal(names: Sequence[str], n_folds: int) -> tuple[tuple[str, ...], ...]:
@@ -122,20 +141,20 @@ def deal(names: Sequence[str], n_folds: int) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(sorted(fold)) for fold in folds)
 
 
-def _products_with_samples(
-    scenes: Scenes, tables: dict[Path, pd.DataFrame], rules: ReferenceRules, every: bool
-) -> tuple[list[str], list[Outcome]]:
-    """The products to tune on where none is named: those of the tables, and of those with references half, or `every`.
+def _products_with_samples(scenes: Scenes, how: Sampling, every: bool) -> tuple[list[str], list[Outcome]]:
+    """The products to tune on where none is named: those that tables and polygons name, and of those with references
+    half, or `every`.
 
-    The half is those without cloud; if that is none or all of them, every other one by name. Polygons alone may lie
-    anywhere, so without other sources they are looked for in all products. Beside them, an outcome for each product
+    The half is those without cloud; if that is none or all of them, every other one by name. Polygons that name no
+    product may lie anywhere: without references they are looked for in all. Beside them, an outcome for each product
     whose reference cannot be read.
     """
-    chosen = {name for table in tables.values() for name in table["product"]}
+    marked = how.products()
+    chosen = marked & scenes.sources.keys()
     failed: list[Outcome] = []
-    if scenes.references is not None:
+    if scenes.sampled:
         known = [name for name in sorted(scenes.sources) if name in scenes.references]
-        jobs = [Job(name, (scenes.references[name], rules)) for name in known]
+        jobs = [Job(name, (scenes.references[name], how.rules)) for name in known]
         outcomes = run_jobs(is_cloud_free, jobs, Engine(here=True), "reading references")
         failed = [outcome for outcome in outcomes if outcome.error]
         scored = [outcome.name for outcome in outcomes if not outcome.error]
@@ -147,14 +166,20 @@ def _products_with_samples(
                 f"{scenes.reference_dir}: has no reference of any product; run step 6, or give POLYGONS or "
                 "SAMPLE_CSVS and set FROM_REFERENCE to False"
             )
-    return sorted(chosen or scenes.sources), failed
+    elif "" in marked:
+        chosen = set(scenes.sources)
+    if not chosen:
+        names = ", ".join(sorted(marked)[:3])
+        raise UserError(
+            f"{scenes.source_dir}: has none of the products that samples are marked in ({names}); correct it"
+        )
+    return sorted(chosen), failed
 
 
 def cloud_free(scenes: Scenes, rules: ReferenceRules) -> list[str]:
     """The products whose reference shows no cloud."""
-    references = scenes.references or {}
-    known = [name for name in sorted(scenes.sources) if name in references]
-    return [name for name in known if is_cloud_free(references[name], rules)]
+    known = [name for name in sorted(scenes.sources) if name in scenes.references]
+    return [name for name in known if is_cloud_free(scenes.references[name], rules)]
 
 
 def is_cloud_free(reference_file: Path, rules: ReferenceRules) -> bool:
@@ -167,7 +192,7 @@ def is_cloud_free(reference_file: Path, rules: ReferenceRules) -> bool:
 def scenes_to_tune(scenes: Scenes, names: Sequence[str], all_need_references: bool) -> list[TunedScene]:
     """The files of the products to tune on; UserError for one without a SOM1 mask, or without a reference it needs."""
     masks = choose_products(masks_in(scenes.mask_dir), names, scenes.mask_dir, "run step 9 (create_cloudmasks.py)")
-    references = scenes.references or {}
+    references = scenes.references if scenes.sampled else {}
     if all_need_references:
         choose_products(references, names, scenes.reference_dir, "run step 6")
     return [

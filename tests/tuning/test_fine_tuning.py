@@ -314,6 +314,22 @@ def test_samples_from_polygons_points_and_tables(here: Callable[..., None], tmp_
     assert samples[samples["source"] == "csv"][["row", "column"]].to_numpy().tolist() == [[20, 15]]
 
 
+def test_only_products_with_polygons_in_them_are_tuned_on(
+    here: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    tied = write_vectors(tmp_path / "tied.geojson", "GeoJSON", [square(3, 4, 9, 16)], "4326", product=COAST)
+    free = write_vectors(tmp_path / "free.geojson", "GeoJSON", [square(3, 4, 9, 16)], "4326")
+    other = write_vectors(tmp_path / "other.geojson", "GeoJSON", [square(3, 4, 9, 16)], "4326", product="OTHER")
+    for file, said in (
+        (tied, f"fine-tuned on 1 products ({COAST}); held out for scoring: 1 ({CLOUDY})"),
+        (free, f"fine-tuned on 2 products ({CLOUDY}, {COAST}); none is left to score on"),
+    ):
+        here(FROM_REFERENCE=False, POLYGONS=[str(file)], METHOD="flip", OVERWRITE=True)
+        assert said in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"has none of the products that samples are marked in \(OTHER\)"):
+        here(POLYGONS=[str(other)])
+
+
 def test_the_table_alone_names_the_products(
     here: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import utm31
+from conftest import utm31, write_reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -20,6 +20,7 @@ from cloudsom.brightness import is_bright, is_dry
 from cloudsom.errors import UserError
 from cloudsom.images import filters, stripes, vectors
 from cloudsom.images.rasters import Grid
+from cloudsom.images.references import check_cloud_codes
 from cloudsom.som import labelled_map, submaps
 from cloudsom.som.labelled_map import LabelledMap
 from cloudsom.som.labels import CLASS_CODES, NeuronLabels, is_cloud
@@ -592,3 +593,20 @@ def test_folds_are_even_and_keep_the_scenes_of_a_tile_together() -> None:
     split = scenes.Split(names, names, (), folds)
     assert split.held_out and not split.tuned_on(names[0]) and split.fold_of("other") == 0
     assert names[0] in split.left_out(split.fold_of(names[0])) and split.left_out(0) == ()
+
+
+def test_what_gave_no_samples_is_held_out_and_what_has_no_reference_is_not_scored() -> None:
+    split = scenes.Split(["A", "B"], ["C"], maybe=frozenset("AB"), silent=frozenset("C"))
+    done = split.sampled({"A"}, is_test_named=False)
+    said = "fine-tuned on 1 products (A); held out for scoring: 1 (B); held out without a reference: 1 (C)"
+    assert str(done) == said and done.tuned_on("A") and not done.tuned_on("B") and done.held_out
+    assert split.sampled({"A"}, is_test_named=True).test == ["C"]
+
+
+def test_a_code_that_no_reference_holds_is_no_cloud(tmp_path: Path) -> None:
+    files = [write_reference(tmp_path, name, np.array([[0, 5], [c, 5]])) for name, c in (("A", 2), ("B", 7))]
+    check_cloud_codes([2, 3, 7], files)  # 3, high clouds, may happen to be in none
+    with pytest.raises(UserError, match="CLOUD_CODES: no reference holds 4; they hold 0, 2, 5, 7"):
+        check_cloud_codes([2, 4], files)
+    files[0].write_bytes(b"")  # it fails by itself, and may hold any
+    check_cloud_codes([2, 4], files)
