@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import shutil
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -12,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -562,3 +566,18 @@ def test_parts_hold_every_row_once(tmp_path: Path, size: int) -> None:
     with pytest.raises(UserError, match="line 201: B1 is 'x"):
         for part in csv_tables.parts(path, size):
             list(csv_tables.read_spectra(path, part=part))
+
+
+def test_where_no_machine_code_can_be_kept_kernels_are_compiled_each_time(tmp_path: Path) -> None:
+    """As on a read-only installation, for a user without a home; files stand where numba would make its folders."""
+    shutil.copytree(ROOT / "cloudsom", tmp_path / "cloudsom", ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in ("tables", "som"):
+        (tmp_path / "cloudsom" / folder / "__pycache__").touch()
+    code = (
+        "import numpy as np\nfrom cloudsom.som import training\nfrom cloudsom.tables import decimals\n"
+        "print(type(decimals._skip_blanks._cache).__name__, type(training.train_som).__name__)\n"
+        "print(bytes(decimals.integer_text(np.ones((1, 2), np.int32))))"
+    )
+    env, words = {"HOME": "/dev/null/home"}, [sys.executable, "-c", code]
+    done = subprocess.run(words, capture_output=True, text=True, env=env, cwd=tmp_path, timeout=120)
+    assert done.stdout == "NullCache function\nb'1,1\\n'\n" and not done.stderr, done
