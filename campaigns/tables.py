@@ -60,6 +60,8 @@ def with_sentinel(draw: random.Random, cells: Cells) -> Cells:
     able = [i for i, name in enumerate(cells[0]) if name not in ("product", "source", "share")]  # texts; NaN is a share
     row, column = draw.randrange(1, len(cells)), draw.choice(able)
     sentinel = draw.choice(["-9999", "-9999.0", "NA", "NULL", "nan", "", "1e20", "-3.4e38", "65535", "#N/A", "-"])
+    if sentinel == "65535" and "." not in cells[row][column] or sentinel == "nan" and "#" in cells[0][0]:
+        sentinel = "NULL"  # that is a count or position like any other, and this a pixel without data
     return [*cells[:row], [sentinel if c == column else cell for c, cell in enumerate(cells[row])], *cells[row + 1 :]]
 
 
@@ -78,7 +80,8 @@ def with_index(draw: random.Random, cells: Cells) -> Cells:
 
 
 def with_units(draw: random.Random, cells: Cells) -> Cells:
-    return [cells[0], [draw.choice(["-", "1", "m", "reflectance"]) for _ in cells[0]], *cells[1:]]
+    units = [draw.choice(["-", "1", "m", "reflectance"]) for _ in cells[0]]
+    return [cells[0], ["-", *units[1:]] if set(units) == {"1"} else units, *cells[1:]]  # 1,1 is a neuron like any other
 
 
 def other_names(draw: random.Random, cells: Cells) -> Cells:

@@ -51,7 +51,11 @@ def named(text: str) -> Path:
         raise UserError(f"{text}: give the path alone, without file://")
     if "::" in text:
         raise UserError(f"{text}: a URL within a URL is not read; give the plain one")
-    if urlsplit(text).password is not None:
+    try:
+        password = urlsplit(text).password
+    except ValueError as problem:
+        raise UserError(f"{text}: is no URL ({problem}); correct it") from None
+    if password is not None:
         raise UserError(f"{scheme}://...: a password in a URL ends up in messages; put it where fsspec looks for it")
     try:
         import upath

@@ -201,6 +201,7 @@ def test_mistakes_with_urls_end_in_one_line(
     [
         ("file:///tmp/x", "give the path alone"),
         ("zip://a.csv::s3://bucket/x.zip", "a URL within a URL"),
+        ("http://[bad", "is no URL"),
         ("nonsense://bucket/x", "requirements-cluster.txt"),
         ("ftp://me:secret@host/x", "a password in a URL"),
     ],
