@@ -17,7 +17,7 @@
 set -euo pipefail
 
 case "${1:-}" in --help | -h) sed -n '2,/^set/{s/^# \{0,1\}//;/^set/!p}' "${BASH_SOURCE[0]}"; exit ;; esac
-cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.."
 SAMPLE=${SAMPLE:-15}
 SEED=${SEED:-0}
 ROOMS=${ROOMS:-som tuning scoring resampling}

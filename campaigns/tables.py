@@ -60,7 +60,7 @@ def with_sentinel(draw: random.Random, cells: Cells) -> Cells:
     able = [i for i, name in enumerate(cells[0]) if name not in ("product", "source", "share")]  # texts; NaN is a share
     row, column = draw.randrange(1, len(cells)), draw.choice(able)
     sentinel = draw.choice(["-9999", "-9999.0", "NA", "NULL", "nan", "", "1e20", "-3.4e38", "65535", "#N/A", "-"])
-    if sentinel == "65535" and "." not in cells[row][column] or sentinel == "nan" and "#" in cells[0][0]:
+    if (sentinel == "65535" and "." not in cells[row][column]) or (sentinel == "nan" and "#" in cells[0][0]):
         sentinel = "NULL"  # that is a count or position like any other, and this a pixel without data
     return [*cells[:row], [sentinel if c == column else cell for c, cell in enumerate(cells[row])], *cells[row + 1 :]]
 
