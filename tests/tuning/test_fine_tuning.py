@@ -147,6 +147,12 @@ def test_sand_becomes_clear_and_clouds_stay_where_tuning_never_looked(tuned: tup
     tags = {
         name: open_raster(folder / "masks_finetuned" / f"{name}_mask.tif").GetMetadata() for name in (COAST, CLOUDY)
     }
+    unfiltered, _ = read_mask(folder / "masks_finetuned" / f"{CLOUDY}_unfiltered.tif")
+    record = stores.read_record(folder / "masks_finetuned" / f"{CLOUDY}_mask.tif")
+    assert record
+    shares = [(layer == CLOUD).sum() / (after != MASK_NODATA).sum() for layer in (after, unfiltered)]
+    assert 0 < shares[1] < shares[0] < 1
+    assert [record["results"][name] for name in ("cloud_share", "cloud_share_unfiltered")] == shares
     assert (tags[COAST]["TUNED_ON"], tags[COAST]["TEST"]) == ("yes", "no")
     assert (tags[CLOUDY]["TUNED_ON"], tags[CLOUDY]["TEST"]) == ("no", "yes")
     assert tags[CLOUDY]["METHOD"] == "SOM2 (submaps)" and tags[CLOUDY]["FILTERS"] == "median 3, dilation 1 disk"
