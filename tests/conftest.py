@@ -161,6 +161,42 @@ def write_reference(data_dir: Path, name: str, codes: np.ndarray) -> Path:
     return path
 
 
+def write_vectors(path: Path, driver: str, shapes: list[str], system: str | None = None, product: str = "") -> Path:
+    """A vector file of shapes (WKT in the grid's metres), brought to `system` (EPSG code or none at all)."""
+    from osgeo import ogr, osr
+
+    utm = osr.SpatialReference()
+    utm.ImportFromWkt(utm31())
+    target = None
+    if system:
+        target = osr.SpatialReference()
+        target.ImportFromEPSG(int(system))
+    for reference in (utm, target):
+        if reference:
+            reference.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)
+    source = ogr.GetDriverByName(driver).CreateDataSource(str(path))
+    layer = source.CreateLayer("sand", target)
+    if product:
+        layer.CreateField(ogr.FieldDefn("product", ogr.OFTString))
+    for wkt in shapes:
+        geometry = ogr.CreateGeometryFromWkt(wkt)
+        if target:
+            geometry.Transform(osr.CoordinateTransformation(utm, target))
+        feature = ogr.Feature(layer.GetLayerDefn())
+        feature.SetGeometryDirectly(geometry)
+        if product:
+            feature.SetField("product", product)
+        layer.CreateFeature(feature)
+    source = None
+    return path
+
+
+def square(left: float, top: float, right: float, bottom: float) -> str:
+    """A rectangle in pixels of GRID as WKT in metres."""
+    x, y = [600000 + 60 * v for v in (left, right)], [4900020 - 60 * v for v in (top, bottom)]
+    return f"POLYGON (({x[0]} {y[0]}, {x[1]} {y[0]}, {x[1]} {y[1]}, {x[0]} {y[1]}, {x[0]} {y[0]}))"
+
+
 def mask_scenes(data_dir: Path) -> None:
     """Steps 8 and 9 on the images of a data folder that has a trained map."""
     for script in ("convert_image_to_csv.py", "create_cloudmasks.py"):

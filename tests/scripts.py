@@ -75,3 +75,14 @@ def become(command: list[str], environment: dict[str, str], cwd: Path, stdout: P
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
+
+
+def step_7(data_dir: Path, *words: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """`bash gdal_commands.sh` in a data folder."""
+    return subprocess.run(
+        ["bash", str(ROOT / "gdal_commands.sh"), *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"DATA_DIR": str(data_dir)} | variables,
+    )

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT
-from test_fine_tuning_parts import tuned_map
+from runs import made_submap, tuned_map
 
 from cloudsom.errors import UserError
 from cloudsom.files import npz
@@ -21,7 +21,7 @@ from visualization import report
 
 def saved(file: Path) -> dict[str, bytes]:
     """The members of a written map, by name."""
-    labelled_map.save(file, tuned_map())
+    labelled_map.save(file, tuned_map({1: made_submap(np.arange(16) % 2 * 255)}, 2, 2))
     with zipfile.ZipFile(file) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 

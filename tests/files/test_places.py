@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clusters import STEPS, Cluster, files_of, succeed, write_scenes
 from conftest import ROOT, run_script
 from safe_maker import constant_bands, make_safe, zip_safe
-from test_cluster import STEPS, Cluster, files_of, succeed, write_scenes
 
 from cloudsom.errors import UserError
 from cloudsom.files import places, stores
@@ -108,7 +108,7 @@ def test_the_steps_before_and_the_figures_read_and_write_there_too(store: str, t
 
 
 def test_products_are_read_from_a_url_as_folders_and_as_zips(store: str, tmp_path: Path) -> None:
-    from test_gdal_commands import step_7
+    from scripts import step_7
 
     make_safe(tmp_path / "products", constant_bands(8))
     step_7(tmp_path)

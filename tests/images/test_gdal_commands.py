@@ -29,6 +29,7 @@ from safe_maker import (
     zip_safe,
 )
 from scipy import ndimage
+from scripts import step_7
 
 from cloudsom.bands import SAFE_BANDS
 from cloudsom.downloads import records
@@ -42,16 +43,6 @@ REAL = "S2A_MSIL1C_20170430T103021_N0205_R108_T32UPV_20170430T103024"
 REAL_ZIP = ROOT.parent / "shared" / "data" / f"{REAL}.SAFE.zip"
 
 Array = NDArray[Any]
-
-
-def step_7(data_dir: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["bash", str(ROOT / "gdal_commands.sh"), *words],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=os.environ | {"DATA_DIR": str(data_dir)} | variables,
-    )
 
 
 def granule_of(safe: Path) -> Granule:

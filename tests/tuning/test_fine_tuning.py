@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import mask_scenes, run_script, write_reference, write_scene
-from test_fine_tuning_parts import square, write_vectors
+from conftest import mask_scenes, run_script, square, write_reference, write_scene, write_vectors
 
 import fine_tuning
 from cloudsom.bands import BANDS, CLEAR, CLOUD, MASK_NODATA

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import utm31, write_reference
+from conftest import square, utm31, write_reference, write_vectors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from osgeo import ogr, osr
 from scipy import ndimage
 
 from cloudsom.bands import BANDS, CLEAR, CLOUD, MASK_NODATA
@@ -449,40 +448,6 @@ def test_positions_outside_the_image_or_without_data_are_named(tmp_path: Path) -
 # --- vector files -----------------------------------------------------------------------------------------------------
 
 GRID = Grid(6, 5, (600000.0, 60.0, 0.0, 4900020.0, 0.0, -60.0), utm31())
-
-
-def write_vectors(path: Path, driver: str, shapes: list[str], system: str | None = None, product: str = "") -> Path:
-    """A vector file of shapes (WKT in the grid's metres), brought to `system` (EPSG code or none at all)."""
-    utm = osr.SpatialReference()
-    utm.ImportFromWkt(utm31())
-    target = None
-    if system:
-        target = osr.SpatialReference()
-        target.ImportFromEPSG(int(system))
-    for reference in (utm, target):
-        if reference:
-            reference.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)
-    source = ogr.GetDriverByName(driver).CreateDataSource(str(path))
-    layer = source.CreateLayer("sand", target)
-    if product:
-        layer.CreateField(ogr.FieldDefn("product", ogr.OFTString))
-    for wkt in shapes:
-        geometry = ogr.CreateGeometryFromWkt(wkt)
-        if target:
-            geometry.Transform(osr.CoordinateTransformation(utm, target))
-        feature = ogr.Feature(layer.GetLayerDefn())
-        feature.SetGeometryDirectly(geometry)
-        if product:
-            feature.SetField("product", product)
-        layer.CreateFeature(feature)
-    source = None
-    return path
-
-
-def square(left: float, top: float, right: float, bottom: float) -> str:
-    """A rectangle in pixels of GRID as WKT in metres."""
-    x, y = [600000 + 60 * v for v in (left, right)], [4900020 - 60 * v for v in (top, bottom)]
-    return f"POLYGON (({x[0]} {y[0]}, {x[1]} {y[0]}, {x[1]} {y[1]}, {x[0]} {y[1]}, {x[0]} {y[0]}))"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from osgeo import gdal
-from test_figures import call, fine_tune, make_run
+from runs import call, fine_tune, make_run
 
 import evaluation_metrics
 from cloudsom.bands import CLOUD

@@ -16,7 +16,7 @@ from browser import Browser
 from conftest import write_scene
 from numpy.typing import NDArray
 from PIL import Image
-from test_figures import call, made_submap, make_run
+from runs import call, made_submap, make_run
 
 import fine_tuning
 from cloudsom.bands import CLOUD

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import Browser
-from test_figures import call, fine_tune, make_run, split_neurons
+from runs import call, fine_tune, make_run, split_neurons
 
 import evaluation_metrics
 from cloudsom.errors import UserError
