@@ -80,8 +80,8 @@ def with_index(draw: random.Random, cells: Cells) -> Cells:
 
 
 def with_units(draw: random.Random, cells: Cells) -> Cells:
-    units = [draw.choice(["-", "1", "m", "reflectance"]) for _ in cells[0]]
-    return [cells[0], ["-", *units[1:]] if set(units) == {"1"} else units, *cells[1:]]  # 1,1 is a neuron like any other
+    units = [draw.choice(["-", "1", "m", "reflectance"]) for _ in cells[0][1:]]
+    return [cells[0], [*units, "-"], *cells[1:]]  # with 1 in all columns it would be a row like any other
 
 
 def other_names(draw: random.Random, cells: Cells) -> Cells:

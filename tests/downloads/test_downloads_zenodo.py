@@ -115,6 +115,13 @@ def test_a_lost_scene_comes_back_from_the_archive_without_the_network(data: Path
     assert masks_are_right(data) and len(zenodo.log) == asked and not left.exists()
 
 
+def test_an_archive_whose_names_begin_with_a_dot(tmp_path: Path) -> None:
+    here = tarfile.TarInfo("./")
+    here.type = tarfile.DIRTYPE
+    (tmp_path / ARCHIVE).write_bytes(packed({f"./{name}": content for name, content in scene(NAME).items()}, here))
+    assert unpack_reference(tmp_path / ARCHIVE, tmp_path / "out", 10_000, print) == {NAME: "Reference_dataset"}
+
+
 def test_interrupted_and_resumed(data: Path, zenodo: ZenodoServer) -> None:
     big = packed(scene(NAME, mask=bytes(hashlib.sha256(b"%d" % i).digest()[0] for i in range(100_000))))
     zenodo.faults = [Fault(ARCHIVE, cut_after=20_000), Fault(ARCHIVE, status=429, headers={"Retry-After": "1"})]
