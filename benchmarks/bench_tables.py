@@ -165,9 +165,8 @@ CASES = [
         "polars",
     ),
     Case("pixels", "read", "np.loadtxt", lambda p, v: np.loadtxt(p, np.float32, delimiter=",")),
-    Case("pixels", "read", "ours, whole", lambda p, v: csv_tables.read_all_pixels(p)),
     Case("pixels", "read", "ours, in blocks", lambda p, v: sum(map(len, csv_tables.read_pixels(p)))),
-    Case("pixels", "read", "ours, 1 thread", _alone(lambda p, v: csv_tables.read_all_pixels(p))),
+    Case("pixels", "read", "ours, 1 thread", _alone(lambda p, v: sum(map(len, csv_tables.read_pixels(p))))),
     Case("pixels", "read", "pandas, float32", lambda p, v: _pandas_read(p, BANDS), "pandas"),
     Case("pixels", "read", "pyarrow", lambda p, v: _arrow_read(p, BANDS), "pyarrow"),
     Case("pixels", "read", "polars, schema", lambda p, v: _polars_read(p, BANDS), "polars"),
@@ -254,7 +253,7 @@ def check_written(case: Case, path: Path, values: Values) -> str:
             reference.write_text(digest)
         if reference.read_text() == digest:
             return "the bytes of savetxt"
-        return check_read(csv_tables.read_all_pixels(path), values)
+        return check_read(np.concatenate([*csv_tables.read_pixels(path)]), values)
     return check_read(csv_tables.read_all_spectra(path), values)
 
 

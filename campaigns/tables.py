@@ -38,7 +38,7 @@ def neurons(path: Path) -> list[Any]:
 #: What a reader makes of a table: arrays, each with a row for each of the table's.
 READERS: dict[str, Callable[[Path], list[Any]]] = {
     "spectra": lambda path: list(csv_tables.read_all_spectra(path)),
-    "pixels": lambda path: [csv_tables.read_all_pixels(path)],
+    "pixels": lambda path: [np.concatenate([*csv_tables.read_pixels(path)])],
     "bmus": lambda path: [model.read_bmus(path, ROWS, COLS)],
     "labels": neurons,
     "hits": lambda path: [model.read_hit_maps(path)[0]],

@@ -284,19 +284,6 @@ def read_pixels(
     return (block for (block,) in _reblock(pieces, chunk_rows))
 
 
-def read_all_pixels(path: Path, *, dtype: DTypeLike = np.float32) -> Floats:
-    """A whole pixel table, reflectance (N, 13), as `read_pixels` reads it.
-
-    Peak memory is the result (52 bytes a row in float32, 174 MB a tile) and about 50 MB.
-    """
-    pixels = np.empty((count_rows(path), N_BANDS), dtype)
-    start = 0
-    for block in read_pixels(path, chunk_rows=None, dtype=dtype):
-        pixels[start : start + len(block)] = block
-        start += len(block)
-    return pixels
-
-
 def read_bmus(path: Path) -> NDArray[np.int32]:
     """A whole BMU table, ours or the authors': 0-based row and column (N, 2) of each spectrum.
 

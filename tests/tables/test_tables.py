@@ -43,6 +43,11 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(csv_tables, "BEYOND_REFLECTANCE", np.inf)  # numbers of any size become text and back
 
 
+def all_pixels(path: Path, dtype: Any = np.float32) -> NDArray[Any]:
+    """A whole pixel table (N, 13)."""
+    return np.concatenate([*csv_tables.read_pixels(path, chunk_rows=None, dtype=dtype)])
+
+
 def bits(values: NDArray[Any]) -> NDArray[Any]:
     """Floats as integers: equal only where every bit is, -0.0 and NaN included."""
     return values.view(f"i{values.dtype.itemsize}")
@@ -125,7 +130,7 @@ def test_every_dn_comes_back_bit_for_bit(
     reflectance: NDArray[Any] = ((dn + offset) / 10_000).astype(dtype)
     assert csv_tables.write_pixels(tmp_path / "p.csv", [reflectance]).rounded == 0
     assert (tmp_path / "p.csv").read_bytes() == savetxt_bytes(reflectance)
-    back = csv_tables.read_all_pixels(tmp_path / "p.csv", dtype=dtype)
+    back = all_pixels(tmp_path / "p.csv", dtype=dtype)
     np.testing.assert_array_equal(bits(back), bits(reflectance))
 
 
@@ -136,7 +141,7 @@ def test_rounded_counts_the_values_that_do_not_come_back(
 ) -> None:
     count = csv_tables.write_pixels(tmp_path / "p.csv", [block])
     if len(block):
-        back = csv_tables.read_all_pixels(tmp_path / "p.csv", dtype=block.dtype)
+        back = all_pixels(tmp_path / "p.csv", dtype=block.dtype)
         assert count.rounded == np.sum((back != block) & ~np.isnan(block))
 
 
@@ -145,12 +150,12 @@ def test_rounded_counts_the_values_that_do_not_come_back(
 def test_pixels_read_as_pandas_and_loadtxt_do(tmp_path: Path, block: NDArray[Any]) -> None:
     path = tmp_path / "p.csv"
     csv_tables.write_pixels(path, [block])
-    ours = csv_tables.read_all_pixels(path, dtype=np.float64)
+    ours = all_pixels(path, dtype=np.float64)
     np.testing.assert_array_equal(ours, np.loadtxt(path, delimiter=",", ndmin=2))
     np.testing.assert_allclose(ours, pd.read_csv(path).to_numpy(np.float64), rtol=1e-14)
     with np.errstate(over="ignore"):
         single = ours.astype(np.float32)
-    np.testing.assert_array_equal(csv_tables.read_all_pixels(path), single)
+    np.testing.assert_array_equal(all_pixels(path), single)
 
 
 # --- spectra ------------------------------------------------------------------------------------
@@ -425,7 +430,7 @@ def test_wrong_lines_are_named(tmp_path: Path, line: str, fault: str, good: int)
 def test_missing_file_and_folder_are_user_errors(tmp_path: Path) -> None:
     readers: list[Callable[[Path], object]] = [
         csv_tables.read_all_spectra,
-        csv_tables.read_all_pixels,
+        all_pixels,
         csv_tables.read_bmus,
         csv_tables.count_rows,
     ]
@@ -465,7 +470,7 @@ def test_damaged_tables_give_rows_or_a_user_error(
         lambda: csv_tables.read_all_spectra(
             path, non_finite="keep", label_required=False, dtype=np.float64
         )[0],
-        lambda: csv_tables.read_all_pixels(path),
+        lambda: all_pixels(path),
         lambda: csv_tables.read_bmus(path),
     ]
     for read in readers:
@@ -507,7 +512,7 @@ def test_a_block_may_be_reused_by_its_caller(tmp_path: Path) -> None:
             yield block
 
     csv_tables.write_pixels(tmp_path / "p.csv", blocks_in_one_array())
-    pixels = csv_tables.read_all_pixels(tmp_path / "p.csv", dtype=np.float64)
+    pixels = all_pixels(tmp_path / "p.csv", dtype=np.float64)
     np.testing.assert_array_equal(pixels[:, 0], np.repeat(np.arange(20), 10) / 10_000)
 
 
