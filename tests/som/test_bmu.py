@@ -19,7 +19,7 @@ from minisom import MiniSom
 from numpy.typing import NDArray
 
 from cloudsom.som.bmu import CHUNK, BMUs, BMUSearch, find_bmus, quantization_error, topographic_error
-from cloudsom.som.search import LARGE
+from cloudsom.som.search import LARGE, _candidates, _load_group, make_plan, make_scratch
 from cloudsom.som.training_loop import squared_distance
 
 SCALES = (1e-320, 1e-200, 1e-60, 1e-30, 1e-10, 1.0, 1e10, 1e19, 3e38, 1e60, 1e150, 1e300)
@@ -242,3 +242,16 @@ def test_machine_code_on_disk_follows_the_files_it_was_made_of(tmp_path: Path) -
     changed = loop.read_text().replace("total = -0.0\n    if n >= 8", "total = 11.0\n    if n >= 8")
     loop.write_text(changed)
     assert distance() == "[6.]\n"
+
+
+def test_a_ball_of_alike_spectra_leaves_few_candidates() -> None:
+    """Nothing else tells: without the ball every answer is the same, and three times as slow."""
+    draw = np.random.default_rng(0)
+    weights = draw.random((300, 13))
+    plan = make_plan(weights)
+    scratch = make_scratch(plan)
+    spectra = (weights[7] + 1e-3 * draw.random((16, 13))).astype(np.float32)
+    _load_group(scratch, spectra, np.arange(48, dtype=np.uint32) % 16, 0)
+    np.testing.assert_allclose(scratch.mean, spectra.mean(axis=0), rtol=1e-6)
+    count, nearest = _candidates(plan, scratch, -1)
+    assert nearest == 7 and 7 in scratch.candidates[:count] and count <= 16
