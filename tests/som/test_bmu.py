@@ -250,7 +250,7 @@ def test_a_ball_of_alike_spectra_leaves_few_candidates() -> None:
     weights = draw.random((300, 13))
     plan = make_plan(weights)
     scratch = make_scratch(plan)
-    spectra = (weights[7] + 1e-3 * draw.random((16, 13))).astype(np.float32)
+    spectra = (weights[7] + 0.05 + 1e-3 * draw.random((16, 13))).astype(np.float32)
     _load_group(scratch, spectra, np.arange(48, dtype=np.uint32) % 16, 0)
     np.testing.assert_allclose(scratch.mean, spectra.mean(axis=0), rtol=1e-6)
     count, nearest = _candidates(plan, scratch, -1)
