@@ -142,7 +142,7 @@ def _train_compiled(som: MiniSom, batches: Iterator[Batch], n_iter: int, progres
 
 
 def _prepared(som: MiniSom, batches: Iterator[Batch], n_iter: int) -> Iterator[tuple[NDArray[np.float64], ...]]:
-    """What the kernel needs for each batch: spectra, neighbourhoods along an axis, learning rates."""
+    """What the kernel needs for each batch: spectra, neighbourhoods by distance, learning rates."""
     for steps, spectra in batches:
         rates = _decayed(som, som._learning_rate_decay_function, som._learning_rate, steps, n_iter)
         radii = _decayed(som, som._sigma_decay_function, som._sigma, steps, n_iter)
@@ -159,10 +159,9 @@ def _decayed(
 
 
 def _bells(radii: NDArray[np.float64], span: int) -> NDArray[np.float64]:
-    """The gaussian exp(-d**2 / (2 radius**2)) along one axis of the map, (steps, distances 1-span..span-1).
+    """The gaussian exp(-d**2 / (2 radius**2)) along one axis of the map, (steps, distances 0..span-1).
 
     By numpy's exp, as in MiniSom: it may differ by a rounding from the C library's.
     """
     distance = np.arange(span, dtype=np.float64)
-    bells = np.exp(-np.power(distance, 2) / (2 * radii * radii)[:, np.newaxis])
-    return np.concatenate([bells[:, :0:-1], bells], axis=1)
+    return np.exp(-np.power(distance, 2) / (2 * radii * radii)[:, np.newaxis])

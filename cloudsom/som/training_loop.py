@@ -118,17 +118,23 @@ def _first_minimum(squares: Floats, least: float) -> np.intp | int:
 
 
 @kernel
-def _neighbourhood(g: Floats, bell: Floats, winner: int, rate: float, n_rows: int, n_columns: int) -> None:
+def _neighbourhood(
+    g: Floats, mirrored: Floats, bell: Floats, winner: int, rate: float, n_rows: int, n_columns: int
+) -> None:
     """MiniSom's gaussian times the learning rate around the winner, neuron by neuron into g.
 
-    bell: the gaussian along one axis, the winner in the middle.
+    bell: (max(n_rows, n_columns),), the gaussian by distance along one axis; mirrored: room for it to both sides.
     """
-    row, column, middle = winner // n_columns, winner % n_columns, len(bell) // 2
-    along = bell[middle - column : middle - column + n_columns]
+    row, column = winner // n_columns, winner % n_columns
+    for k in range(n_columns):
+        mirrored[n_columns - 1 + k] = bell[k]
+        mirrored[n_columns - 1 - k] = bell[k]
+    from_at, to_at = address(mirrored) + 8 * (n_columns - 1 - column), address(g)
+    rates = f64_spread(rate)
     for i in range(n_rows):
-        across = bell[middle - row + i]
-        for j in range(n_columns):
-            g[i * n_columns + j] = across * along[j] * rate
+        across = f64_spread(bell[abs(i - row)])
+        for j in range(0, n_columns, 8):  # what runs over the row's end is overwritten by the next row
+            store(to_at + 8 * (i * n_columns + j), (across * f64_load(from_at + 8 * j)) * rates)
 
 
 @kernel
@@ -138,13 +144,13 @@ def train_steps(
     """Run one training step for each row of `spectra`; the weights are changed in place.
 
     weights: (blocks, bands, 8) float64, neurons in row-major order, the padding 1e300; spectra: (steps,
-    bands) float64; bells: (steps, 2 * max(n_rows, n_columns) - 1), the neighbourhood along one axis, the winner in
-    the middle; rates: (steps,), the learning rate; squares: (8 * blocks,), on return the last row's squared distances
-    to the neurons, as its winner was sought.
+    bands) float64; bells: (steps, max(n_rows, n_columns)), the neighbourhood along one axis by distance; rates:
+    (steps,), the learning rate; squares: (8 * blocks,), on return the last row's squared distances to the
+    neurons, as its winner was sought.
     """
     n_blocks, n_bands, _ = weights.shape
     n_neurons = n_rows * n_columns
-    g, unread = np.zeros(8 * n_blocks), np.empty(8 * n_blocks)
+    g, mirrored, unread = np.zeros(n_neurons + n_columns + 16), np.zeros(2 * n_columns + 16), np.empty(8 * n_blocks)
     w_at, g_at, x_at = address(weights), address(g), address(spectra)
     squares[:] = np.inf
     for j in range(n_neurons):
@@ -152,7 +158,8 @@ def train_steps(
     least: float | np.floating = np.min(squares)  # NaN if any is
     for t in range(len(spectra)):
         winner = _first_minimum(squares, least)
-        _neighbourhood(g, bells[t], winner, rates[t], n_rows, n_columns)
+        _neighbourhood(g, mirrored, bells[t], winner, rates[t], n_rows, n_columns)
+        g[n_neurons : 8 * n_blocks] = 0.0
         last = t == len(spectra) - 1
         s_at = address(unread) if last else address(squares)
         y_at = x_at if last else x_at + 8 * n_bands
