@@ -45,7 +45,7 @@ RULES = Rules(
 )
 
 Called = list[NDArray[np.bool_]]
-Shares = list[NDArray[np.floating]]  # of several maps, between 0 and 1
+Shares = Sequence[NDArray[np.floating]]  # of several maps, between 0 and 1
 
 
 @dataclass(frozen=True)
