@@ -22,13 +22,11 @@ import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from io import BufferedReader
 from itertools import islice, pairwise
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -58,94 +56,6 @@ NonFinite = Literal["refuse", "keep"]
 # --- writing ------------------------------------------------------------------------------------
 
 
-class TableWriter:
-    """A table being written to `path`, a context manager; subclasses say what a block is.
-
-    A block may have any number of rows and may be reused by the caller once `write` returns: it
-    is on disk by then.
-    """
-
-    header: str
-    rows = 0  # written so far
-
-    def __init__(self, path: str | Path) -> None:
-        self._path = Path(path)
-        self._threads = _threads()
-
-    def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            self._file = stack.enter_context(self._path.open("wb"))
-            self._pool = stack.enter_context(ThreadPoolExecutor(self._threads))
-            self._file.write(self.header.encode() + b"\n")
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
-
-    def _write(self, n_rows: int, encode: Callable[[slice], memoryview]) -> None:
-        pieces = (slice(start, start + PIECE_ROWS) for start in range(0, n_rows, PIECE_ROWS))
-        for text in in_order(self._pool, self._threads, encode, pieces):
-            self._file.write(text)
-        self.rows += n_rows
-
-
-class SpectraWriter(TableWriter):
-    """Spectra and labels, nothing lost: what is read back has the same bits."""
-
-    header = SPECTRA_HEADER
-
-    def write(self, spectra: ArrayLike, labels: ArrayLike) -> None:
-        """Append reflectance (n, 13), float32 or float64, and labels (n,), integers 0..255."""
-        values = _checked_spectra(spectra)
-        codes = _checked_integers(labels, (len(values),), 255)
-
-        def encode(piece: slice) -> memoryview:
-            return decimals.shortest_text(_native(values[piece]), codes[piece])
-
-        self._write(len(values), encode)
-
-
-class PixelWriter(TableWriter):
-    """Reflectance of pixels with 4 decimals, the bytes of np.savetxt(fmt="%10.4f", delimiter=",").
-
-    `rounded` counts the finite values written so far that 4 decimals cannot hold: 0 for reflectance
-    (DN + offset) / 10000, which reads back as it was.
-    """
-
-    header = PIXEL_HEADER
-    rounded = 0
-
-    def write(self, reflectance: ArrayLike) -> None:
-        """Append reflectance (n, 13), float32 or float64, in any memory order; NaN for nodata."""
-        values = _checked_spectra(reflectance)
-        rounded = []
-
-        def encode(piece: slice) -> memoryview:
-            text, lost = decimals.fixed_text(_native(values[piece]))
-            rounded.append(lost)
-            return text
-
-        self._write(len(values), encode)
-        self.rounded += sum(rounded)
-
-
-class BMUWriter(TableWriter):
-    """0-based row and column of each spectrum's BMU."""
-
-    header = BMU_HEADER
-
-    def write(self, positions: ArrayLike) -> None:
-        """Append positions (n, 2): row and column, integers 0..65535."""
-        values = _checked_integers(positions, (np.shape(positions)[0], 2), 65_535)
-        self._write(len(values), lambda piece: decimals.integer_text(values[piece]))
-
-
 class PixelCount(NamedTuple):
     """What `write_pixels` wrote."""
 
@@ -153,28 +63,68 @@ class PixelCount(NamedTuple):
     rounded: int  # finite values that 4 decimals cannot hold
 
 
+Encode = Callable[[slice], memoryview]  # the text of some of a block's rows
+
+
 def write_spectra(path: str | Path, blocks: Iterable[tuple[ArrayLike, ArrayLike]]) -> int:
-    """Write blocks of (spectra, labels) as a spectra table; return the rows. See `SpectraWriter`."""
-    with SpectraWriter(path) as table:
-        for spectra, labels in blocks:
-            table.write(spectra, labels)
-    return table.rows
+    """Write blocks of spectra and labels; return the rows. What is read back has the same bits.
+
+    A block is reflectance (n, 13), float32 or float64, and labels (n,), integers 0..255.
+    """
+
+    def text_of(block: tuple[ArrayLike, ArrayLike]) -> tuple[int, Encode]:
+        values = _checked_spectra(block[0])
+        codes = _checked_integers(block[1], (len(values),), 255)
+        return len(values), lambda rows: decimals.shortest_text(_native(values[rows]), codes[rows])
+
+    return _write(path, SPECTRA_HEADER, map(text_of, blocks))
 
 
 def write_pixels(path: str | Path, blocks: Iterable[ArrayLike]) -> PixelCount:
-    """Write blocks of reflectance as a pixel table; return rows and rounded. See `PixelWriter`."""
-    with PixelWriter(path) as table:
-        for reflectance in blocks:
-            table.write(reflectance)
-    return PixelCount(table.rows, table.rounded)
+    """Write blocks of reflectance with 4 decimals, as np.savetxt(fmt="%10.4f", delimiter=",") does.
+
+    A block is (n, 13), float32 or float64, in any memory order; NaN for nodata. Returns the rows, and how many values
+    were rounded: 0 for reflectance (DN + offset) / 10000, which reads back as it was.
+    """
+    rounded = []
+
+    def text_of(block: ArrayLike) -> tuple[int, Encode]:
+        values = _checked_spectra(block)
+
+        def encode(rows: slice) -> memoryview:
+            text, lost = decimals.fixed_text(_native(values[rows]))
+            rounded.append(lost)
+            return text
+
+        return len(values), encode
+
+    return PixelCount(_write(path, PIXEL_HEADER, map(text_of, blocks)), sum(rounded))
 
 
 def write_bmus(path: str | Path, blocks: Iterable[ArrayLike]) -> int:
-    """Write blocks of positions (n, 2) as a BMU table; return the rows. See `BMUWriter`."""
-    with BMUWriter(path) as table:
-        for positions in blocks:
-            table.write(positions)
-    return table.rows
+    """Write blocks of 0-based rows and columns (n, 2) of BMUs, integers 0..65535; return the rows."""
+
+    def text_of(block: ArrayLike) -> tuple[int, Encode]:
+        values = _checked_integers(block, (np.shape(block)[0], 2), 65_535)
+        return len(values), lambda rows: decimals.integer_text(values[rows])
+
+    return _write(path, BMU_HEADER, map(text_of, blocks))
+
+
+def _write(path: str | Path, header: str, blocks: Iterable[tuple[int, Encode]]) -> int:
+    """Write a header, then each block from its number of rows and its text; return the rows of all.
+
+    A block is on disk when the next one is asked for, so the caller may use its memory again.
+    """
+    threads, written = _threads(), 0
+    with Path(path).open("wb") as file, ThreadPoolExecutor(threads) as pool:
+        file.write(header.encode() + b"\n")
+        for n_rows, encode in blocks:
+            pieces = (slice(start, start + PIECE_ROWS) for start in range(0, n_rows, PIECE_ROWS))
+            for text in in_order(pool, threads, encode, pieces):
+                file.write(text)
+            written += n_rows
+    return written
 
 
 def _checked_spectra(spectra: ArrayLike) -> Floats:
@@ -188,9 +138,7 @@ def _checked_integers(integers: ArrayLike, shape: tuple[int, ...], top: int) -> 
     values = np.asarray(integers)
     if values.shape != shape:
         raise ValueError(f"integers have shape {values.shape}, expected {shape}")
-    if values.dtype.kind not in "iu" or (
-        values.size and not 0 <= values.min() <= values.max() <= top
-    ):
+    if values.dtype.kind not in "iu" or (values.size and not 0 <= values.min() <= values.max() <= top):
         raise ValueError(f"expected integers from 0 to {top}")
     return values.astype(np.int32)
 
@@ -257,18 +205,14 @@ def read_all_spectra(
     rows = count_rows(path)
     spectra, labels = np.empty((rows, N_BANDS), dtype), np.empty(rows, np.int32)
     start = 0
-    for block in read_spectra(
-        path, chunk_rows=None, dtype=dtype, label_required=label_required, non_finite=non_finite
-    ):
+    for block in read_spectra(path, chunk_rows=None, dtype=dtype, label_required=label_required, non_finite=non_finite):
         stop = start + len(block[0])
         spectra[start:stop], labels[start:stop] = block
         start = stop
     return spectra, labels
 
 
-def read_pixels(
-    path: Path, *, chunk_rows: int | None = CHUNK_ROWS, dtype: DTypeLike = np.float32
-) -> Iterator[Floats]:
+def read_pixels(path: Path, *, chunk_rows: int | None = CHUNK_ROWS, dtype: DTypeLike = np.float32) -> Iterator[Floats]:
     """Blocks of a pixel table: reflectance (n, 13) of dtype, NaN in the rows of nodata pixels.
 
     Every block has `chunk_rows` rows but the last; None: as they are parsed, some 10,000. Values
@@ -423,9 +367,7 @@ def _parse(piece: _Piece, names: Sequence[str], dtype: DTypeLike) -> Floats:
         raise piece.error(number, what) from None
 
 
-def _refuse(
-    piece: _Piece, wrong: NDArray[np.bool_], values: Floats, names: Sequence[str], advice: str
-) -> None:
+def _refuse(piece: _Piece, wrong: NDArray[np.bool_], values: Floats, names: Sequence[str], advice: str) -> None:
     """Raise a UserError about the first value (n, columns) that is `wrong`, if any is."""
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
@@ -440,9 +382,7 @@ def _refuse_other_units(piece: _Piece, spectra: Floats, names: Sequence[str]) ->
         _refuse(piece, wrong, spectra, names, "give reflectance as a fraction, no digital numbers or per cent")
 
 
-def _reblock(
-    pieces: Iterable[tuple[NDArray[Any], ...]], rows: int | None
-) -> Iterator[tuple[NDArray[Any], ...]]:
+def _reblock(pieces: Iterable[tuple[NDArray[Any], ...]], rows: int | None) -> Iterator[tuple[NDArray[Any], ...]]:
     """The same rows in blocks of `rows` rows (the last may have fewer), or as they are for None."""
     if rows is None:
         yield from pieces
@@ -468,9 +408,7 @@ _SPELLINGS = {name.upper(): name for name in (*BANDS, "label", *BMU_COLUMNS)}
 _SPELLINGS |= {safe.upper(): name for safe, name in zip(SAFE_BANDS, BANDS, strict=True)}
 
 
-def _read_header(
-    file: BufferedReader, path: Path, layouts: Sequence[Sequence[str]]
-) -> Sequence[str]:
+def _read_header(file: BufferedReader, path: Path, layouts: Sequence[Sequence[str]]) -> Sequence[str]:
     """Read the header line; return the layout that it names."""
     line = file.readline(LONGEST_LINE)
     if not line:
