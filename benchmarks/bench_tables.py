@@ -54,9 +54,7 @@ def make_values(rows: int, scenes: Sequence[Path]) -> Values:
         trend = 3000 + 2500 * np.sin(np.arange(100_000) / 3000)
         dn = np.clip(trend[:, None] + rng.normal(0, 600, (100_000, N_BANDS)), 1, 65_535)
     reflectance = np.resize(np.rint(dn), (rows, N_BANDS)) / 10_000
-    return Values(
-        reflectance, reflectance.astype(np.float32), np.resize(np.array(list(CLASSES)), rows)
-    )
+    return Values(reflectance, reflectance.astype(np.float32), np.resize(np.array(list(CLASSES)), rows))
 
 
 # --- the cases ----------------------------------------------------------------------------------
@@ -236,9 +234,7 @@ def measure(number: int, path: Path, rows: int, scenes: Sequence[Path]) -> Resul
         seconds.append(time.perf_counter() - start)
         cpu.append(time.process_time() - start_cpu)
         peak = max(peak, _memory("VmHWM") - before)
-    check = (
-        check_written(case, path, values) if case.action == "write" else check_read(answer, values)
-    )
+    check = check_written(case, path, values) if case.action == "write" else check_read(answer, values)
     median = statistics.median
     return Result(median(seconds), min(seconds), median(cpu), peak, path.stat().st_size, check)
 
@@ -321,12 +317,8 @@ def print_results(results: dict[str, Result]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument(
-        "--rows", type=int, nargs="+", default=[100_000, TILE_ROWS], help="table lengths"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rows", type=int, nargs="+", default=[100_000, TILE_ROWS], help="table lengths")
     parser.add_argument("--scenes", type=Path, nargs="*", default=[], help="npz files with `dn`")
     arguments = parser.parse_args()
     for rows in arguments.rows:

@@ -264,6 +264,7 @@ def test_settings_without_sense_are_refused(refused: Ok, trained: Path) -> None:
 
 def test_the_weights_of_a_susi_map_are_a_trained_map(ok: Ok, refused: Ok, trained: Path, tmp_path: Path) -> None:
     import susi
+
     for name in ("training_spectra.csv", "scaler.p"):
         shutil.copy(trained / name, tmp_path)
     spectra, _ = csv_tables.read_all_spectra(tmp_path / "training_spectra.csv", dtype=np.float64)

@@ -47,6 +47,7 @@ def susi_som(kind: str = "SOMClustering") -> Any:
 @functools.cache
 def trained_susi(kind: str) -> bytes:
     import susi
+
     spectra = np.random.default_rng(2).random((10, 13))
     more = {} if kind == "SOMClustering" else {"n_iter_supervised": 10}
     som = getattr(susi, kind)(n_rows=4, n_columns=3, n_iter_unsupervised=10, n_jobs=1, random_state=0, **more)

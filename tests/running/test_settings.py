@@ -107,9 +107,7 @@ def test_words_without_a_name_are_products_where_there_are_any(words: str, produ
         (["--N_ITER"], "expected one argument"),
     ],
 )
-def test_wrong_words_are_refused_in_one_line(
-    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_words_are_refused_in_one_line(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         parse(*words)
     assert stop.value.code == 2

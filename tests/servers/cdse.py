@@ -138,7 +138,6 @@ class CatalogueServer(Server):
             return Answer(b"", 302, {"Location": self.files_url + seen.path})
         return Answer.json({"detail": "Not Found"}, 404)
 
-
     def _search(self, entries: list[dict[str, Any]], query: dict[str, str]) -> Answer:
         """A page of the entries that meet the filter, and the way to the next one."""
         top, skip = int(query.get("$top", 20)), int(query.get("$skip", 0))

@@ -202,6 +202,7 @@ def test_decays_run_from_start_to_end() -> None:
 def test_the_map_of_susi(spectra: NDArray[np.float64], trainer: str) -> None:
     """The same seed gives the map of the library the paper used."""
     import susi
+
     for seed, n_iter in ((0, 1), (1, 37), (2, 2000)):
         theirs = susi.SOMClustering(n_rows=20, n_columns=15, n_iter_unsupervised=n_iter, random_state=seed, n_jobs=1)
         theirs.fit(spectra)

@@ -72,9 +72,7 @@ ties = st.integers(-70_000, 70_000).map(lambda k: (k + 0.5) / 10_000)
 near_ties = st.tuples(ties, st.sampled_from([-np.inf, np.inf])).map(lambda t: np.nextafter(*t))
 special = st.sampled_from([-0.0, -1e-9, -1.0, -1.0001, 6.5535, 6.5536, 99999.99995, -9999.99995])
 reflectance64 = st.one_of(grid, ties, near_ties, special, st.floats())
-reflectance32 = reflectance64.map(lambda v: float(np.float32(np.clip(v, -3e38, 3e38)))) | st.floats(
-    width=32
-)
+reflectance32 = reflectance64.map(lambda v: float(np.float32(np.clip(v, -3e38, 3e38)))) | st.floats(width=32)
 
 
 def blocks(finite: bool = False) -> st.SearchStrategy[NDArray[Any]]:
@@ -97,9 +95,7 @@ def test_pixel_table_by_hand(tmp_path: Path) -> None:
     pixels = np.array([[(k + 1) / 10_000 for k in range(13)], [np.nan] * 13])
     assert csv_tables.write_pixels(tmp_path / "p.csv", [pixels]) == (2, 0)
     header, first, nodata = (tmp_path / "p.csv").read_text().splitlines()
-    assert header.startswith("#  #B1,  #B2,") and header.endswith(
-        " #B8, #B8a, #B9, #B10, #B11, #B12"
-    )
+    assert header.startswith("#  #B1,  #B2,") and header.endswith(" #B8, #B8a, #B9, #B10, #B11, #B12")
     assert first.startswith("    0.0001,    0.0002,") and first.endswith(",    0.0013")
     assert nodata == ",".join(["       nan"] * 13)
 
@@ -136,9 +132,7 @@ def test_every_dn_comes_back_bit_for_bit(
 
 @quick
 @given(block=blocks())
-def test_rounded_counts_the_values_that_do_not_come_back(
-    tmp_path: Path, block: NDArray[Any]
-) -> None:
+def test_rounded_counts_the_values_that_do_not_come_back(tmp_path: Path, block: NDArray[Any]) -> None:
     count = csv_tables.write_pixels(tmp_path / "p.csv", [block])
     if len(block):
         back = all_pixels(tmp_path / "p.csv", dtype=block.dtype)
@@ -172,14 +166,9 @@ def test_spectra_table_by_hand(tmp_path: Path) -> None:
 
 @quick
 @given(parts=st.lists(blocks(finite=True).filter(len), min_size=1, max_size=3), data=st.data())
-def test_spectra_come_back_bit_for_bit(
-    tmp_path: Path, parts: list[NDArray[Any]], data: st.DataObject
-) -> None:
+def test_spectra_come_back_bit_for_bit(tmp_path: Path, parts: list[NDArray[Any]], data: st.DataObject) -> None:
     parts = [part.astype(parts[0].dtype) for part in parts if part.dtype == parts[0].dtype]
-    labels = [
-        data.draw(arrays(np.int64, len(part), elements=st.sampled_from(list(CLASSES))))
-        for part in parts
-    ]
+    labels = [data.draw(arrays(np.int64, len(part), elements=st.sampled_from(list(CLASSES)))) for part in parts]
     path = tmp_path / "s.csv"
     rows = csv_tables.write_spectra(path, zip(parts, labels, strict=True))
     spectra, codes = csv_tables.read_all_spectra(path, dtype=parts[0].dtype)
@@ -194,14 +183,8 @@ def test_spectra_come_back_bit_for_bit(
 
 
 @quick
-@given(
-    block=arrays(
-        np.float32, (5, 13), elements=st.floats(width=32, allow_infinity=False, allow_nan=False)
-    )
-)
-def test_float32_texts_are_nearest_to_no_other_float32(
-    tmp_path: Path, block: NDArray[np.float32]
-) -> None:
+@given(block=arrays(np.float32, (5, 13), elements=st.floats(width=32, allow_infinity=False, allow_nan=False)))
+def test_float32_texts_are_nearest_to_no_other_float32(tmp_path: Path, block: NDArray[np.float32]) -> None:
     """A reader that goes straight to float32, without float64 between, gets the same bits."""
     csv_tables.write_spectra(tmp_path / "s.csv", [(block, [10] * 5)])
     lines = (tmp_path / "s.csv").read_text().splitlines()[1:]
@@ -266,11 +249,7 @@ def test_blocks_have_the_rows_asked_for(tmp_path: Path, chunk_rows: int | None) 
 
 
 @quick
-@given(
-    positions=arrays(
-        np.int32, st.tuples(st.integers(1, 40), st.just(2)), elements=st.integers(0, 65_535)
-    )
-)
+@given(positions=arrays(np.int32, st.tuples(st.integers(1, 40), st.just(2)), elements=st.integers(0, 65_535)))
 def test_bmus_come_back(tmp_path: Path, positions: NDArray[np.int32]) -> None:
     path = tmp_path / "b.csv"
     assert csv_tables.write_bmus(path, [positions, positions]) == 2 * len(positions)
@@ -282,9 +261,7 @@ def test_bmus_come_back(tmp_path: Path, positions: NDArray[np.int32]) -> None:
 @pytest.mark.parametrize("fmt", ["%10.0f", "%10.4f", "%.18e"])
 def test_bmus_of_the_authors_are_read(tmp_path: Path, fmt: str) -> None:
     positions = np.array([[0, 14], [19, 0], [7, 3]] * 5)
-    np.savetxt(
-        tmp_path / "b.csv", positions, fmt=fmt, delimiter=",", header="position1, #position2"
-    )
+    np.savetxt(tmp_path / "b.csv", positions, fmt=fmt, delimiter=",", header="position1, #position2")
     read = csv_tables.read_bmus(tmp_path / "b.csv")
     assert read.dtype == np.int32
     np.testing.assert_array_equal(read, positions)
@@ -390,9 +367,7 @@ def test_wrong_headers_are_refused(tmp_path: Path, header: str, fault: str) -> N
         (HEADER + "\r" + f"{ROW},10", "does not start with a line of column names"),
     ],
 )
-def test_files_that_are_no_tables_are_refused(
-    tmp_path: Path, text: str | bytes, fault: str
-) -> None:
+def test_files_that_are_no_tables_are_refused(tmp_path: Path, text: str | bytes, fault: str) -> None:
     path = write(tmp_path / "s.csv", text)
     with pytest.raises(UserError, match=fault):
         csv_tables.read_all_spectra(path)
@@ -441,15 +416,12 @@ def test_missing_file_and_folder_are_user_errors(tmp_path: Path) -> None:
             read(tmp_path)
 
 
-valid_table = f"{HEADER}\n" + "".join(
-    f"{ROW.replace('0.3', f'{i / 97:.4f}')},10\n" for i in range(12)
-)
+valid_table = f"{HEADER}\n" + "".join(f"{ROW.replace('0.3', f'{i / 97:.4f}')},10\n" for i in range(12))
 edits = st.lists(
     st.tuples(
         st.integers(0, len(valid_table)),
         st.integers(0, 40),
-        st.binary(max_size=6)
-        | st.sampled_from([b"\n", b",", b"nan", b"1e400", b"\r\n", b"\n\n", b"  "]),
+        st.binary(max_size=6) | st.sampled_from([b"\n", b",", b"nan", b"1e400", b"\r\n", b"\n\n", b"  "]),
     ),
     min_size=1,
     max_size=4,
@@ -467,9 +439,7 @@ def test_damaged_tables_give_rows_or_a_user_error(
     path = write(tmp_path / "s.csv", damaged[: cut or None])
     readers: list[Callable[[], Any]] = [
         lambda: csv_tables.read_all_spectra(path)[0],
-        lambda: csv_tables.read_all_spectra(
-            path, non_finite="keep", label_required=False, dtype=np.float64
-        )[0],
+        lambda: csv_tables.read_all_spectra(path, non_finite="keep", label_required=False, dtype=np.float64)[0],
         lambda: all_pixels(path),
         lambda: csv_tables.read_bmus(path),
     ]
@@ -516,9 +486,7 @@ def test_a_block_may_be_reused_by_its_caller(tmp_path: Path) -> None:
     np.testing.assert_array_equal(pixels[:, 0], np.repeat(np.arange(20), 10) / 10_000)
 
 
-def test_memory_does_not_grow_with_the_table(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_memory_does_not_grow_with_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()  # pieces of full size
     block = np.full((10_000, 13), 0.1234)
     csv_tables.write_pixels(tmp_path / "warm.csv", [block])  # build the lookup first

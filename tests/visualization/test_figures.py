@@ -250,6 +250,7 @@ def test_u_matrix_by_hand_is_not_divided_by_its_maximum() -> None:
 
 def test_u_matrix_equals_susis_between_two_neurons() -> None:
     import susi
+
     weights = np.random.default_rng(4).random((1, 2, 13))
     clusterer = susi.SOMClustering(n_rows=1, n_columns=2)
     clusterer.unsuper_som_ = weights
