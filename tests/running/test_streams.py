@@ -38,17 +38,22 @@ def test_lines_of_threads_do_not_run_into_each_other(tmp_path: Path) -> None:
     assert len(lines) == 2000 and set(lines) == {f"{w * 20}-{w * 20}" for w in "abcd"}
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
-def test_closed_streams_are_no_traceback(tmp_path: Path, closed: str) -> None:
-    script = tmp_path / "step.py"
+def run_redirected(folder: Path, main: str, where: str) -> subprocess.CompletedProcess[str]:
+    """Run a script of one statement in `folder`, its streams as the shell's `where` says."""
+    script = folder / "step.py"
     script.write_text(
         f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom cloudsom.running.settings import run\n"
         "# --- constants\nDATA_DIR = 'data'  # where\n# --- end of constants\n"
-        "def main():\n    print('x')\n    print('y', file=sys.stderr)\n    open('written', 'w').write('whole')\n"
-        "run(main, globals())\n"
+        f"def main():\n    {main}\nrun(main, globals())\n"
     )
-    command = f"{sys.executable} {script} {closed}"
-    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    command = ["sh", "-c", f"{sys.executable} {script} {where}"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=folder)
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_traceback(tmp_path: Path, closed: str) -> None:
+    main = "print('x'); print('y', file=sys.stderr); open('written', 'w').write('whole')"
+    done = run_redirected(tmp_path, main, closed)
     assert done.returncode == 0 and "Traceback" not in done.stderr + done.stdout
     assert (tmp_path / "written").read_text() == "whole"
 
@@ -67,12 +72,5 @@ def test_help_that_cannot_be_printed_ends_in_one_line(script: str) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 @pytest.mark.parametrize("where", [">/dev/full", "2>/dev/full", "2>/dev/full >&2"])
 def test_a_run_whose_output_is_full_ends_without_a_traceback(tmp_path: Path, where: str) -> None:
-    script = tmp_path / "step.py"
-    script.write_text(
-        f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom cloudsom.running.settings import run\n"
-        "# --- constants\nDATA_DIR = 'data'  # where\n# --- end of constants\n"
-        "def main():\n    print('y', file=sys.stderr)\n    print('x', end='')\nrun(main, globals())\n"
-    )
-    command = f"{sys.executable} {script} {where}"
-    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
+    done = run_redirected(tmp_path, "print('y', file=sys.stderr); print('x', end='')", where)
     assert done.returncode == 1 and "Traceback" not in done.stderr and "ignored" not in done.stderr
