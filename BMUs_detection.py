@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from cloudsom.errors import UserError
 from cloudsom.files import stores
-from cloudsom.files.places import existing, under
+from cloudsom.files.places import under
 from cloudsom.progress import progress
 from cloudsom.running.job import Job
 from cloudsom.running.pool import Engine, run_jobs
-from cloudsom.running.settings import run, snapshot
+from cloudsom.running.settings import run, snapshot, step_files
 from cloudsom.som import model
 from cloudsom.som.bmu import BMUSearch
 from cloudsom.tables import csv_tables
@@ -50,11 +50,7 @@ PART_BYTES = 32 * 1024 * 1024  # of the training table a job works through; its 
 
 
 def main() -> None:
-    inputs = {
-        "TRAINING_CSV": existing(DATA_DIR, TRAINING_CSV, "run step 2 (data_preprocessing.py)"),
-        "SCALER_FILE": existing(DATA_DIR, SCALER_FILE, "run step 2 (data_preprocessing.py)"),
-        "SOM_FILE": existing(DATA_DIR, SOM_FILE, "run step 3 (SOM_training.py)"),
-    }
+    inputs = step_files(globals(), "TRAINING_CSV", "SCALER_FILE", "SOM_FILE")
     bmus_csv = under(DATA_DIR, BMUS_CSV)
     made_by = stores.recipe(snapshot(globals()), inputs)
     if done := stores.up_to_date([bmus_csv], made_by, OVERWRITE):
@@ -106,9 +102,7 @@ def bmus_of_part(
             bar.update(len(spectra))
 
 
-def all_bmus_of_part(
-    training_csv: Path, scaler_file: Path, som_file: Path, part: tuple[int, int]
-) -> NDArray[np.int32]:
+def all_bmus_of_part(training_csv: Path, scaler_file: Path, som_file: Path, part: tuple[int, int]) -> NDArray[np.int32]:
     """`bmus_of_part` in one array, to be sent back."""
     return np.concatenate([np.empty(0, np.int32), *bmus_of_part(training_csv, scaler_file, som_file, part)])
 

@@ -26,7 +26,7 @@ from cloudsom.files import stores
 from cloudsom.files.places import existing, under
 from cloudsom.files.stores import Snapshot
 from cloudsom.progress import progress
-from cloudsom.running.settings import run, snapshot
+from cloudsom.running.settings import run, snapshot, step_files
 from cloudsom.som import model
 from cloudsom.som.bmu import find_bmus, quantization_error, topographic_error
 from cloudsom.som.training import TrainingLaw, train_som
@@ -71,16 +71,15 @@ def main() -> None:
     if IMPORT_SUSI is not None:
         import_susi(existing(DATA_DIR, IMPORT_SUSI, "give a pickled susi map, or None to train"))
         return
-    training_csv = existing(DATA_DIR, TRAINING_CSV, "run step 2 (data_preprocessing.py)")
-    scaler_file = existing(DATA_DIR, SCALER_FILE, "run step 2 (data_preprocessing.py)")
+    inputs = step_files(globals(), "TRAINING_CSV", "SCALER_FILE")
     som_file = under(DATA_DIR, SOM_FILE)
     law = training_law()
-    made_by = stores.recipe(snapshot(globals()), {"TRAINING_CSV": training_csv, "SCALER_FILE": scaler_file})
+    made_by = stores.recipe(snapshot(globals()), inputs)
     if done := stores.up_to_date([som_file], made_by, OVERWRITE):
         print(done)
         return
-    scaler = model.load_scaler(scaler_file)
-    spectra, _ = csv_tables.read_all_spectra(training_csv, dtype=np.float64)  # 0.9 GB at 8.7 million rows
+    scaler = model.load_scaler(inputs["SCALER_FILE"])
+    spectra, _ = csv_tables.read_all_spectra(inputs["TRAINING_CSV"], dtype=np.float64)  # 0.9 GB at 8.7 million rows
     scaled = model.scale(spectra, scaler)
     with stores.product(som_file, made_by) as product:
         with progress(N_ITER, "training", "steps") as bar:

@@ -44,7 +44,7 @@ from cloudsom.masking.labelling import in_words, label_pixels, layers_of_scene, 
 from cloudsom.masking.layers import LEGENDS, write_class_map, write_legend, write_probability
 from cloudsom.running.job import Job
 from cloudsom.running.pool import Engine, raise_if_any_failed, results_or_errors, run_jobs
-from cloudsom.running.settings import run, snapshot
+from cloudsom.running.settings import run, snapshot, step_files
 from cloudsom.som import labelled_map
 from cloudsom.som.bmu import BMUs
 from cloudsom.som.committee import Committee
@@ -148,21 +148,15 @@ def model_files() -> Model:
     if MODEL_NPZ:
         advice = "run step 5 (labeling.py), or give the file you were sent"
         return {f"MODEL_NPZ {i}".removesuffix(" 1"): existing(DATA_DIR, f, advice) for i, f in enumerate(MODEL_NPZ, 1)}
-    trained = {
-        "SCALER_FILE": existing(DATA_DIR, SCALER_FILE, "run step 2 (data_preprocessing.py)"),
-        "SOM_FILE": existing(DATA_DIR, SOM_FILE, "run step 3 (SOM_training.py)"),
-        "NEURON_LABELS_CSV": existing(DATA_DIR, NEURON_LABELS_CSV, "run step 5 (labeling.py)"),
-    }
-    if CONFIDENCE:
-        trained["HIT_MAPS_CSV"] = existing(DATA_DIR, HIT_MAPS_CSV, "run step 5 (labeling.py)")
-    return trained
+    with_votes = labelled_map.STEP_FILES
+    return step_files(globals(), *(with_votes if CONFIDENCE else with_votes[:-1]))
 
 
 def load_model(trained: Model) -> list[LabelledMap]:
     """The labelled maps in these files."""
     if "MODEL_NPZ" in trained:
         return [som for file in trained.values() for som in labelled_map.load_all(file)]
-    return [labelled_map.from_steps(*trained.values())]
+    return [labelled_map.from_steps(trained)]
 
 
 def method(job: MaskJob, maps: list[LabelledMap]) -> str:

@@ -33,7 +33,6 @@ writes  BRIGHT_SAMPLES_CSV                   product, row, column of the pixel (
 
 import cloudsom.start  # first: without its packages, a script starts again with .venv
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -45,13 +44,13 @@ from cloudsom.images.pixels import find_sources
 from cloudsom.images.references import check_cloud_codes, find_references
 from cloudsom.images.vectors import read_features
 from cloudsom.running.job import Outcome
-from cloudsom.running.pool import Engine, choose_products, one_each, raise_if_any_failed, results_or_errors, run_jobs
-from cloudsom.running.settings import run, snapshot
-from cloudsom.som.labelled_map import LabelledMap
+from cloudsom.running.pool import Engine, one_each, raise_if_any_failed, results_or_errors, run_jobs
+from cloudsom.running.settings import run, snapshot, step_files
+from cloudsom.som.labelled_map import STEP_FILES, LabelledMap
 from cloudsom.som.submaps import SubMapRules
 from cloudsom.tuning import bright_samples, corrected_files, correction, final_masks
 from cloudsom.tuning.bright_samples import ReferenceRules, Sampling
-from cloudsom.tuning.scenes import ALL, Scenes, Split, check_names, choose_split, cloud_free, scenes_to_tune
+from cloudsom.tuning.scenes import Scenes, Split, choose_split, clear_scenes, sample
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
@@ -111,8 +110,7 @@ DILATION_SHAPE: Literal["disk", "square"] = "disk"  # what is dilated by
 # running
 SUGGEST = False  # rank the cloud neurons by how likely they are bright land, and end
 N_SUGGESTIONS = 15  # [1, 1e6] neurons that are printed and outlined in the picture
-WORKERS = 0  # [0, 1024] processes; 0: one a processor. A worker needs about 0.5 GB for a full tile at 60 m, 1 GB at 10
-# m
+WORKERS = 0  # [0, 1024] processes; 0: one a processor. A worker needs about 0.5 GB for a tile at 60 m, 1 GB at 10 m
 DASK_SCHEDULER: str | None = None  # address of a running Dask scheduler (tcp://host:8786)
 # the jobs run on its workers instead, which reach DATA_DIR under the same path or URL
 OVERWRITE = False  # make again what is finished
@@ -121,8 +119,7 @@ OVERWRITE = False  # make again what is finished
 LEAST_BRIGHTNESS = 0.15  # [0, 1] reflectance, mean of B2, B3, B4; for (a) only
 # vegetation, soil and water stay below at the top of the atmosphere (99 % of the clear sample spectra), sand, salt and
 # roofs above. Lower: more false alarms are corrected, but those of dark ground under haze or cloud edges too
-MOST_CIRRUS = 0.005  # [0, 1] reflectance of B10; for (a) only. Brighter pixels lie under thin cirrus, or on high
-# plateaus
+MOST_CIRRUS = 0.005  # [0, 1] reflectance of B10; for (a) only. Brighter: under thin cirrus, or on high plateaus
 CLOUD_MARGIN = 2  # [0, 1000] pixels (120 m) kept away from the reference's clouds, whose edges are mixed; for (a) only
 CLOUD_CODES = [2, 3]  # [0, 7] reference codes that are cloud, as in step 10
 LEFT_OUT_CODES = [0, 1]  # [0, 7] reference codes that say nothing: no data, not used
@@ -133,8 +130,7 @@ MIN_SAMPLES = 5  # [1, 1e9] samples on a neuron; fewer are strays: a ship, a boa
 MIN_SAMPLE_SHARE = 0.0  # [0, 1] share of all samples that must fall on a neuron before it is changed
 SUBMAP_SIZE = 8  # [1, 100] sub-neurons a side; from 6 to 12 the results differ by no more than from seed to seed
 SUBMAP_STEPS = 20_000  # [1, 1e9] training steps, half of them on either side; 300 a sub-neuron
-COPY_FACTORS = [1.25, 1.5]  # [0.01, 100] copies of each sample as the same ground looks in stronger light or of higher
-# albedo
+COPY_FACTORS = [1.25, 1.5]  # [0.01, 100] copies of each sample: the same ground in stronger light or of higher albedo
 # the part of the spectrum above dark ground is multiplied; empty: no copies, sub-maps only where samples fall. Without
 # copies ground brighter than the sampled stays cloud; larger factors reach brighter ground, and lose grey low clouds
 TRAINING_LAND = 2000  # [0, 1e8] spectra of bright dry land from the training table that are copied too; 0: none
@@ -163,13 +159,9 @@ def main() -> None:
     if SUGGEST:
         suggest(scenes)
         return
-    how = sampling()
-    if FROM_REFERENCE or POLYGONS or SAMPLE_CSVS:
-        split = choose_split(scenes, FINE_TUNE_PRODUCTS, TEST_PRODUCTS, how, FOLDS)
-    else:  # FLIP_NEURONS alone
-        test = sorted(scenes.sources if TEST_PRODUCTS in ([], ALL) else TEST_PRODUCTS)
-        split = Split([], test, silent=scenes.silent())
-    samples_csv, split = sample(scenes, split, how)
+    how, samples_csv = sampling(), under(DATA_DIR, BRIGHT_SAMPLES_CSV)
+    split = choose_split(scenes, FINE_TUNE_PRODUCTS, TEST_PRODUCTS, how, FOLDS)
+    split = sample(samples_csv, scenes, split, how, snapshot(globals()), engine(), OVERWRITE)
     print(split)
     tuned_npz = [correct(samples_csv, split, fold) for fold in range(len(split.folds) + 1)]
     masked = mask_again(scenes, split, tuned_npz)
@@ -219,32 +211,6 @@ def engine() -> Engine:
     return Engine(WORKERS, DASK_SCHEDULER, DATA_DIR)
 
 
-def sample(scenes: Scenes, split: Split, how: Sampling) -> tuple[Path, Split]:
-    """Write the bright samples of the products to tune on; the table's path, and the split by what gave samples."""
-    named = bool(FINE_TUNE_PRODUCTS) and FINE_TUNE_PRODUCTS != ALL
-    from_reference_alone = FROM_REFERENCE and named and not (POLYGONS or SAMPLE_CSVS)
-    tuned = scenes_to_tune(scenes, split.tune, all_need_references=from_reference_alone) if split.tune else []
-    check_names(how.tables, split.tune, scenes.sources)
-    samples_csv = under(DATA_DIR, BRIGHT_SAMPLES_CSV)
-    failed = bright_samples.write(samples_csv, tuned, how, snapshot(globals()), engine(), OVERWRITE)
-    bad = {outcome.name for outcome in failed}
-    good = [name for name in split.tune if name not in bad]
-    split = replace(split, tune=good, maybe=split.maybe - bad, failed=(*split.failed, *failed))
-    if split.maybe:
-        split = split.sampled(set(bright_samples.read_samples(samples_csv)["product"]), bool(TEST_PRODUCTS))
-    return samples_csv, split
-
-
-def map_files() -> dict[str, Path]:
-    """The files of the labelled map by role."""
-    return {
-        "SCALER_FILE": existing(DATA_DIR, SCALER_FILE, "run step 2 (data_preprocessing.py)"),
-        "SOM_FILE": existing(DATA_DIR, SOM_FILE, "run step 3 (SOM_training.py)"),
-        "NEURON_LABELS_CSV": existing(DATA_DIR, NEURON_LABELS_CSV, "run step 5 (labeling.py)"),
-        "HIT_MAPS_CSV": existing(DATA_DIR, HIT_MAPS_CSV, "run step 5 (labeling.py)"),
-    }
-
-
 def correct(samples_csv: Path, split: Split, fold: int = 0) -> Path:
     """Write the corrected labels, the corrected map and the table of prices; the map's path.
 
@@ -257,7 +223,7 @@ def correct(samples_csv: Path, split: Split, fold: int = 0) -> Path:
         training = {role: existing(DATA_DIR, name, advice) for role, name in files.items()}
     names = NEURON_LABELS_FINETUNED_CSV, FINETUNED_MAP_NPZ, FLIP_TABLE_CSV
     made = corrected_files.Files(*(under(DATA_DIR, name) for name in names)).of_fold(fold)
-    inputs = corrected_files.Inputs(map_files(), training, samples_csv, split, fold)
+    inputs = corrected_files.Inputs(step_files(globals(), *STEP_FILES), training, samples_csv, split, fold)
     corrected_files.make(made, inputs, rules, land_rules(), snapshot(globals()), OVERWRITE)
     return made.tuned_npz
 
@@ -304,13 +270,10 @@ def suggest(scenes: Scenes) -> None:
     """Rank the cloud neurons by how likely they are bright land; write table and picture, change no label."""
     from cloudsom.tuning import suggestions  # the only part that draws: matplotlib takes a second to load
 
-    named = FINE_TUNE_PRODUCTS if FINE_TUNE_PRODUCTS != ALL else []
-    free = named or cloud_free(scenes, reference_rules())
-    advice = "correct FINE_TUNE_PRODUCTS"
-    sources = choose_products(scenes.sources, free, scenes.source_dir, advice) if free else {}
     files = under(DATA_DIR, SUGGESTIONS_CSV), under(DATA_DIR, FIGURES_DIR) / "suggested_neurons.png"
+    clear = clear_scenes(scenes, FINE_TUNE_PRODUCTS, reference_rules())
     by = N_SUGGESTIONS, snapshot(globals()), engine(), OVERWRITE
-    raise_if_any_failed(suggestions.suggest(files, map_files(), sources, scenes.tiff_dir, *by))
+    raise_if_any_failed(suggestions.suggest(files, step_files(globals(), *STEP_FILES), clear, scenes.tiff_dir, *by))
 
 
 if __name__ == "__main__":

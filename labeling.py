@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from cloudsom.bands import CLASSES, CLOUD
 from cloudsom.errors import UserError
 from cloudsom.files import stores
-from cloudsom.files.places import existing, under
-from cloudsom.running.settings import run, snapshot
+from cloudsom.files.places import under
+from cloudsom.running.settings import run, snapshot, step_files
 from cloudsom.som import labelled_map, model
 from cloudsom.som.labelled_map import LabelledMap
 from cloudsom.som.labels import CLASS_CODES, NeuronLabels, hit_maps, majority_vote, tied_neurons, unhit_neurons
@@ -62,12 +62,7 @@ OVERWRITE = False  # make again what is finished
 def main() -> None:
     if sorted(TIE_ORDER) != sorted(CLASSES):
         raise UserError(f"TIE_ORDER: {TIE_ORDER} must name each of {sorted(CLASSES)} once")
-    inputs = {
-        "BMUS_CSV": existing(DATA_DIR, BMUS_CSV, "run step 4 (BMUs_detection.py)"),
-        "TRAINING_CSV": existing(DATA_DIR, TRAINING_CSV, "run step 2 (data_preprocessing.py)"),
-        "SOM_FILE": existing(DATA_DIR, SOM_FILE, "run step 3 (SOM_training.py)"),
-        "SCALER_FILE": existing(DATA_DIR, SCALER_FILE, "run step 2 (data_preprocessing.py)"),
-    }
+    inputs = step_files(globals(), "BMUS_CSV", "TRAINING_CSV", "SOM_FILE", "SCALER_FILE")
     products = [under(DATA_DIR, name) for name in (NEURON_LABELS_CSV, HIT_MAPS_CSV, MODEL_NPZ)]
     neuron_labels_csv, hit_maps_csv, model_npz = products
     made_by = stores.recipe(snapshot(globals()), inputs)

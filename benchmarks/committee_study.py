@@ -77,7 +77,7 @@ def masks_by_one_map(
 ) -> tuple[Called, Called]:
     """What one map calls cloud in each scene: as step 5 labels it, and corrected on the places of the other parts."""
     files = (data_dir / "scaler.p", folder / "SOM_trained.p", folder / "neuron_labels.csv", folder / "hit_maps.csv")
-    som = labelled_map.from_steps(*files)
+    som = labelled_map.from_steps(dict(zip(labelled_map.STEP_FILES, files, strict=True)))
     search = BMUSearch(som.weights)
     scaled = [som.scaled(scene.spectra.copy()) for scene in scenes]
     bmus = [search(spectra).index for spectra in scaled]

@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from cloudsom.bands import BANDS, WAVELENGTHS_NM
 from cloudsom.drawing.figures import COLUMN, Portfolio, add_colour_bar, draw_cells, inches, styled
 from cloudsom.files import stores
-from cloudsom.files.places import existing, under
-from cloudsom.running.settings import run, snapshot
+from cloudsom.files.places import under
+from cloudsom.running.settings import run, snapshot, step_files
 from cloudsom.som import model
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
@@ -54,10 +54,7 @@ OVERWRITE = False  # draw again what is finished
 
 
 def main() -> None:
-    inputs = {
-        "SOM_FILE": existing(DATA_DIR, SOM_FILE, "run step 3 (SOM_training.py)"),
-        "SCALER_FILE": existing(DATA_DIR, SCALER_FILE, "run step 2 (data_preprocessing.py)"),
-    }
+    inputs = step_files(globals(), "SOM_FILE", "SCALER_FILE")
     made_by = stores.recipe(snapshot(globals()), inputs)
     portfolio = Portfolio(under(DATA_DIR, FIGURES_DIR), made_by, FORMATS, OVERWRITE, SHOW)
     singles = list(BANDS) if SINGLE_PLANES else []

@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from cloudsom.bands import CLASSES
 from cloudsom.drawing.figures import COLUMN, Portfolio, add_colour_bar, draw_cells, inches, styled
 from cloudsom.files import stores
-from cloudsom.files.places import existing, under
-from cloudsom.running.settings import run, snapshot
+from cloudsom.files.places import under
+from cloudsom.running.settings import run, snapshot, step_files
 from cloudsom.som import model
 from cloudsom.som.labels import CLASS_CODES
 
@@ -57,12 +57,12 @@ PANELS = {"(a1)": 10, "(a2)": 20, "(a3)": 40, "(a4)": 50, "(a5)": 60, "(a6)": 30
 
 
 def main() -> None:
-    hit_maps_csv = existing(DATA_DIR, HIT_MAPS_CSV, "run step 5 (labeling.py)")
-    made_by = stores.recipe(snapshot(globals()), {"HIT_MAPS_CSV": hit_maps_csv})
+    inputs = step_files(globals(), "HIT_MAPS_CSV")
+    made_by = stores.recipe(snapshot(globals()), inputs)
     portfolio = Portfolio(under(DATA_DIR, FIGURES_DIR), made_by, FORMATS, OVERWRITE, SHOW)
     if portfolio.finished(["hit_rate_maps", "hit_rate_map_total"]):
         return
-    counts, rows, columns = model.read_hit_maps(hit_maps_csv)
+    counts, rows, columns = model.read_hit_maps(inputs["HIT_MAPS_CSV"])
     counts = counts.reshape(rows, columns, -1)
     figure = hit_rate_maps(counts, PRINT_WIDTH, COLOURS)
     portfolio.write("hit_rate_maps", figure, "Hit-rate maps of the six classes", describe(counts))

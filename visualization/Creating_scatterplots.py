@@ -47,9 +47,9 @@ from cloudsom.drawing.figures import (
 )
 from cloudsom.errors import UserError
 from cloudsom.files import stores
-from cloudsom.files.places import existing, under
+from cloudsom.files.places import under
 from cloudsom.progress import progress
-from cloudsom.running.settings import run, snapshot
+from cloudsom.running.settings import run, snapshot, step_files
 from cloudsom.som import model
 from cloudsom.som.labels import CLASS_CODES
 from cloudsom.tables import csv_tables
@@ -139,11 +139,7 @@ def main() -> None:
 
 def find_inputs() -> dict[str, Path]:
     """The files by role; the two tables of labels only where both are there."""
-    inputs = {
-        "TRAINING_CSV": existing(DATA_DIR, TRAINING_CSV, "run step 2 (data_preprocessing.py)"),
-        "SCALER_FILE": existing(DATA_DIR, SCALER_FILE, "run step 2 (data_preprocessing.py)"),
-        "SOM_FILE": existing(DATA_DIR, SOM_FILE, "run step 3 (SOM_training.py)"),
-    }
+    inputs = step_files(globals(), "TRAINING_CSV", "SCALER_FILE", "SOM_FILE")
     names = {"NEURON_LABELS_CSV": NEURON_LABELS_CSV, "NEURON_LABELS_FINETUNED_CSV": NEURON_LABELS_FINETUNED_CSV}
     labels = {role: optional_input(DATA_DIR, name) for role, name in names.items()}
     missing = [names[role] for role, place in labels.items() if place is None]

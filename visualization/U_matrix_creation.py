@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from cloudsom.drawing.figures import Portfolio, add_colour_bar, draw_cells, inches, styled
 from cloudsom.errors import UserError
 from cloudsom.files import stores
-from cloudsom.files.places import existing, under
-from cloudsom.running.settings import run, snapshot
+from cloudsom.files.places import under
+from cloudsom.running.settings import run, snapshot, step_files
 from cloudsom.som import model
 from cloudsom.som.u_matrix import u_matrix
 
@@ -49,14 +49,14 @@ OVERWRITE = False  # draw again what is finished
 
 
 def main() -> None:
-    som_file = existing(DATA_DIR, SOM_FILE, "run step 3 (SOM_training.py)")
-    made_by = stores.recipe(snapshot(globals()), {"SOM_FILE": som_file})
+    inputs = step_files(globals(), "SOM_FILE")
+    made_by = stores.recipe(snapshot(globals()), inputs)
     portfolio = Portfolio(under(DATA_DIR, FIGURES_DIR), made_by, FORMATS, OVERWRITE, SHOW)
     if portfolio.finished(["u_matrix"]):
         return
-    weights = model.load_som(som_file).get_weights()
+    weights = model.load_som(inputs["SOM_FILE"]).get_weights()
     if weights.shape[0] * weights.shape[1] < 2:
-        raise UserError(f"{som_file}: a map of one neuron has no neighbours to compare")
+        raise UserError(f"{inputs['SOM_FILE']}: a map of one neuron has no neighbours to compare")
     distances = u_matrix(weights)
     figure = u_matrix_figure(distances, PRINT_WIDTH)
     portfolio.write("u_matrix", figure, "U-matrix and its natural logarithm", describe(distances))

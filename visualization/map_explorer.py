@@ -64,7 +64,7 @@ from cloudsom.images.references import check_cloud_codes, find_references, read_
 from cloudsom.images.safe_to_tiff import convert_granule
 from cloudsom.running.job import Job
 from cloudsom.running.pool import Engine, choose_products, raise_if_any_failed, results_or_errors, run_jobs
-from cloudsom.running.settings import run, snapshot
+from cloudsom.running.settings import run, snapshot, step_files
 from cloudsom.som import labelled_map, model, neurons
 from cloudsom.som.bmu import BMUSearch
 from cloudsom.som.committee import Committee
@@ -271,12 +271,7 @@ def check_constants() -> None:
 
 def map_files() -> dict[str, Path]:
     """The files of the map by role, with those that are there of what fine-tuning made of it."""
-    files = {
-        "SCALER_FILE": existing(DATA_DIR, SCALER_FILE, "run step 2 (data_preprocessing.py)"),
-        "SOM_FILE": existing(DATA_DIR, SOM_FILE, "run step 3 (SOM_training.py)"),
-        "NEURON_LABELS_CSV": existing(DATA_DIR, NEURON_LABELS_CSV, "run step 5 (labeling.py)"),
-        "HIT_MAPS_CSV": existing(DATA_DIR, HIT_MAPS_CSV, "run step 5 (labeling.py)"),
-    }
+    files = step_files(globals(), *labelled_map.STEP_FILES)
     optional = ("TRAINING_CSV", "NEURON_LABELS_FINETUNED_CSV", "FINETUNED_MAP_NPZ", "SUGGESTIONS_CSV")
     found = {role: optional_input(DATA_DIR, globals()[role]) for role in optional}
     for role, file in found.items():
@@ -326,9 +321,7 @@ def scene_files() -> list[SceneFiles]:
 
 def read_walk(files: Mapping[str, Path]) -> Walk:
     """The map with its votes, and the fine-tuned one; UserError unless they are of one map."""
-    som = labelled_map.from_steps(
-        *(files[role] for role in ("SCALER_FILE", "SOM_FILE", "NEURON_LABELS_CSV", "HIT_MAPS_CSV"))
-    )
+    som = labelled_map.from_steps(files)
     check_size(files["SOM_FILE"], som)
     if "FINETUNED_MAP_NPZ" not in files:
         return Walk(som)

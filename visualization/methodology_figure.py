@@ -55,7 +55,7 @@ from cloudsom.files import stores
 from cloudsom.files.places import existing, under
 from cloudsom.images.rasters import read_mask
 from cloudsom.running.pool import choose_products
-from cloudsom.running.settings import run, snapshot
+from cloudsom.running.settings import run, snapshot, step_files
 from cloudsom.som import labelled_map
 from cloudsom.som.labels import CLASS_CODES
 
@@ -136,12 +136,7 @@ def main() -> None:
 
 def find_inputs() -> tuple[str, dict[str, Path]]:
     """The scene's name, and the files by role; those of stage 3 only where both are there."""
-    inputs = {
-        "SCALER_FILE": existing(DATA_DIR, SCALER_FILE, "run step 2 (data_preprocessing.py)"),
-        "SOM_FILE": existing(DATA_DIR, SOM_FILE, "run step 3 (SOM_training.py)"),
-        "HIT_MAPS_CSV": existing(DATA_DIR, HIT_MAPS_CSV, "run step 5 (labeling.py)"),
-        "NEURON_LABELS_CSV": existing(DATA_DIR, NEURON_LABELS_CSV, "run step 5 (labeling.py)"),
-    }
+    inputs = step_files(globals(), *labelled_map.STEP_FILES)
     mask_dir = under(DATA_DIR, MASK_DIR)
     masks = choose_products(masks_in(mask_dir), [SCENE] if SCENE else [], mask_dir, "run step 9 (create_cloudmasks.py)")
     name = most_data(masks)
@@ -165,8 +160,7 @@ def most_data(masks: dict[str, Path]) -> str:
 
 def read_stages(inputs: dict[str, Path], name: str) -> Stages:
     """The arrays of the figure; UserError where they do not belong together."""
-    map_files = (inputs[role] for role in ("SCALER_FILE", "SOM_FILE", "NEURON_LABELS_CSV", "HIT_MAPS_CSV"))
-    som = labelled_map.from_steps(*map_files)
+    som = labelled_map.from_steps(inputs)
     assert som.votes is not None
     labels, shape = som.labels, som.weights.shape[:2]
     in_colour = som.reflectance.reshape(som.weights.shape)[..., TRUE_COLOUR_BANDS]

@@ -37,8 +37,8 @@ from cloudsom.drawing.figures import (
     styled,
 )
 from cloudsom.files import stores
-from cloudsom.files.places import existing, under
-from cloudsom.running.settings import run, snapshot
+from cloudsom.files.places import under
+from cloudsom.running.settings import run, snapshot, step_files
 from cloudsom.som import model
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
@@ -62,7 +62,7 @@ OVERWRITE = False  # draw again what is finished
 
 
 def main() -> None:
-    inputs = {"NEURON_LABELS_CSV": existing(DATA_DIR, NEURON_LABELS_CSV, "run step 5 (labeling.py)")}
+    inputs = step_files(globals(), "NEURON_LABELS_CSV")
     finetuned_csv = optional_input(DATA_DIR, NEURON_LABELS_FINETUNED_CSV)
     if finetuned_csv:
         inputs["NEURON_LABELS_FINETUNED_CSV"] = finetuned_csv

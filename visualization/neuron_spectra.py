@@ -29,8 +29,8 @@ from cloudsom.bands import BANDS, CLASSES, WAVELENGTHS_NM
 from cloudsom.drawing.class_spectra import LOOKS, ClassSpectra, class_spectra
 from cloudsom.drawing.figures import BRIGHT_COLOUR, Portfolio, inches, optional_input, read_corrections, styled
 from cloudsom.files import stores
-from cloudsom.files.places import existing, under
-from cloudsom.running.settings import run, snapshot
+from cloudsom.files.places import under
+from cloudsom.running.settings import run, snapshot, step_files
 from cloudsom.som import labelled_map, neurons
 from cloudsom.som.labels import CLASS_CODES
 from cloudsom.tables import csv_tables
@@ -72,13 +72,7 @@ class Neuron:
 
 
 def main() -> None:
-    inputs = {
-        "TRAINING_CSV": existing(DATA_DIR, TRAINING_CSV, "run step 2 (data_preprocessing.py)"),
-        "SCALER_FILE": existing(DATA_DIR, SCALER_FILE, "run step 2 (data_preprocessing.py)"),
-        "SOM_FILE": existing(DATA_DIR, SOM_FILE, "run step 3 (SOM_training.py)"),
-        "HIT_MAPS_CSV": existing(DATA_DIR, HIT_MAPS_CSV, "run step 5 (labeling.py)"),
-        "NEURON_LABELS_CSV": existing(DATA_DIR, NEURON_LABELS_CSV, "run step 5 (labeling.py)"),
-    }
+    inputs = step_files(globals(), "TRAINING_CSV", *labelled_map.STEP_FILES)
     finetuned_csv = optional_input(DATA_DIR, NEURON_LABELS_FINETUNED_CSV)
     if finetuned_csv:
         inputs["NEURON_LABELS_FINETUNED_CSV"] = finetuned_csv
@@ -88,8 +82,7 @@ def main() -> None:
     portfolio = Portfolio(under(DATA_DIR, FIGURES_DIR), made_by, FORMATS, OVERWRITE, SHOW)
     if portfolio.finished(["neuron_spectra"]):
         return
-    map_files = (inputs[role] for role in ("SCALER_FILE", "SOM_FILE", "NEURON_LABELS_CSV", "HIT_MAPS_CSV"))
-    som = labelled_map.from_steps(*map_files)
+    som = labelled_map.from_steps(inputs)
     assert som.votes is not None
     labels, reflectance = som.labels, som.reflectance
     shown = neurons.parse("NEURONS", NEURONS, labels.rows, labels.columns) or fullest(som.votes, labels.classes)

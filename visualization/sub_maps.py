@@ -28,8 +28,8 @@ from cloudsom.bands import CLOUD
 from cloudsom.drawing.figures import CLEAR_COLOUR, CLOUD_COLOUR, Portfolio, cloud_legend, draw_cloud, inches, styled
 from cloudsom.errors import UserError
 from cloudsom.files import stores
-from cloudsom.files.places import existing, under
-from cloudsom.running.settings import run, snapshot
+from cloudsom.files.places import under
+from cloudsom.running.settings import run, snapshot, step_files
 from cloudsom.som import labelled_map, neurons, submaps
 from cloudsom.som.labelled_map import LabelledMap
 from cloudsom.som.model import read_table
@@ -60,11 +60,7 @@ PANELS_A_ROW = {"page": 5, "column": 3}
 
 
 def main() -> None:
-    advice = "run fine_tuning.py"
-    inputs = {
-        "FINETUNED_MAP_NPZ": existing(DATA_DIR, FINETUNED_MAP_NPZ, advice),
-        "FLIP_TABLE_CSV": existing(DATA_DIR, FLIP_TABLE_CSV, advice),
-    }
+    inputs = step_files(globals(), "FINETUNED_MAP_NPZ", "FLIP_TABLE_CSV")
     made_by = stores.recipe(snapshot(globals()), inputs)
     portfolio = Portfolio(under(DATA_DIR, FIGURES_DIR), made_by, FORMATS, OVERWRITE, SHOW)
     if portfolio.finished(["sub_maps"]):
@@ -142,9 +138,7 @@ def neighbour_distance(weights: NDArray[np.float64]) -> NDArray[np.float64]:
 def describe(tuned: LabelledMap) -> str:
     """The figure in words."""
     shares = {n: float((s.cloud == CLOUD).mean()) for n, s in sorted(tuned.submaps.items())}
-    each = "; ".join(
-        f"neuron {neurons.name_of(n, tuned.labels.columns)} {share:.0%}" for n, share in shares.items()
-    )
+    each = "; ".join(f"neuron {neurons.name_of(n, tuned.labels.columns)} {share:.0%}" for n, share in shares.items())
     return f"{len(shares)} sub-maps as grids of cells, cloud or clear; share of cloud cells: {each}."
 
 

@@ -73,12 +73,16 @@ class LabelledMap:
         return label
 
 
-def from_steps(
-    scaler_file: Path, som_file: Path, neuron_labels_csv: Path, hit_maps_csv: Path | None = None
-) -> LabelledMap:
-    """The map of steps 2, 3 and 5, with its votes where their table is given; UserError unless they are of one map."""
+#: What the steps write of a map, by the constants that name it; without the last, the votes, it is a map too.
+STEP_FILES = ("SCALER_FILE", "SOM_FILE", "NEURON_LABELS_CSV", "HIT_MAPS_CSV")
+
+
+def from_steps(files: Mapping[str, Path]) -> LabelledMap:
+    """The map of steps 2, 3 and 5 in `STEP_FILES`; UserError unless they are of one map."""
     from cloudsom.som import model  # and with it pandas, which the masks of arrays do without
 
+    scaler_file, som_file, neuron_labels_csv, hit_maps_csv = map(files.get, STEP_FILES)
+    assert scaler_file and som_file and neuron_labels_csv
     scaler, weights = model.load_scaler(scaler_file), model.load_som(som_file).get_weights()
     labels, votes = model.read_neuron_labels(neuron_labels_csv), None
     model.check_same_map(som_file, weights.shape, neuron_labels_csv, labels.rows, labels.columns)

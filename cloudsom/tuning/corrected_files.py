@@ -67,7 +67,7 @@ def make(
     if done := stores.up_to_date([made.labels_csv, made.tuned_npz, made.flip_table_csv], made_by, overwrite):
         print(done)
         return
-    som = labelled_map.from_steps(*inputs.trained.values())
+    som = labelled_map.from_steps(inputs.trained)
     samples = read_samples(inputs.samples_csv)
     spectra = samples.loc[~samples["product"].isin(left_out), list(BANDS)].to_numpy(np.float64)
     training = training_of(som, land, *inputs.training.values()) if inputs.training else None

@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 
 from cloudsom.errors import UserError
+from cloudsom.files.stores import Snapshot
 from cloudsom.images.rasters import masks_in, read_layer
 from cloudsom.running.job import Job, Outcome
 from cloudsom.running.pool import Engine, choose_products, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.safe_names import fields_of
+from cloudsom.tuning import bright_samples
 from cloudsom.tuning.bright_samples import ReferenceRules, Sampling, TunedScene
 
 
@@ -52,6 +54,7 @@ class Split:
     folds   products tuned on that are left out together, and masked by a map tuned on the others; none: one map
     maybe   products that are tuned on only if polygons lie in them, which nobody knows yet
     silent  products without a reference to score by
+    named   whether the products to score are named, and stay so whichever gave samples
     """
 
     tune: list[str]
@@ -60,11 +63,12 @@ class Split:
     folds: tuple[tuple[str, ...], ...] = ()
     maybe: frozenset[str] = frozenset()
     silent: frozenset[str] = frozenset()
+    named: bool = False
 
-    def sampled(self, names: Collection[str], is_test_named: bool) -> "Split":
+    def sampled(self, names: Collection[str]) -> "Split":
         """Once it is known which products gave samples: what gave none is held out, unless others are named."""
         none = self.maybe - set(names)
-        test = self.test if is_test_named else sorted({*self.test, *none})
+        test = self.test if self.named else sorted({*self.test, *none})
         return replace(self, tune=[name for name in self.tune if name not in none], test=test, maybe=frozenset())
 
     def fold_of(self, name: str) -> int:
@@ -100,29 +104,28 @@ class Split:
         return "; ".join([tuned, *said])
 
 
-def choose_split(
-    scenes: Scenes,
-    tune: Sequence[str],
-    test: Sequence[str],
-    how: Sampling,
-    n_folds: int = 0,
-) -> Split:
+def choose_split(scenes: Scenes, tune: Sequence[str], test: Sequence[str], how: Sampling, n_folds: int = 0) -> Split:
     """The products to tune on and to score; held out from each other unless both are named.
 
     tune, test  names of products, or `ALL`; none: those with samples to take, and all others
     how         tables and polygons, whose products are tuned on, among other things
     n_folds     0: one map. Else products tuned on are left out in turn; none named: all that give samples, all scored
+
+    Where nothing is sampled, since neurons are flipped by hand alone, no product is tuned on.
     """
     named = {"FINE_TUNE_PRODUCTS": [] if tune == ALL else tune, "TEST_PRODUCTS": [] if test == ALL else test}
     for constant, wanted in named.items():
         choose_products(scenes.sources, wanted, scenes.source_dir, f"correct {constant}")
+    if not (scenes.sampled or how.marks()):
+        return Split([], sorted(named["TEST_PRODUCTS"] or scenes.sources), silent=scenes.silent(), named=bool(test))
     tuned, failed, maybe = sorted(named["FINE_TUNE_PRODUCTS"]), list[Outcome](), frozenset[str]()
     if not tuned:
         tuned, failed = _products_with_samples(scenes, how, every=tune == ALL or n_folds > 0)
         maybe = frozenset(() if scenes.sampled else set(tuned) - how.products())
     folds = deal(tuned, n_folds) if n_folds else ()
     rest = [name for name in sorted(scenes.sources) if name not in tuned or folds or test == ALL]
-    return Split(tuned, sorted(named["TEST_PRODUCTS"]) or rest, tuple(failed), folds, maybe, scenes.silent())
+    tested = sorted(named["TEST_PRODUCTS"]) or rest
+    return Split(tuned, tested, tuple(failed), folds, maybe, scenes.silent(), named=bool(test))
 
 
 def deal(names: Sequence[str], n_folds: int) -> tuple[tuple[str, ...], ...]:
@@ -176,10 +179,12 @@ def _products_with_samples(scenes: Scenes, how: Sampling, every: bool) -> tuple[
     return sorted(chosen), failed
 
 
-def cloud_free(scenes: Scenes, rules: ReferenceRules) -> list[str]:
-    """The products whose reference shows no cloud."""
+def clear_scenes(scenes: Scenes, named: Sequence[str], rules: ReferenceRules) -> dict[str, Path]:
+    """Spectra of the products that are named, or else of those whose reference shows no cloud, by name."""
+    if named and named != ALL:
+        return choose_products(scenes.sources, named, scenes.source_dir, "correct FINE_TUNE_PRODUCTS")
     known = [name for name in sorted(scenes.sources) if name in scenes.references]
-    return [name for name in known if is_cloud_free(scenes.references[name], rules)]
+    return {name: scenes.sources[name] for name in known if is_cloud_free(scenes.references[name], rules)}
 
 
 def is_cloud_free(reference_file: Path, rules: ReferenceRules) -> bool:
@@ -189,11 +194,24 @@ def is_cloud_free(reference_file: Path, rules: ReferenceRules) -> bool:
     return not codes & set(rules.cloud_codes) and not codes <= set(rules.left_out_codes)
 
 
-def scenes_to_tune(scenes: Scenes, names: Sequence[str], all_need_references: bool) -> list[TunedScene]:
+def sample(
+    samples_csv: Path, scenes: Scenes, split: Split, how: Sampling, settings: Snapshot, engine: Engine, overwrite: bool
+) -> Split:
+    """Write the bright samples of the products to tune on, where that is not done; the split by what gave samples."""
+    tuned = _scenes_to_tune(scenes, split.tune, how) if split.tune else []
+    _check_names(how.tables, split.tune, scenes.sources)
+    failed = bright_samples.write(samples_csv, tuned, how, settings, engine, overwrite)
+    bad = {outcome.name for outcome in failed}
+    good = [name for name in split.tune if name not in bad]
+    split = replace(split, tune=good, maybe=split.maybe - bad, failed=(*split.failed, *failed))
+    return split.sampled(set(bright_samples.read_samples(samples_csv)["product"])) if split.maybe else split
+
+
+def _scenes_to_tune(scenes: Scenes, names: Sequence[str], how: Sampling) -> list[TunedScene]:
     """The files of the products to tune on; UserError for one without a SOM1 mask, or without a reference it needs."""
     masks = choose_products(masks_in(scenes.mask_dir), names, scenes.mask_dir, "run step 9 (create_cloudmasks.py)")
     references = scenes.references if scenes.sampled else {}
-    if all_need_references:
+    if scenes.sampled and not how.marks():
         choose_products(references, names, scenes.reference_dir, "run step 6")
     return [
         TunedScene(name, scenes.sources[name], scenes.tiff(name), mask, references.get(name))
@@ -201,7 +219,7 @@ def scenes_to_tune(scenes: Scenes, names: Sequence[str], all_need_references: bo
     ]
 
 
-def check_names(tables: dict[Path, pd.DataFrame], tune: Sequence[str], sources: dict[str, Path]) -> None:
+def _check_names(tables: dict[Path, pd.DataFrame], tune: Sequence[str], sources: dict[str, Path]) -> None:
     """UserError for a hand-written table that names a product which is not tuned on."""
     for file, table in tables.items():
         for name in sorted(set(table["product"]) - set(tune)):

@@ -112,7 +112,7 @@ def suggest(
     made_by = stores.recipe(settings, trained | {source.name: source for source in sources.values()})
     for file in files:
         stores.finished(file, made_by, overwrite)  # refuses to write over somebody's own file
-    som = labelled_map.from_steps(*trained.values())
+    som = labelled_map.from_steps(trained)
     outcomes, pixels = scene_pixels(som, sources, tiff_dir, engine)
     good = [outcome.name for outcome in outcomes if not outcome.error]
     made_by = made_by.only([*trained, *(sources[name].name for name in good)])

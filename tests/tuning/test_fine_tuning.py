@@ -379,6 +379,10 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
     "no samples": ({"LEAST_BRIGHTNESS": 1.0}, "no bright samples"),
     "no such product": ({"FINE_TUNE_PRODUCTS": ["COST"]}, "has no product COST; the nearest name there is COAST"),
     "no such test product": ({"TEST_PRODUCTS": ["X"]}, "has no product X"),
+    "no such test product, by hand": (
+        {"TEST_PRODUCTS": ["X"], "FROM_REFERENCE": False, "FLIP_NEURONS": ["1,1"]},
+        "has no product X",
+    ),
     "no source": ({"FROM_REFERENCE": False}, "no source of samples"),
     "no such table": ({"SAMPLE_CSVS": ["none.csv"]}, "none.csv: no such file"),
     "no such polygons": ({"POLYGONS": ["none.gpkg"]}, "none.gpkg: no such file"),

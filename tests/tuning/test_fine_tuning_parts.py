@@ -562,10 +562,10 @@ def test_folds_are_even_and_keep_the_scenes_of_a_tile_together() -> None:
 
 def test_what_gave_no_samples_is_held_out_and_what_has_no_reference_is_not_scored() -> None:
     split = scenes.Split(["A", "B"], ["C"], maybe=frozenset("AB"), silent=frozenset("C"))
-    done = split.sampled({"A"}, is_test_named=False)
+    done = split.sampled({"A"})
     said = "fine-tuned on 1 products (A); held out for scoring: 1 (B); held out without a reference: 1 (C)"
     assert str(done) == said and done.tuned_on("A") and not done.tuned_on("B") and done.held_out
-    assert split.sampled({"A"}, is_test_named=True).test == ["C"]
+    assert replace(split, named=True).sampled({"A"}).test == ["C"]
 
 
 def test_a_code_that_no_reference_holds_is_no_cloud(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """Two small scenes, a fine-tuned map with one sub-map, suggestions, and the page of them."""
     folder = make_run(tmp_path_factory.mktemp("walk") / "data", SCENES)
     files = [folder / name for name in ("scaler.p", "SOM_trained.p", "neuron_labels.csv", "hit_maps.csv")]
-    som = labelled_map.from_steps(*files)
+    som = labelled_map.from_steps(dict(zip(labelled_map.STEP_FILES, files, strict=True)))
     neurons, distances, scaled = {}, {}, {}
     for name in SCENES:
         with open_scene(folder / "tiff" / f"{name}.tif") as scene:
