@@ -26,10 +26,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from cloudsom.bands import BANDS, WAVELENGTHS_NM
-from cloudsom.drawing.figures import COLUMN, Portfolio, add_colour_bar, draw_cells, inches, styled
-from cloudsom.files import stores
-from cloudsom.files.places import under
-from cloudsom.running.settings import run, snapshot, step_files
+from cloudsom.drawing.figures import COLUMN, add_colour_bar, draw_cells, inches, portfolio_of, styled
+from cloudsom.running.settings import run, step_files
 from cloudsom.som import model
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
@@ -55,8 +53,7 @@ OVERWRITE = False  # draw again what is finished
 
 def main() -> None:
     inputs = step_files(globals(), "SOM_FILE", "SCALER_FILE")
-    made_by = stores.recipe(snapshot(globals()), inputs)
-    portfolio = Portfolio(under(DATA_DIR, FIGURES_DIR), made_by, FORMATS, OVERWRITE, SHOW)
+    portfolio = portfolio_of(globals(), inputs)
     singles = list(BANDS) if SINGLE_PLANES else []
     if portfolio.finished(["component_planes", *(f"component_plane_{band}" for band in singles)]):
         return

@@ -25,10 +25,8 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
 from cloudsom.bands import CLASSES
-from cloudsom.drawing.figures import COLUMN, Portfolio, add_colour_bar, draw_cells, inches, styled
-from cloudsom.files import stores
-from cloudsom.files.places import under
-from cloudsom.running.settings import run, snapshot, step_files
+from cloudsom.drawing.figures import COLUMN, add_colour_bar, draw_cells, inches, portfolio_of, styled
+from cloudsom.running.settings import run, step_files
 from cloudsom.som import model
 from cloudsom.som.labels import CLASS_CODES
 
@@ -58,8 +56,7 @@ PANELS = {"(a1)": 10, "(a2)": 20, "(a3)": 40, "(a4)": 50, "(a5)": 60, "(a6)": 30
 
 def main() -> None:
     inputs = step_files(globals(), "HIT_MAPS_CSV")
-    made_by = stores.recipe(snapshot(globals()), inputs)
-    portfolio = Portfolio(under(DATA_DIR, FIGURES_DIR), made_by, FORMATS, OVERWRITE, SHOW)
+    portfolio = portfolio_of(globals(), inputs)
     if portfolio.finished(["hit_rate_maps", "hit_rate_map_total"]):
         return
     counts, rows, columns = model.read_hit_maps(inputs["HIT_MAPS_CSV"])

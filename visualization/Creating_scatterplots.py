@@ -39,17 +39,16 @@ from cloudsom.bands import BANDS, CLASSES
 from cloudsom.drawing.figures import (
     BRIGHT_COLOUR,
     COLUMN,
-    Portfolio,
     inches,
     optional_input,
+    portfolio_of,
     read_corrections,
     styled,
 )
 from cloudsom.errors import UserError
-from cloudsom.files import stores
 from cloudsom.files.places import under
 from cloudsom.progress import progress
-from cloudsom.running.settings import run, snapshot, step_files
+from cloudsom.running.settings import run, step_files
 from cloudsom.som import model
 from cloudsom.som.labels import CLASS_CODES
 from cloudsom.tables import csv_tables
@@ -113,9 +112,7 @@ class Neurons:
 def main() -> None:
     inputs = find_inputs()
     x, y = band_index("X_BAND", X_BAND), band_index("Y_BAND", Y_BAND)
-    portfolio = Portfolio(
-        under(DATA_DIR, FIGURES_DIR), stores.recipe(snapshot(globals()), inputs), FORMATS, OVERWRITE, SHOW
-    )
+    portfolio = portfolio_of(globals(), inputs)
     suffix = f"{X_BAND}_{Y_BAND}"
     parts = {"all": slice(None)} | {name: slice(i, i + 1) for i, name in enumerate(model.HIT_COLUMNS)}
     plots = {f"scatterplot_{suffix}_{name}": part for name, part in parts.items()} if SINGLE_PLOTS else {}

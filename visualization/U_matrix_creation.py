@@ -21,11 +21,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cloudsom.drawing.figures import Portfolio, add_colour_bar, draw_cells, inches, styled
+from cloudsom.drawing.figures import add_colour_bar, draw_cells, inches, portfolio_of, styled
 from cloudsom.errors import UserError
-from cloudsom.files import stores
-from cloudsom.files.places import under
-from cloudsom.running.settings import run, snapshot, step_files
+from cloudsom.running.settings import run, step_files
 from cloudsom.som import model
 from cloudsom.som.u_matrix import u_matrix
 
@@ -50,8 +48,7 @@ OVERWRITE = False  # draw again what is finished
 
 def main() -> None:
     inputs = step_files(globals(), "SOM_FILE")
-    made_by = stores.recipe(snapshot(globals()), inputs)
-    portfolio = Portfolio(under(DATA_DIR, FIGURES_DIR), made_by, FORMATS, OVERWRITE, SHOW)
+    portfolio = portfolio_of(globals(), inputs)
     if portfolio.finished(["u_matrix"]):
         return
     weights = model.load_som(inputs["SOM_FILE"]).get_weights()

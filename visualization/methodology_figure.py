@@ -37,7 +37,6 @@ from cloudsom.drawing.figures import (
     SOM2,
     TRUE_COLOUR_BANDS,
     Corrections,
-    Portfolio,
     class_legend,
     cloud_legend,
     draw_cells,
@@ -45,6 +44,7 @@ from cloudsom.drawing.figures import (
     draw_cloud,
     masks_in,
     optional_input,
+    portfolio_of,
     read_corrections,
     read_true_colour,
     styled,
@@ -55,7 +55,7 @@ from cloudsom.files import stores
 from cloudsom.files.places import existing, under
 from cloudsom.images.rasters import read_mask
 from cloudsom.running.pool import choose_products
-from cloudsom.running.settings import run, snapshot, step_files
+from cloudsom.running.settings import run, step_files
 from cloudsom.som import labelled_map
 from cloudsom.som.labels import CLASS_CODES
 
@@ -123,9 +123,7 @@ class Stages:
 
 def main() -> None:
     name, inputs = find_inputs()
-    portfolio = Portfolio(
-        under(DATA_DIR, FIGURES_DIR), stores.recipe(snapshot(globals()), inputs), FORMATS, OVERWRITE, SHOW
-    )
+    portfolio = portfolio_of(globals(), inputs)
     if portfolio.finished(["methodology"]):
         return
     stages = read_stages(inputs, name)

@@ -26,19 +26,18 @@ from numpy.typing import NDArray
 from cloudsom.bands import CLASSES, CLOUD
 from cloudsom.drawing.figures import (
     Corrections,
-    Portfolio,
     class_legend,
     cloud_legend,
     draw_classes,
     draw_cloud,
     inches,
     optional_input,
+    portfolio_of,
     read_corrections,
     styled,
 )
-from cloudsom.files import stores
 from cloudsom.files.places import under
-from cloudsom.running.settings import run, snapshot, step_files
+from cloudsom.running.settings import run, step_files
 from cloudsom.som import model
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
@@ -68,8 +67,7 @@ def main() -> None:
         inputs["NEURON_LABELS_FINETUNED_CSV"] = finetuned_csv
     else:
         print(f"no {under(DATA_DIR, NEURON_LABELS_FINETUNED_CSV)}: the panel of fine-tuned labels is left out")
-    made_by = stores.recipe(snapshot(globals()), inputs)
-    portfolio = Portfolio(under(DATA_DIR, FIGURES_DIR), made_by, FORMATS, OVERWRITE, SHOW)
+    portfolio = portfolio_of(globals(), inputs)
     if portfolio.finished(["neuron_label_maps"]):
         return
     labels = model.read_neuron_labels(inputs["NEURON_LABELS_CSV"])

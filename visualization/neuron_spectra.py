@@ -27,10 +27,9 @@ from numpy.typing import NDArray
 
 from cloudsom.bands import BANDS, CLASSES, WAVELENGTHS_NM
 from cloudsom.drawing.class_spectra import LOOKS, ClassSpectra, class_spectra
-from cloudsom.drawing.figures import BRIGHT_COLOUR, Portfolio, inches, optional_input, read_corrections, styled
-from cloudsom.files import stores
+from cloudsom.drawing.figures import BRIGHT_COLOUR, inches, optional_input, portfolio_of, read_corrections, styled
 from cloudsom.files.places import under
-from cloudsom.running.settings import run, snapshot, step_files
+from cloudsom.running.settings import run, step_files
 from cloudsom.som import labelled_map, neurons
 from cloudsom.som.labels import CLASS_CODES
 from cloudsom.tables import csv_tables
@@ -78,8 +77,7 @@ def main() -> None:
         inputs["NEURON_LABELS_FINETUNED_CSV"] = finetuned_csv
     else:
         print(f"no {under(DATA_DIR, NEURON_LABELS_FINETUNED_CSV)}: no bright neurons are drawn")
-    made_by = stores.recipe(snapshot(globals()), inputs)
-    portfolio = Portfolio(under(DATA_DIR, FIGURES_DIR), made_by, FORMATS, OVERWRITE, SHOW)
+    portfolio = portfolio_of(globals(), inputs)
     if portfolio.finished(["neuron_spectra"]):
         return
     som = labelled_map.from_steps(inputs)

@@ -25,11 +25,9 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from cloudsom.bands import CLOUD
-from cloudsom.drawing.figures import CLEAR_COLOUR, CLOUD_COLOUR, Portfolio, cloud_legend, draw_cloud, inches, styled
+from cloudsom.drawing.figures import CLEAR_COLOUR, CLOUD_COLOUR, cloud_legend, draw_cloud, inches, portfolio_of, styled
 from cloudsom.errors import UserError
-from cloudsom.files import stores
-from cloudsom.files.places import under
-from cloudsom.running.settings import run, snapshot, step_files
+from cloudsom.running.settings import run, step_files
 from cloudsom.som import labelled_map, neurons, submaps
 from cloudsom.som.labelled_map import LabelledMap
 from cloudsom.som.model import read_table
@@ -61,8 +59,7 @@ PANELS_A_ROW = {"page": 5, "column": 3}
 
 def main() -> None:
     inputs = step_files(globals(), "FINETUNED_MAP_NPZ", "FLIP_TABLE_CSV")
-    made_by = stores.recipe(snapshot(globals()), inputs)
-    portfolio = Portfolio(under(DATA_DIR, FIGURES_DIR), made_by, FORMATS, OVERWRITE, SHOW)
+    portfolio = portfolio_of(globals(), inputs)
     if portfolio.finished(["sub_maps"]):
         return
     tuned = labelled_map.load(inputs["FINETUNED_MAP_NPZ"])

@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 from cloudsom.bands import CLASS_COLOURS, CLASSES, CLEAR, CLOUD, NO_CLASS, SAFE_BANDS
 from cloudsom.errors import UserError
 from cloudsom.files import stores
-from cloudsom.files.places import input_path
+from cloudsom.files.places import input_path, under
 from cloudsom.images.rasters import Grid, masks_in, open_scene, reflectance
 from cloudsom.running.pool import choose_products
+from cloudsom.running.settings import snapshot
 from cloudsom.som.labels import NeuronLabels
 from cloudsom.som.model import LABEL_COLUMNS, read_neuron_labels, read_table
 
@@ -403,6 +404,12 @@ class Portfolio:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)  # all is written: a stop request may end it at once
             with _look():
                 plt.show()
+
+
+def portfolio_of(namespace: dict[str, Any], inputs: dict[str, Path]) -> Portfolio:
+    """The figures that a script makes of its inputs by role, as the constants among its `globals()` say."""
+    folder, made_by = under(namespace["DATA_DIR"], namespace["FIGURES_DIR"]), stores.recipe(snapshot(namespace), inputs)
+    return Portfolio(folder, made_by, namespace["FORMATS"], namespace["OVERWRITE"], namespace["SHOW"])
 
 
 def _check_display() -> None:
