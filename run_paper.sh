@@ -8,5 +8,7 @@
 # Stopped at any moment, the same command goes on where it was.
 set -euo pipefail
 here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")") # where the file is, also by a link to it
+# Help needs no environment where Python has what it takes.
+case " $* " in *" --help "* | *" -h "*) python3 "$here/paper/run_paper.py" --help 2>/dev/null && exit ;; esac
 source "$here/setup_environment.sh" "$here/requirements.txt"
 exec python "$here/paper/run_paper.py" "$@"
