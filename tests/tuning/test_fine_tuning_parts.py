@@ -544,6 +544,24 @@ def test_the_neuron_that_looks_like_sand_is_suggested_first() -> None:
     assert np.asarray(lines[0].get_ydata()).max() == 0.5 and len({line.get_color() for line in lines}) == 3
 
 
+@pytest.mark.parametrize("brighter", ["clear_votes", "short_wave_rise", "cirrus"])
+def test_each_piece_of_evidence_speaks_for_bright_land_the_right_way(brighter: str) -> None:
+    """Two cloud neurons side by side, alike but for one thing: what rises speaks for land, but B10 against it."""
+    weights, votes = np.full((2, 13), 0.3), np.zeros((2, 6), np.int64)
+    votes[:, CLASS_CODES.index(50)] = 60
+    if brighter == "clear_votes":
+        votes[1, CLASS_CODES.index(10)] = 20
+    else:
+        weights[1, [BANDS.index(band) for band in (("B11", "B12") if brighter == "short_wave_rise" else ("B10",))]] = (
+            0.4
+        )
+    labels = NeuronLabels(1, 2, np.full(2, 50, np.uint8), np.full(2, CLOUD, np.uint8), np.ones(2))
+    som = LabelledMap(weights.reshape(1, 2, 13), np.ones(13), np.zeros(13), labels, votes)
+    table = suggestions.rank_neurons(som, None)
+    assert table["neuron"].tolist() == (["1,1", "1,2"] if brighter == "cirrus" else ["1,2", "1,1"])
+    assert table[brighter].is_monotonic_increasing if brighter == "cirrus" else table[brighter].is_monotonic_decreasing
+
+
 def test_folds_are_even_and_keep_the_scenes_of_a_tile_together() -> None:
     tiles = ["T31TFJ", "T31TFJ", "T31TFJ", "T18SVG", "T38KQF", "T38KQF", "T32UPV"]
     names = [f"S2A_MSIL1C_2017043{i}T103021_N0205_R108_{tile}_20170430T103024" for i, tile in enumerate(tiles)]
