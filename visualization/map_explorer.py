@@ -51,7 +51,6 @@ from cloudsom.drawing.figures import (
     CLOUD_COLOUR,
     MISSING_COLOUR,
     TRUE_COLOUR_BANDS,
-    optional_input,
     true_colour,
 )
 from cloudsom.drawing.pages import data_uri, page, show
@@ -64,7 +63,7 @@ from cloudsom.images.references import check_cloud_codes, find_references, read_
 from cloudsom.images.safe_to_tiff import convert_granule
 from cloudsom.running.job import Job
 from cloudsom.running.pool import Engine, choose_products, raise_if_any_failed, results_or_errors, run_jobs
-from cloudsom.running.settings import run, snapshot, step_files
+from cloudsom.running.settings import optional_files, run, snapshot, step_files
 from cloudsom.som import labelled_map, model, neurons
 from cloudsom.som.bmu import BMUSearch
 from cloudsom.som.committee import Committee
@@ -273,11 +272,7 @@ def map_files() -> dict[str, Path]:
     """The files of the map by role, with those that are there of what fine-tuning made of it."""
     files = step_files(globals(), *labelled_map.STEP_FILES)
     optional = ("TRAINING_CSV", "NEURON_LABELS_FINETUNED_CSV", "FINETUNED_MAP_NPZ", "SUGGESTIONS_CSV")
-    found = {role: optional_input(DATA_DIR, globals()[role]) for role in optional}
-    for role, file in found.items():
-        if file is None:
-            print(f"no {under(DATA_DIR, globals()[role])}: what it tells is left out")
-    return files | {role: file for role, file in found.items() if file}
+    return files | optional_files(globals(), *optional, without="what it tells is left out")
 
 
 def voter_files() -> dict[str, Path]:

@@ -31,13 +31,11 @@ from cloudsom.drawing.figures import (
     draw_classes,
     draw_cloud,
     inches,
-    optional_input,
     portfolio_of,
     read_corrections,
     styled,
 )
-from cloudsom.files.places import under
-from cloudsom.running.settings import run, step_files
+from cloudsom.running.settings import optional_files, run, step_files
 from cloudsom.som import model
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
@@ -62,17 +60,15 @@ OVERWRITE = False  # draw again what is finished
 
 def main() -> None:
     inputs = step_files(globals(), "NEURON_LABELS_CSV")
-    finetuned_csv = optional_input(DATA_DIR, NEURON_LABELS_FINETUNED_CSV)
-    if finetuned_csv:
-        inputs["NEURON_LABELS_FINETUNED_CSV"] = finetuned_csv
-    else:
-        print(f"no {under(DATA_DIR, NEURON_LABELS_FINETUNED_CSV)}: the panel of fine-tuned labels is left out")
+    without = "the panel of fine-tuned labels is left out"
+    inputs |= optional_files(globals(), "NEURON_LABELS_FINETUNED_CSV", without=without)
     portfolio = portfolio_of(globals(), inputs)
     if portfolio.finished(["neuron_label_maps"]):
         return
     labels = model.read_neuron_labels(inputs["NEURON_LABELS_CSV"])
     shape = labels.rows, labels.columns
     classes, cloud = labels.classes.reshape(shape), labels.cloud.reshape(shape)
+    finetuned_csv = inputs.get("NEURON_LABELS_FINETUNED_CSV")
     corrections = read_corrections(labels, finetuned_csv) if finetuned_csv else None
     figure = neuron_label_maps(classes, cloud, corrections, PRINT_WIDTH)
     portfolio.write("neuron_label_maps", figure, "Labels of the neurons", describe(classes, cloud, corrections))

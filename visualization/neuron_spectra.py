@@ -27,9 +27,8 @@ from numpy.typing import NDArray
 
 from cloudsom.bands import BANDS, CLASSES, WAVELENGTHS_NM
 from cloudsom.drawing.class_spectra import LOOKS, ClassSpectra, class_spectra
-from cloudsom.drawing.figures import BRIGHT_COLOUR, inches, optional_input, portfolio_of, read_corrections, styled
-from cloudsom.files.places import under
-from cloudsom.running.settings import run, step_files
+from cloudsom.drawing.figures import BRIGHT_COLOUR, inches, portfolio_of, read_corrections, styled
+from cloudsom.running.settings import optional_files, run, step_files
 from cloudsom.som import labelled_map, neurons
 from cloudsom.som.labels import CLASS_CODES
 from cloudsom.tables import csv_tables
@@ -72,11 +71,7 @@ class Neuron:
 
 def main() -> None:
     inputs = step_files(globals(), "TRAINING_CSV", *labelled_map.STEP_FILES)
-    finetuned_csv = optional_input(DATA_DIR, NEURON_LABELS_FINETUNED_CSV)
-    if finetuned_csv:
-        inputs["NEURON_LABELS_FINETUNED_CSV"] = finetuned_csv
-    else:
-        print(f"no {under(DATA_DIR, NEURON_LABELS_FINETUNED_CSV)}: no bright neurons are drawn")
+    inputs |= optional_files(globals(), "NEURON_LABELS_FINETUNED_CSV", without="no bright neurons are drawn")
     portfolio = portfolio_of(globals(), inputs)
     if portfolio.finished(["neuron_spectra"]):
         return
@@ -86,6 +81,7 @@ def main() -> None:
     shown = neurons.parse("NEURONS", NEURONS, labels.rows, labels.columns) or fullest(som.votes, labels.classes)
     places = [(i // labels.columns + 1, i % labels.columns + 1) for i in shown]
     chosen = [Neuron(*at, int(labels.classes[i]), reflectance[i]) for i, at in zip(shown, places, strict=True)]
+    finetuned_csv = inputs.get("NEURON_LABELS_FINETUNED_CSV")
     bright = reflectance[read_corrections(labels, finetuned_csv).bright.ravel()] if finetuned_csv else reflectance[:0]
     spectra = class_spectra(csv_tables.read_spectra(inputs["TRAINING_CSV"]))
     figure, alt = neuron_spectra(spectra, chosen, bright, PRINT_WIDTH), describe(spectra, chosen, bright)

@@ -39,7 +39,7 @@ from cloudsom.files.places import is_remote, local, under
 from cloudsom.images.rasters import masks_in, read_mask
 from cloudsom.running.job import Job, Outcome
 from cloudsom.running.pool import Engine, raise_if_any_failed, results_or_errors, run_jobs
-from cloudsom.running.settings import run, snapshot
+from cloudsom.running.settings import optional_files, run, snapshot
 from cloudsom.scoring.bootstrap import ALL_MEASURES
 from cloudsom.scoring.comparison import OF
 from cloudsom.scoring.scores import MEASURES
@@ -275,9 +275,8 @@ def find_run_files() -> dict[str, Path]:
         "NEURON_LABELS_FINETUNED_CSV",
         "FINETUNED_MAP_NPZ",
     )
-    found = {role: optional_input(DATA_DIR, globals()[role]) for role in roles}
-    found["map to walk in"] = optional_input(DATA_DIR, f"{FIGURES_DIR}/map_explorer.html")
-    return {role: place for role, place in found.items() if place}
+    walk = optional_input(DATA_DIR, f"{FIGURES_DIR}/map_explorer.html")
+    return optional_files(globals(), *roles) | ({"map to walk in": walk} if walk else {})
 
 
 def has_sub_maps(run_files: dict[str, Path]) -> bool:

@@ -324,6 +324,19 @@ def step_files(namespace: dict[str, Any], *names: str) -> dict[str, Path]:
     return {c: places.existing(namespace["DATA_DIR"], namespace[c], f"run {WRITTEN_BY[c]}") for c in names}
 
 
+def optional_files(namespace: dict[str, Any], *names: str, without: str = "") -> dict[str, Path]:
+    """Those files that are there of what constants name, as in `step_files`.
+
+    A line is printed for each that is not, where `without` says what that means.
+    """
+    found = {c: places.input_path(namespace["DATA_DIR"], namespace[c]) for c in names}
+    there = {c: place for c, place in found.items() if place.is_file()}
+    for c in names if without else ():
+        if c not in there:
+            print(f"no {under(namespace['DATA_DIR'], namespace[c])}: {without}")
+    return there
+
+
 def folders_written(constants: list[Constant], namespace: dict[str, Any]) -> list[Path]:
     """The folders a script writes to, from its constants and their values.
 
