@@ -22,7 +22,8 @@ if ! $quick && command -v apt-get >/dev/null; then
     command -v Xvfb >/dev/null || (install_packages xvfb python3-tk) || echo "run_tests.sh: going on without windows" >&2
 fi
 
-echo "== ruff"; ruff check .; ruff format --check .
+echo "== ruff"; ruff check .
+echo "== format"; ruff format --check .
 # The explorer's files in one, as in its page: they share one scope.
 echo "== javascript"; cat visualization/explorer/*.js >.explorer.js
 oxlint .explorer.js; rm .explorer.js

@@ -72,7 +72,7 @@ def test_the_lock_file_has_every_package_within_its_range() -> None:
 def test_hooks_and_hosted_tests_run_what_ci_runs() -> None:
     (local,) = yaml.safe_load(text_of(".pre-commit-config.yaml"))["repos"]
     commands = {hook["id"]: hook["entry"].removeprefix(".venv/bin/") for hook in local["hooks"]}
-    assert commands.keys() == {"ruff", "rooms", "mypy"}
+    assert commands.keys() == {"ruff", "format", "rooms", "mypy"}
     for name, command in commands.items():
         assert f'echo "== {name}"; {command}' in text_of("run_tests.sh")
     job = yaml.safe_load(text_of(".github/workflows/tests.yml"))["jobs"]["tests"]

@@ -303,25 +303,25 @@ def snapshot(namespace: dict[str, Any]) -> Snapshot:
     return Snapshot(file.name, {c.name: namespace[c.name] for c in constants if c.group not in GROUPS_WITHOUT_EFFECT})
 
 
-#: What writes the file that a constant names.
-WRITTEN_BY = {
-    "TRAINING_CSV": "step 2 (data_preprocessing.py)",
-    "SCALER_FILE": "step 2 (data_preprocessing.py)",
-    "SOM_FILE": "step 3 (SOM_training.py)",
-    "BMUS_CSV": "step 4 (BMUs_detection.py)",
-    "HIT_MAPS_CSV": "step 5 (labeling.py)",
-    "NEURON_LABELS_CSV": "step 5 (labeling.py)",
-    "FINETUNED_MAP_NPZ": "fine_tuning.py",
-    "FLIP_TABLE_CSV": "fine_tuning.py",
+#: What to do where the file that a constant names is not there.
+WHERE_MISSING = {
+    "TRAINING_CSV": "run step 2 (data_preprocessing.py)",
+    "SCALER_FILE": "run step 2 (data_preprocessing.py)",
+    "SOM_FILE": "run step 3 (SOM_training.py)",
+    "BMUS_CSV": "run step 4 (BMUs_detection.py)",
+    "HIT_MAPS_CSV": "run step 5 (labeling.py)",
+    "NEURON_LABELS_CSV": "run step 5 (labeling.py)",
+    "FINETUNED_MAP_NPZ": "run fine_tuning.py",
+    "FLIP_TABLE_CSV": "run fine_tuning.py",
 }
 
 
 def step_files(namespace: dict[str, Any], *names: str) -> dict[str, Path]:
     """The files of earlier steps that constants of the script whose `globals()` are given name, by constant.
 
-    Raises UserError, which says what writes it, for one that is not there.
+    Raises UserError, which says what writes it, for one that is not there (`WHERE_MISSING`).
     """
-    return {c: places.existing(namespace["DATA_DIR"], namespace[c], f"run {WRITTEN_BY[c]}") for c in names}
+    return {c: places.existing(namespace["DATA_DIR"], namespace[c], WHERE_MISSING[c]) for c in names}
 
 
 def optional_files(namespace: dict[str, Any], *names: str, without: str = "") -> dict[str, Path]:
