@@ -418,6 +418,23 @@ def test_others_are_scored_without_masks_of_ours(tmp_path: Path, monkeypatch: py
 # --- intervals --------------------------------------------------------------------------------------------------------
 
 
+def test_values_are_looked_at_to_the_last_row_of_a_large_mask(tmp_path: Path) -> None:
+    side = 60 * SIZE  # pixels of 1 m: more than are read at once, and no multiple of it
+    values = np.ones((side, side), np.uint8)
+    write(tmp_path / f"{NAME}.tif", values, grid(1.0, side))
+    assert (masks(tmp_path, "A=fmask:{product}.tif")[NAME] == CLEAR).all()
+    values[-1, -1] = 7
+    write(tmp_path / f"{NAME}.tif", values, grid(1.0, side))
+    with pytest.raises(UserError, match="holds 1, 7, not all are fmask's"):
+        masks(tmp_path, "A=fmask:{product}.tif")
+
+
+def test_a_mean_over_drawn_scenes_leaves_out_those_without_a_value() -> None:
+    values = np.array([[0.2], [np.nan], [0.8]])
+    draws = np.array([[1.0, 1, 1], [3, 0, 1], [0, 3, 0]])
+    np.testing.assert_allclose(bootstrap._weighted_mean(draws, values), [[0.5], [0.35], [np.nan]])
+
+
 def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
     """Scenes whose clouds are found with a chance of their own around 0.8, as often as there are draws of the data."""
     draw, inside, trials = np.random.default_rng(3), 0, 200
