@@ -247,16 +247,16 @@ class PackageIndex:
     def _fetch(self, url: str, package: Wanted, place: Path, display: Display) -> None:
         """Bring the file at `url`, over the network or from a local folder, to `place`; only if it is the right one."""
         remote = Remote(urldefrag(url).url, place.name, None, f"sha256:{package.sha256}")
-        with display.file(place.name, None) as count:
+        with display.file(place.name, None) as at:
             if (local := local_path(remote.url)) is None:
                 self._trust(url)
-                fetch(self._client, remote, place, self._auth, at=count.at)
+                fetch(self._client, remote, place, self._auth, at=at)
                 return
             try:
                 with atomic(place) as partial:
                     shutil.copyfile(local, partial)
                     verify(partial, remote)
-                count.at(place.stat().st_size)
+                at(place.stat().st_size)
             except (OSError, Corrupt) as problem:
                 if isinstance(problem, OSError) and problem.errno in FULL:
                     raise

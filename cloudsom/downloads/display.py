@@ -3,7 +3,7 @@
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,9 +32,6 @@ class Display:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._terminal = sys.stderr.isatty()
-        self._bar: tqdm[Any] | None = None
-        self._bytes = self._files = self._done = 0
-        self._total: int | None = None
         self._last_line = time.monotonic()
 
     def line(self, text: str) -> None:
@@ -47,69 +44,48 @@ class Display:
     @contextmanager
     def counting(self, files: int, size: int | None) -> Iterator[None]:
         """The time during which `files` files of `size` bytes together are fetched."""
-        self._files, self._total, self._bytes, self._done = files, size, 0, 0
-        self._bar = _bar("total", size, leave=True) if self._terminal else None
-        try:
+        self._files, self._size, self._bytes, self._done = files, size, 0, 0
+        with self._bar("total", size, leave=True) as self._total:
             yield
-        finally:
-            if self._bar:
-                self._bar.close()
 
     @contextmanager
-    def file(self, name: str, size: int | None) -> Iterator["FileCount"]:
-        """The time during which one file is fetched."""
-        bar = _bar(name[-48:], size, leave=False) if self._terminal else None
-        count = FileCount(self, bar)
-        try:
-            yield count
-            self._finished(name, count.bytes)
-        finally:
-            if bar:
-                bar.close()
+    def file(self, name: str, size: int | None) -> Iterator[Callable[[int], None]]:
+        """The time during which one file is fetched; yields what is told how many bytes of it are on disk by now."""
+        there = 0
+        with self._bar(name[-48:], size, leave=False) as bar:
 
-    def add(self, change: int) -> None:
-        """Count bytes of the total."""
+            def at(count: int) -> None:
+                nonlocal there
+                change, there = count - there, count
+                bar.update(change)
+                self._add(change)
+
+            yield at
+            with self._lock:
+                self._done += 1
+                self._say(f": {name}, {human(there)}")
+
+    def _add(self, change: int) -> None:
         with self._lock:
             self._bytes += change
-            if self._bar:
-                self._bar.update(change)
-            elif time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
+            self._total.update(change)
+            if time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
                 self._say("")
 
-    def _finished(self, name: str, size: int) -> None:
-        with self._lock:
-            self._done += 1
-            if not self._terminal:
-                self._say(f": {name}, {human(size)}")
-
     def _say(self, what: str) -> None:
+        """The total as a line in a log file."""
         self._last_line = time.monotonic()
-        self.line(f"  {self._done} of {self._files} files, {human(self._bytes)} of {human(self._total)}{what}")
+        if not self._terminal:
+            self.line(f"  {self._done} of {self._files} files, {human(self._bytes)} of {human(self._size)}{what}")
 
-
-class FileCount:
-    """How much of one file is on disk."""
-
-    def __init__(self, display: Display, bar: "tqdm[Any] | None") -> None:
-        self.bytes = 0
-        self._display, self._bar = display, bar
-
-    def at(self, count: int) -> None:
-        """`count` bytes are on disk now, more or fewer than before."""
-        change, self.bytes = count - self.bytes, count
-        if change:
-            self._display.add(change)
-            if self._bar:
-                self._bar.update(change)
-
-
-def _bar(what: str, size: int | None, leave: bool) -> "tqdm[Any]":
-    return tqdm(
-        total=size,
-        desc=printable(what),
-        unit="B",
-        unit_scale=True,
-        leave=leave,
-        dynamic_ncols=True,
-        file=sys.__stderr__,  # as it is: bars are drawn with characters that steer the terminal
-    )
+    def _bar(self, what: str, size: int | None, leave: bool) -> "tqdm[Any]":
+        return tqdm(
+            total=size,
+            desc=printable(what),
+            unit="B",
+            unit_scale=True,
+            leave=leave,
+            dynamic_ncols=True,
+            disable=not self._terminal,
+            file=sys.__stderr__,  # as it is: bars are drawn with characters that steer the terminal
+        )

@@ -261,8 +261,8 @@ def _fetch_all(order: Order, plans: list[Delivery], client: Client, display: Dis
     def bring(task: tuple[Delivery, Remote]) -> None:
         plan, remote = task
         place, check = plan.place(order.folder, remote), plan.check(order.folder, remote)
-        with display.file(PurePosixPath(remote.name).name, remote.size) as count:
-            fetch(client, remote, place, plan.auth, check, count.at, ours=not plan.zipped)
+        with display.file(PurePosixPath(remote.name).name, remote.size) as at:
+            fetch(client, remote, place, plan.auth, check, at, ours=not plan.zipped)
 
     sizes = [remote.size for _, remote in tasks]
     total = None if None in sizes else sum(size or 0 for size in sizes)

@@ -35,8 +35,8 @@ def download_spectra(url: str, path: Path, limits: Limits | None = None) -> bool
     client.tell = display.line
     remote = Remote(url, path.name, record.get("size"), f"sha256:{known}" if known else None)
     try:
-        with display.counting(1, remote.size), display.file(path.name, remote.size) as count:
-            fetch(client, remote, path, check=_check_hdf5, at=count.at)
+        with display.counting(1, remote.size), display.file(path.name, remote.size) as at:
+            fetch(client, remote, path, check=_check_hdf5, at=at)
     except DownloadError as problem:
         raise UserError(f"{path}: {problem}{advice if known else ''}") from None
     if not known:

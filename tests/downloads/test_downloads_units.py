@@ -1,6 +1,8 @@
 """The pieces of the downloads that decide over names, waits and hosts, on inputs of every kind."""
 
+import io
 import posixpath
+import sys
 import time
 from email.utils import formatdate
 from pathlib import Path
@@ -13,6 +15,7 @@ from servers.drive import NAME, OLD, OTHER
 from cloudsom.downloads.archives import Unsafe, lacking, safe_path
 from cloudsom.downloads.client import Client, DownloadError, check_url, seconds_to_wait
 from cloudsom.downloads.credentials import Credentials
+from cloudsom.downloads.display import Display
 from cloudsom.downloads.engine import Fetched, table
 from cloudsom.downloads.names import parse, wanted
 from cloudsom.errors import UserError
@@ -102,3 +105,14 @@ def test_the_table_keeps_its_columns() -> None:
         "A         fetched  gcs     2 MB",
         "BBBBBBBB  missing  cdse          why",
     ]
+
+
+def test_a_file_of_unknown_size_is_counted_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(screen, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(sys, "__stderr__", screen)
+    display = Display()
+    with display.counting(1, None), display.file("spectra.h5", None) as at:
+        at(5000)
+    assert "spectra.h5" in screen.getvalue() and "5.00kB" in screen.getvalue()
