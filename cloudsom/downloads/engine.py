@@ -16,7 +16,16 @@ from cloudsom.downloads.archives import check_product_zip, safe_path
 from cloudsom.downloads.client import Auth, Client, DownloadError, Stopped
 from cloudsom.downloads.display import Display, human
 from cloudsom.downloads.names import Product
-from cloudsom.downloads.transfer import Corrupt, DiskFull, Remote, Unusable, bytes_there, fetch, publish
+from cloudsom.downloads.transfer import (
+    Corrupt,
+    DiskFull,
+    Remote,
+    Unusable,
+    bytes_there,
+    discard_partial,
+    fetch,
+    publish,
+)
 from cloudsom.errors import UserError
 from cloudsom.files import stores
 
@@ -292,21 +301,14 @@ def _finish(order: Order, plan: Delivery, problem: BaseException | None) -> None
         if not plan.zipped:
             plan.record(order.folder, partial)
             publish(partial, target)
-        _forget_partials(order.folder, plan.product.name)
+        for ending in (".SAFE", ".SAFE.zip"):  # what an interrupted run may have fetched from another source
+            discard_partial(order.folder / f"{plan.product.name}{ending}")
         size = records.OnDisk(target).size
         if plan.reprocessed:
             _note(order, plan.product, "reprocessed", plan.source, f"as {plan.delivered}", size)
         else:
             named = "" if plan.delivered == plan.product.name else f"there as {plan.delivered}"
             _note(order, plan.product, "fetched", plan.source, named, size)
-
-
-def _forget_partials(folder: Path, name: str) -> None:
-    """Remove what an earlier, interrupted run has fetched of a product from another source."""
-    for path in (folder / f"{name}.SAFE", folder / f"{name}.SAFE.zip"):
-        partial = stores.partial_path(path)
-        for leftover in (partial, stores.record_path(partial)):
-            stores.remove(leftover)
 
 
 def table(outcomes: list[Fetched]) -> str:

@@ -10,10 +10,10 @@ import json
 import os
 import re
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
@@ -115,7 +115,7 @@ def fetch(
                 raise DownloadError(f"{path}: {what}; move it away, and run the same command again") from None
             path.unlink()
     try:
-        _bring(client, remote, path, auth, check, at)
+        _Transfer(client, remote, path, auth, at).bring(check)
     except OSError as problem:
         if problem.errno in FULL:
             raise DiskFull(
@@ -125,40 +125,9 @@ def fetch(
         raise
 
 
-def _bring(
-    client: Client,
-    remote: Remote,
-    path: Path,
-    auth: Auth | None,
-    check: Callable[[Path], None] | None,
-    at: Callable[[int], None],
-) -> None:
-    transfer = _Transfer(client, remote, stores.partial_path(path), auth, at)
-    for last_try in (False, True):
-        try:
-            client.persist(transfer.attempt, transfer.progressed)
-            verify(transfer.partial, remote, check)
-            break
-        except Unusable:
-            transfer.discard()
-            raise
-        except Corrupt as fault:
-            transfer.discard()
-            host = urlsplit(remote.url).hostname
-            if last_try:
-                raise DownloadError(client.clean(f"{remote.name}: {fault}, twice; nothing of it is kept")) from None
-            client.say(f"{host}: {remote.name}: {fault}; starting over")
-    publish(transfer.partial, path)
-    transfer.discard()
-
-
 def discard_partial(path: Path) -> None:
-    """Remove what is left of bringing a file that is whole and has its name."""
-    _remove(stores.partial_path(path))
-
-
-def _remove(partial: Path) -> None:
-    """Remove a partial file and its note."""
+    """Remove what bringing `path` has left, or has needed so far: the partial file or folder, and its note."""
+    partial = stores.partial_path(path)
     note = stores.record_path(partial)
     for place in (partial, note, *stores.attempts(note)):
         stores.remove(place)
@@ -181,13 +150,34 @@ class _Transfer:
     """The partial file and the requests that fill it."""
 
     def __init__(
-        self, client: Client, remote: Remote, partial: Path, auth: Auth | None, at: Callable[[int], None]
+        self, client: Client, remote: Remote, path: Path, auth: Auth | None, at: Callable[[int], None]
     ) -> None:
-        self.client, self.remote, self.partial, self.auth, self.at = client, remote, partial, auth, at
-        self.note = stores.record_path(partial)
-        if partial.is_symlink() or not partial.is_file():  # what leads elsewhere is not ours to go on with
-            self.discard()
+        self.client, self.remote, self.path, self.auth, self.at = client, remote, path, auth, at
+        self.partial = stores.partial_path(path)
+        self.note = stores.record_path(self.partial)
+        self.host = urlsplit(remote.url).hostname
+        if self.partial.is_symlink() or not self.partial.is_file():  # what leads elsewhere is not ours to go on with
+            discard_partial(path)
         self.furthest = self._size()
+
+    def bring(self, check: Callable[[Path], None] | None) -> None:
+        """Fill the partial file and give it its name; see `fetch`."""
+        for last_try in (False, True):
+            try:
+                self.client.persist(self.attempt, self.progressed)
+                verify(self.partial, self.remote, check)
+                break
+            except Unusable:
+                discard_partial(self.path)
+                raise
+            except Corrupt as fault:
+                discard_partial(self.path)
+                if last_try:
+                    told = f"{self.remote.name}: {fault}, twice; nothing of it is kept"
+                    raise DownloadError(self.client.clean(told)) from None
+                self.client.say(f"{self.host}: {self.remote.name}: {fault}; starting over")
+        publish(self.partial, self.path)
+        discard_partial(self.path)
 
     def _size(self) -> int:
         return self.partial.stat().st_size if self.partial.exists() else 0
@@ -200,34 +190,24 @@ class _Transfer:
         self.furthest = max(self.furthest, size)
         return worth_it
 
-    def discard(self) -> None:
-        """Remove the partial file and its note."""
-        _remove(self.partial)
-
     def _promise(self) -> dict[str, Any]:
         url = None if self.remote.checksum else self.remote.url  # with a checksum, any server's bytes will do
         return {"size": self.remote.size, "checksum": self.remote.checksum, "url": url}
-
-    def _note(self) -> dict[str, Any]:
-        """What the bytes on disk belong to; empty where that is not known or not the file that is wanted."""
-        try:
-            note = json.loads(self.note.read_text(encoding="utf-8"))
-            known = note["promise"] == self._promise() and any([*note["version"].values(), self.remote.checksum])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            return {}
-        return dict(note["version"]) if known else {}
 
     def _resume_at(self) -> tuple[int, dict[str, Any]]:
         """Where to go on (0: from the start), and what the bytes there belong to.
 
         Bytes of unknown origin, of another version, or more than promised are dropped.
         """
-        size, version = self._size(), self._note()
-        whole = self._length(version.get("total"))
-        if not size or not version or (whole is not None and size > whole):
-            self.discard()
-            return 0, {}
-        return size, version
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            note = json.loads(self.note.read_text(encoding="utf-8"))
+            size, version = self._size(), note["version"]
+            known = note["promise"] == self._promise() and any([*version.values(), self.remote.checksum])
+            whole = self._length(version.get("total"))
+            if known and size and (whole is None or size <= whole):
+                return size, version
+        discard_partial(self.path)
+        return 0, {}
 
     def _length(self, total: int | None) -> int | None:
         """How long the file is (None: not known), from what the server that sends it says, `total`, and the promise."""
@@ -255,11 +235,8 @@ class _Transfer:
             self._receive(response, begin, total)
 
     def _start_over(self, why: str) -> Transient:
-        self.discard()
-        return Transient(f"{self._host()}: {self.remote.name}: {why}, starting over", wait=0)
-
-    def _host(self) -> str | None:
-        return urlsplit(self.remote.url).hostname
+        discard_partial(self.path)
+        return Transient(f"{self.host}: {self.remote.name}: {why}, starting over", wait=0)
 
     def _extent(self, response: requests.Response, offset: int) -> tuple[int, int | None]:
         """Position of the response's first byte and length of the whole file, None if not said.
@@ -267,7 +244,7 @@ class _Transfer:
         Raises unless the response is the part of the file that was asked for, of the promised length.
         """
         if response.headers.get("Content-Encoding", "identity") != "identity":
-            raise DownloadError(f"{self._host()}: {self.remote.name}: sent in an encoding that was not asked for")
+            raise DownloadError(f"{self.host}: {self.remote.name}: sent in an encoding that was not asked for")
         length = response.headers.get("Content-Length", "")
         begin, total = 0, int(length) if length.isdigit() else None
         if response.status_code == 206:
@@ -284,21 +261,22 @@ class _Transfer:
         ends_itself = total is None and response.raw.chunked and self.remote.checksum
         total = None if ends_itself else self._length(total)
         if not begin:
-            self.discard()
-        with open(self.partial, "ab", buffering=0) as out:
+            discard_partial(self.path)
+        with open(self.partial, "ab") as out:
             if not begin:
                 with stores.atomic(self.note) as place:
                     note = {"promise": self._promise(), "version": _version(response, total)}
                     place.write_text(json.dumps(note), encoding="utf-8")
             count = begin
             for block in self.client.chunks(response):
-                _write_all(out, block)
+                out.write(block)
+                out.flush()  # the file on disk is what is counted
                 count += len(block)
                 self.at(count)
                 if count > (MAX_BYTES if total is None else total):
                     raise Corrupt(f"more than the {total or MAX_BYTES:,} bytes came that were promised")
         if total is not None and count < total:
-            raise Transient(f"{self._host()}: {self.remote.name}: the connection was cut")
+            raise Transient(f"{self.host}: {self.remote.name}: the connection was cut")
 
 
 def _version(response: requests.Response, total: int | None) -> dict[str, Any]:
@@ -309,10 +287,3 @@ def _version(response: requests.Response, total: int | None) -> dict[str, Any]:
 def _differ(one: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether two versions are told apart by anything that both of them say."""
     return any(value and other.get(key) and value != other[key] for key, value in one.items())
-
-
-def _write_all(out: BinaryIO, block: bytes) -> None:
-    """Unbuffered, so that the file on disk is what was counted; a raw write may take less than it is given."""
-    view = memoryview(block)
-    while view:
-        view = view[out.write(view) :]
