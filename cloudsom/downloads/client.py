@@ -4,13 +4,13 @@ import email.utils
 import http.client
 import ipaddress
 import json
-import queue
 import random
 import re
 import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import Future, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -180,6 +180,19 @@ class _Session(requests.Session):
         return None
 
 
+def settle(future: Future[T], action: Callable[[], T]) -> None:
+    """Do for another thread what `future` is to hold: what `action` returns or raises."""
+    try:
+        future.set_result(action())
+    except BaseException as problem:
+        future.set_exception(problem)
+
+
+def _close(late: Future[requests.Response]) -> None:
+    if late.exception() is None:
+        late.result().close()
+
+
 class Client:
     """Sends requests. One is shared by all threads of a run.
 
@@ -249,36 +262,19 @@ class Client:
     def _in_time(self, seconds: float, action: Callable[[], requests.Response]) -> requests.Response:
         """`action()` in at most so many seconds, though the system's name look-up and a server that sends its headers
         letter by letter know no time limit. A late action is left to itself, and what it brings is closed."""
-        box: queue.SimpleQueue[requests.Response | BaseException] = queue.SimpleQueue()
-        given_up = threading.Event()
-
-        def work() -> None:
-            result: requests.Response | BaseException
-            try:
-                result = action()
-            except BaseException as problem:
-                result = problem
-            box.put(result)
-            if given_up.is_set() and isinstance(result, requests.Response):
-                result.close()
-
-        threading.Thread(target=work, daemon=True).start()
+        future: Future[requests.Response] = Future()
+        threading.Thread(target=settle, args=(future, action), daemon=True).start()
         end = time.monotonic() + seconds
         try:
-            while True:
-                try:
-                    result = box.get(timeout=0.2)
-                except queue.Empty:
-                    if self.stop.is_set():
-                        raise Stopped from None
-                    if time.monotonic() > end:
-                        raise requests.exceptions.ReadTimeout("no answer in time") from None
-                    continue
-                if isinstance(result, BaseException):
-                    raise result
-                return result
-        finally:
-            given_up.set()
+            while not wait([future], timeout=0.2).done:
+                if self.stop.is_set():
+                    raise Stopped
+                if time.monotonic() > end:
+                    raise TimeoutError
+        except BaseException:
+            future.add_done_callback(_close)
+            raise
+        return future.result()
 
     # --- requests -----------------------------------------------------------------------------------------------------
 
