@@ -198,7 +198,7 @@ class PackageIndex:
     def bring(self, package: Wanted, place: Path, display: Display) -> None:
         """Bring a package's file to `place` from the first source that has it.
 
-        Raises DownloadError that says what each source did; DiskFull, Stopped.
+        Raises DownloadError that says what each source did; UserError for a full disk, Stopped.
         """
         pages = [f"{index.rstrip('/')}/{canonicalize_name(package.name)}/" for index in self._indexes]
         reasons = []

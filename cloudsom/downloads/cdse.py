@@ -7,14 +7,13 @@ other hosts of the same service. The token goes to hosts on the list `hosts` and
 import re
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 from cloudsom.downloads.client import Client, DownloadError, check_url
 from cloudsom.downloads.credentials import Credentials
-from cloudsom.downloads.engine import Delivery
+from cloudsom.downloads.engine import Delivery, Source
 from cloudsom.downloads.names import Product
 from cloudsom.downloads.transfer import Remote
 from cloudsom.errors import UserError
@@ -89,7 +88,7 @@ class Token:
 
 
 @dataclass
-class DataSpace:
+class DataSpace(Source):
     """The catalogue at `catalogue`, files at `download`; `allow_reprocessed` takes a newer baseline for a lost one."""
 
     client: Client
@@ -99,48 +98,40 @@ class DataSpace:
     allow_reprocessed: bool = False
     name: str = "cdse"
     most_connections: int = 4  # its quota for one user
+    answer: str = "the catalogue's answer"
+    _entries: list[dict[str, Any]] = field(default_factory=list, init=False)
 
-    def look_up(self, products: list[Product]) -> Iterator[tuple[Product, Delivery | DownloadError]]:
-        """The zip of each product."""
+    def prepare(self, products: list[Product]) -> None:
+        """Look all names up in bulk."""
         check_url(self.download)
         self.token.headers(self.download)  # a wrong password is told before anything else is done
-        for first in range(0, len(products), NAMES_AT_ONCE):
-            group = products[first : first + NAMES_AT_ONCE]
-            names = [{"Name": f"{product.name}.SAFE"} for product in group]
-            answer = self.client.json(
-                "POST", f"{self._odata}/Products/OData.CSC.FilterList", json={"FilterProducts": names}
-            )
-            entries = entries_of(answer)
-            for product in group:
-                yield product, self._plan(product, entries)
+        names = [{"Name": f"{product.name}.SAFE"} for product in products]
+        for first in range(0, len(names), NAMES_AT_ONCE):
+            group = {"FilterProducts": names[first : first + NAMES_AT_ONCE]}
+            answer = self.client.json("POST", f"{self._odata}/Products/OData.CSC.FilterList", json=group)
+            self._entries += entries_of(answer)
 
     @property
     def _odata(self) -> str:
         return f"{self.catalogue.rstrip('/')}/odata/v1"
 
-    def _plan(self, product: Product, entries: list[dict[str, Any]]) -> Delivery | DownloadError:
-        try:
-            found = [entry for entry in entries if entry.get("Name") == f"{product.name}.SAFE"]
-            if found:
-                return self._plan_of(product, _best(found), reprocessed=False)
-            if self.allow_reprocessed:
-                return self._reprocessed(product)
-            return self._why_missing(product)
-        except DownloadError as problem:
-            return problem
-        except (KeyError, TypeError, ValueError, AttributeError):
-            return DownloadError("the catalogue's answer makes no sense")
+    def find(self, product: Product) -> Delivery:
+        """The zip of a product."""
+        found = [entry for entry in self._entries if entry.get("Name") == f"{product.name}.SAFE"]
+        if found:
+            return self._zip(product, _best(found), reprocessed=False)
+        if self.allow_reprocessed:
+            return self._reprocessed(product)
+        raise self._why_missing(product)
 
-    def _plan_of(self, product: Product, entry: dict[str, Any], reprocessed: bool) -> Delivery:
+    def _zip(self, product: Product, entry: dict[str, Any], reprocessed: bool) -> Delivery:
         identity = str(entry["Id"])
         if not UUID.fullmatch(identity):
             raise DownloadError("the catalogue gives no proper product id")
         if entry.get("Online") is False:
             raise DownloadError("archived, not online: order it in the Copernicus Browser and try later", "offline")
         url = f"{self.download.rstrip('/')}/odata/v1/Products({identity})/$value"
-        size = int(entry.get("ContentLength") or 0) or None  # 0 stands for "not known" there
-        remote = Remote(url, f"{product.name}.SAFE.zip", size, md5_of(entry.get("Checksum")))
-        delivered = str(entry["Name"]).removesuffix(".SAFE")
+        remote, delivered = zip_at(url, product, entry), str(entry["Name"]).removesuffix(".SAFE")
         return Delivery(product, self.name, [remote], True, delivered, url, self.token, reprocessed)
 
     def _search(self, collection: str, condition: str) -> list[dict[str, Any]]:
@@ -172,7 +163,7 @@ class DataSpace:
         ]
         if not found:
             raise DownloadError("neither it nor its acquisition in another baseline is in the catalogue", "missing")
-        return self._plan_of(product, max(found, key=lambda entry: str(entry["Name"])), reprocessed=True)
+        return self._zip(product, max(found, key=lambda entry: str(entry["Name"])), reprocessed=True)
 
 
 def entries_of(answer: Any) -> list[dict[str, Any]]:
@@ -188,10 +179,12 @@ def _best(entries: list[dict[str, Any]]) -> dict[str, Any]:
     return max(entries, key=lambda entry: (entry.get("Online") is not False, str(entry.get("PublicationDate"))))
 
 
-def md5_of(checksums: Any) -> str | None:
-    """The MD5 in a list of checksums, "md5:..."; None where there is none, as for many products."""
-    for checksum in checksums or []:
+def zip_at(url: str, product: Product, entry: dict[str, Any]) -> Remote:
+    """A product's zip, with the size and MD5 that an OData entry gives; for many products they are not known."""
+    size = int(entry.get("ContentLength") or 0) or None  # 0 stands for "not known" there
+    checksums = entry.get("Checksum") or []
+    for checksum in [checksums] if isinstance(checksums, dict) else checksums:
         algorithm, value = str(checksum.get("Algorithm")).upper(), str(checksum.get("Value"))
         if algorithm == "MD5" and re.fullmatch(r"[0-9a-fA-F]{32}", value):
-            return f"md5:{value.lower()}"
-    return None
+            return Remote(url, f"{product.name}.SAFE.zip", size, f"md5:{value.lower()}")
+    return Remote(url, f"{product.name}.SAFE.zip", size)

@@ -7,14 +7,14 @@ and takes a file under the final name as good without looking.
 
 import base64
 import re
+import threading
 import warnings
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 
-from cloudsom.downloads.cdse import UUID, md5_of
+from cloudsom.downloads.cdse import UUID, zip_at
 from cloudsom.downloads.client import (
     TRY_AGAIN,
     Client,
@@ -25,9 +25,8 @@ from cloudsom.downloads.client import (
     seconds_to_wait,
 )
 from cloudsom.downloads.credentials import Credentials
-from cloudsom.downloads.engine import Delivery
+from cloudsom.downloads.engine import Delivery, Source
 from cloudsom.downloads.names import Product
-from cloudsom.downloads.transfer import Remote
 from cloudsom.errors import UserError
 
 
@@ -68,11 +67,12 @@ class _InTime(requests.adapters.HTTPAdapter):
         return response
 
 
-class Hub:
+class Hub(Source):
     """A DHuS hub at `url`."""
 
     name = "dhus"
     most_connections = 2  # what most hubs allow one user
+    answer = "the hub's answer"
 
     def __init__(self, client: Client, url: str, credentials: Credentials) -> None:
         try:
@@ -82,20 +82,11 @@ class Hub:
         check_url(url)
         self._client, self._url = client, url.rstrip("/")
         self._auth = Basic(client, url, credentials)
+        self._one_at_a_time = threading.Lock()  # warnings are filtered for all threads
         user, password = credentials.user.encode(), credentials.password.encode()  # text would be made Latin-1
         self._api = SentinelAPI(user, password, url, show_progressbars=False)
         for scheme in ("https://", "http://"):
             self._api.session.mount(scheme, _InTime(client))
-
-    def look_up(self, products: list[Product]) -> Iterator[tuple[Product, Delivery | DownloadError]]:
-        """The zip of each product."""
-        for product in products:
-            try:
-                yield product, self._plan(product)
-            except DownloadError as problem:
-                yield product, problem
-            except (KeyError, TypeError, ValueError, AttributeError):
-                yield product, DownloadError("the hub's answer makes no sense")
 
     def _ask(self, question: Any, *args: Any, **options: Any) -> Any:
         """Call a function of sentinelsat's API, with retries and with its errors told as ours."""
@@ -104,7 +95,7 @@ class Hub:
         def attempt() -> Any:
             host = urlsplit(self._url).hostname or ""
             try:
-                with network_faults(host), warnings.catch_warnings():
+                with self._one_at_a_time, network_faults(host), warnings.catch_warnings():
                     warnings.simplefilter("ignore", DeprecationWarning)
                     return question(*args, **options)
             except exceptions.UnauthorizedError:
@@ -118,7 +109,8 @@ class Hub:
 
         return self._client.persist(attempt)
 
-    def _plan(self, product: Product) -> Delivery:
+    def find(self, product: Product) -> Delivery:
+        """The zip of a product; one that is archived is asked for."""
         answer = self._ask(self._api.query, filename=f"{product.name}.SAFE")
         found = [key for key, facts in answer.items() if facts.get("title", "").removesuffix(".SAFE") == product.name]
         if not found:
@@ -132,6 +124,4 @@ class Hub:
             if asked:
                 raise DownloadError("archived on this hub; it is asked for now, try again in some hours", "offline")
         url = f"{self._url}/odata/v1/Products('{identity}')/$value"
-        size, checksum = int(entry.get("ContentLength") or 0) or None, md5_of([entry.get("Checksum") or {}])
-        remote = Remote(url, f"{product.name}.SAFE.zip", size, checksum)
-        return Delivery(product, self.name, [remote], True, product.name, url, self._auth)
+        return Delivery(product, self.name, [zip_at(url, product, entry)], True, product.name, url, self._auth)

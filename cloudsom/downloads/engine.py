@@ -4,28 +4,22 @@ import queue
 import shutil
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, as_completed
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol, TypeVar
+from typing import TypeVar
 
 from cloudsom.downloads import records
 from cloudsom.downloads.archives import check_product_zip, safe_path
-from cloudsom.downloads.client import Auth, Client, DownloadError, Stopped
+from cloudsom.downloads.client import Auth, Client, DownloadError, settle
 from cloudsom.downloads.display import Display, human
 from cloudsom.downloads.names import Product
-from cloudsom.downloads.transfer import (
-    Corrupt,
-    DiskFull,
-    Remote,
-    Unusable,
-    bytes_there,
-    discard_partial,
-    fetch,
-    publish,
-)
+from cloudsom.downloads.transfer import Corrupt, Remote, Unusable, bytes_there, discard_partial, fetch, publish
 from cloudsom.errors import UserError
 from cloudsom.files import stores
 
@@ -64,30 +58,20 @@ class Delivery:
         target = self.target(folder)
         return target if self.zipped else stores.partial_path(target) / safe_path(remote.name, self.source)
 
-    def check(self, folder: Path, remote: Remote) -> Callable[[Path], None] | None:
+    def check_zip(self, folder: Path, path: Path) -> None:
         """The last thing before a zip gets its name: it is looked into and read through, and its record is written."""
-        if not self.zipped:
-            return None
-
-        def check(path: Path) -> None:
-            try:
-                check_product_zip(path, self.delivered)
-            except Corrupt as fault:
-                if remote.checksum:  # fetching it again would bring the same
-                    raise Unusable(f"{remote.name}: {fault}, though its checksum is right: ask the source") from None
-                raise
-            self.record(folder, path)
-
-        return check
+        remote = self.files[0]
+        try:
+            check_product_zip(path, self.delivered)
+        except Corrupt as fault:
+            if remote.checksum:  # fetching it again would bring the same
+                raise Unusable(f"{remote.name}: {fault}, though its checksum is right: ask the source") from None
+            raise
+        self.record(folder, path)
 
     def record(self, folder: Path, content: Path) -> None:
         """Write the product's record, while it is still `content`: a product never stands there without its record."""
-        checksums = {remote.name: remote.checksum for remote in self.files}
-        records.write(self.target(folder), self.facts(), checksums, content)
-
-    def facts(self) -> dict[str, Any]:
-        """What the record beside the product says."""
-        return {
+        facts = {
             "name": self.product.name,
             "source": self.source,
             "delivered": self.delivered,
@@ -96,9 +80,11 @@ class Delivery:
             "tile": self.product.tile,
             "url": self.url,
         }
+        checksums = {remote.name: remote.checksum for remote in self.files}
+        records.write(self.target(folder), facts, checksums, content)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Fetched:
     """A line of the final table."""
 
@@ -108,66 +94,74 @@ class Fetched:
     size: int | None = None
     reason: str = ""
 
+    @classmethod
+    def unavailable(cls, name: str, source: str, problem: DownloadError) -> "Fetched":
+        """The line for what a source could not give."""
+        return cls(name, problem.state, source, None, str(problem))
 
-class Source(Protocol):
-    """A place products come from, and how many files at once it allows."""
+
+class Source(ABC):
+    """A place products come from: how many files and how many look-ups at once it allows, what its answers are called.
+
+    Errors of `find` that come of taking an answer apart (KeyError, TypeError, ValueError, AttributeError) are told as
+    one that makes no sense.
+    """
 
     name: str
     most_connections: int
+    look_ups: int = 1
+    answer: str
 
-    def look_up(self, products: list[Product]) -> Iterator[tuple[Product, "Delivery | DownloadError"]]:
-        """How to get each product, or why it cannot be had."""
+    def prepare(self, products: list[Product]) -> None:
+        """Ask what is asked once for all products."""
+        return
+
+    @abstractmethod
+    def find(self, product: Product) -> Delivery:
+        """How to get a product; raises DownloadError where it cannot be had."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Order:
-    """What is wanted, and where it goes."""
+    """What is wanted, and where it goes; `margin` bytes of the disk stay free."""
 
     products: list[Product]
     folder: Path
     whole: bool = False
     allow_reprocessed: bool = False
     margin: int = 0
-    outcomes: dict[str, Fetched] = field(default_factory=dict)
 
 
 def in_threads(
-    action: Callable[[Item], Result], items: Iterable[Item], threads: int, client: Client
-) -> Generator[tuple[Item, Result | BaseException], None, None]:
-    """Each item with the result of `action`, or the exception it raised, as they come.
+    action: Callable[[Item], Result], items: Sequence[Item], threads: int, client: Client
+) -> Generator[Result, None, None]:
+    """The result of `action` for each item, as they come; raises what `action` raises.
 
-    When the consumer ends early (Ctrl-C, disk full), the threads are told to stop and waited for a moment. One that
-    hangs on a silent server is left behind: nothing it holds needs an end, a partial file is good at every byte.
+    When that or the consumer ends it early (Ctrl-C, disk full), the threads are told to stop and waited for a moment.
+    One that hangs on a silent server is left behind: nothing it holds needs an end, a partial file is good at every
+    byte.
     """
-    todo: queue.SimpleQueue[Item] = queue.SimpleQueue()
-    done: queue.SimpleQueue[tuple[Item, Result | BaseException]] = queue.SimpleQueue()
-    count = 0
-    for item in items:
-        todo.put(item)
-        count += 1
+    futures: list[Future[Result]] = [Future() for _ in items]
+    todo: queue.SimpleQueue[tuple[Item, Future[Result]]] = queue.SimpleQueue()
+    for task in zip(items, futures, strict=True):
+        todo.put(task)
 
     def work() -> None:
-        while not client.stop.is_set():
-            try:
-                item = todo.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                done.put((item, action(item)))
-            except BaseException as problem:
-                done.put((item, problem))
+        with suppress(queue.Empty):
+            while not client.stop.is_set():
+                item, future = todo.get_nowait()
+                settle(future, partial(action, item))
 
-    workers = [threading.Thread(target=work, daemon=True) for _ in range(min(threads, count))]
+    workers = [threading.Thread(target=work, daemon=True) for _ in range(min(threads, len(items)))]
     for worker in workers:
         worker.start()
-    finished = False
     try:
-        for _ in range(count):
-            yield done.get()
-        finished = True
+        for future in as_completed(futures):
+            yield future.result()
+    except BaseException:
+        client.stop.set()
+        raise
     finally:
-        if not finished:
-            client.stop.set()
         end = time.monotonic() + SECONDS_TO_STOP
         for worker in workers:
             worker.join(max(0.0, end - time.monotonic()))
@@ -179,52 +173,48 @@ def obtain(order: Order, source: Source | None, client: Client, display: Display
     Without a source nothing is fetched, and what is missing is said so. Raises UserError when there is not enough room.
     """
     order.folder.mkdir(parents=True, exist_ok=True)
-    absent = [product for product in order.products if not _is_there(order, product, source, display)]
+    outcomes = {product.name: _on_disk(order, product, source, display) for product in order.products}
+    absent = [product for product in order.products if outcomes[product.name] is None]
     if source is None:
-        for product in absent:
-            _note(order, product, "missing", "local", "not there")
+        outcomes |= {product.name: Fetched(product.name, "missing", "local", None, "not there") for product in absent}
     elif absent:
         display.line(f"{source.name}: looking up {len(absent)} of {len(order.products)} products")
-        plans = list(_plans(order, source, absent))
+        source.prepare(absent)
+        with closing(in_threads(partial(_look_up, source), absent, source.look_ups, client)) as results:
+            found = list(results)
+        plans = [plan for plan in found if isinstance(plan, Delivery)]
         _check_room(order, plans)
-        _fetch_all(order, plans, client, display, min(threads, source.most_connections))
-    return [order.outcomes[product.name] for product in order.products]
+        fetched = _fetch_all(order.folder, plans, client, display, min(threads, source.most_connections))
+        outcomes |= {o.name: o for o in (*found, *fetched) if isinstance(o, Fetched)}
+    return [outcome for product in order.products if (outcome := outcomes[product.name])]
 
 
-def _note(order: Order, product: Product, state: str, source: str, reason: str = "", size: int | None = None) -> None:
-    order.outcomes[product.name] = Fetched(product.name, state, source, size, reason)
-
-
-def _is_there(order: Order, product: Product, source: Source | None, display: Display) -> bool:
-    """Whether nothing is left to do for a product; its outcome is noted then."""
+def _on_disk(order: Order, product: Product, source: Source | None, display: Display) -> Fetched | None:
+    """The outcome for a product that needs no fetching; None where it is to be fetched."""
     found = records.find(order.folder, product.name)
     if found is None:
-        return False
-    ours = found.source != records.BY_HAND
+        return None
     delivered = found.record.get("delivered")
     reprocessed = f"reprocessed, as {delivered}" if found.record.get("reprocessed") else ""
     if reprocessed and not order.allow_reprocessed:
         reason = f"{found.path.name} is {reprocessed}: remove it, or set ALLOW_REPROCESSED"
-        _note(order, product, "failed", found.source, reason, found.size)
-        return True
-    if found.fault and (source is None or not ours):
-        _note(order, product, "failed", found.source, f"{found.path.name}: {found.fault}; move it away")
-        return True
+        return Fetched(product.name, "failed", found.source, found.size, reason)
+    if found.fault and (source is None or found.source == records.BY_HAND):
+        return Fetched(product.name, "failed", found.source, None, f"{found.path.name}: {found.fault}; move it away")
     wants_more = order.whole and found.record.get("whole") is False and source is not None and source.name == "gcs"
     if found.fault or wants_more:
         _back_to_partial(found, display)
-        return False
-    _note(order, product, "there", found.source, reprocessed, found.size)
-    return True
+        return None
+    return Fetched(product.name, "there", found.source, found.size, reprocessed)
 
 
 def _back_to_partial(found: records.OnDisk, display: Display) -> None:
     """A product of ours that was damaged since, or lacks files: good files are kept, the rest is fetched again."""
     if found.path.is_dir():
         display.line(f"{found.path.name}: {found.fault or 'holds bands and metadata only'}; fetching what is missing")
-        partial = stores.partial_path(found.path)
-        stores.remove(partial)
-        found.path.rename(partial)
+        partial_folder = stores.partial_path(found.path)
+        stores.remove(partial_folder)
+        found.path.rename(partial_folder)
     else:
         aside = found.path.with_name(found.path.name + ".damaged")
         display.line(f"{found.path.name}: {found.fault}; kept as {aside.name}, fetching it again")
@@ -232,12 +222,13 @@ def _back_to_partial(found: records.OnDisk, display: Display) -> None:
     stores.record_path(found.path).unlink(missing_ok=True)
 
 
-def _plans(order: Order, source: Source, absent: list[Product]) -> Iterator[Delivery]:
-    for product, plan in source.look_up(absent):
-        if isinstance(plan, Delivery):
-            yield plan
-        else:
-            _note(order, product, plan.state, source.name, str(plan))
+def _look_up(source: Source, product: Product) -> Delivery | Fetched:
+    try:
+        return source.find(product)
+    except DownloadError as problem:
+        return Fetched.unavailable(product.name, source.name, problem)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return Fetched.unavailable(product.name, source.name, DownloadError(f"{source.answer} makes no sense"))
 
 
 def _check_room(order: Order, plans: list[Delivery]) -> None:
@@ -259,56 +250,51 @@ def check_room(folder: Path, needed: int, margin: int) -> None:
         )
 
 
-def _fetch_all(order: Order, plans: list[Delivery], client: Client, display: Display, threads: int) -> None:
+def _fetch_all(folder: Path, plans: list[Delivery], client: Client, display: Display, threads: int) -> list[Fetched]:
     for plan in plans:
         if not plan.zipped:
-            stores.own_folder(stores.partial_path(plan.target(order.folder)))
+            stores.own_folder(stores.partial_path(plan.target(folder)))
     tasks = [(plan, remote) for plan in plans for remote in plan.files]
     open_files = Counter(plan.product.name for plan, _ in tasks)
-    problems: dict[str, BaseException] = {}
+    failed: dict[str, Fetched] = {}
+    outcomes: list[Fetched] = []
 
-    def bring(task: tuple[Delivery, Remote]) -> None:
+    def bring(task: tuple[Delivery, Remote]) -> tuple[Delivery, DownloadError | None]:
         plan, remote = task
-        place, check = plan.place(order.folder, remote), plan.check(order.folder, remote)
-        with display.file(PurePosixPath(remote.name).name, remote.size) as at:
-            fetch(client, remote, place, plan.auth, check, at, ours=not plan.zipped)
+        check = partial(plan.check_zip, folder) if plan.zipped else None
+        try:
+            with display.file(PurePosixPath(remote.name).name, remote.size) as at:
+                fetch(client, remote, plan.place(folder, remote), plan.auth, check, at, ours=not plan.zipped)
+        except DownloadError as problem:
+            return plan, problem
+        return plan, None
 
     sizes = [remote.size for _, remote in tasks]
     total = None if None in sizes else sum(size or 0 for size in sizes)
     with display.counting(len(tasks), total), closing(in_threads(bring, tasks, threads, client)) as results:
-        for (plan, _), problem in results:
+        for plan, problem in results:
             name = plan.product.name
-            if isinstance(problem, DiskFull):
-                raise problem
-            if isinstance(problem, BaseException):
-                problems.setdefault(name, problem)
+            if problem:
+                failed.setdefault(name, Fetched.unavailable(name, plan.source, problem))
             open_files[name] -= 1
             if not open_files[name]:
-                _finish(order, plan, problems.get(name))
+                outcomes.append(failed.get(name) or _finished(folder, plan))
+    return outcomes
 
 
-def _finish(order: Order, plan: Delivery, problem: BaseException | None) -> None:
-    """A product of which every file was tried: give it its name and record, or note what was wrong."""
-    if isinstance(problem, DownloadError):
-        _note(order, plan.product, problem.state, plan.source, str(problem))
-    elif isinstance(problem, Stopped):
-        _note(order, plan.product, "failed", plan.source, "stopped")
-    elif problem is not None:
-        raise problem
-    else:
-        target = plan.target(order.folder)
-        partial = stores.partial_path(target)
-        if not plan.zipped:
-            plan.record(order.folder, partial)
-            publish(partial, target)
-        for ending in (".SAFE", ".SAFE.zip"):  # what an interrupted run may have fetched from another source
-            discard_partial(order.folder / f"{plan.product.name}{ending}")
-        size = records.OnDisk(target).size
-        if plan.reprocessed:
-            _note(order, plan.product, "reprocessed", plan.source, f"as {plan.delivered}", size)
-        else:
-            named = "" if plan.delivered == plan.product.name else f"there as {plan.delivered}"
-            _note(order, plan.product, "fetched", plan.source, named, size)
+def _finished(folder: Path, plan: Delivery) -> Fetched:
+    """Give a product of which every file came its name and its record."""
+    target = plan.target(folder)
+    if not plan.zipped:
+        content = stores.partial_path(target)
+        plan.record(folder, content)
+        publish(content, target)
+    for ending in (".SAFE", ".SAFE.zip"):  # what an interrupted run may have fetched from another source
+        discard_partial(folder / f"{plan.product.name}{ending}")
+    state, reason = "fetched", "" if plan.delivered == plan.product.name else f"there as {plan.delivered}"
+    if plan.reprocessed:
+        state, reason = "reprocessed", f"as {plan.delivered}"
+    return Fetched(plan.product.name, state, plan.source, records.OnDisk(target).size, reason)
 
 
 def table(outcomes: list[Fetched]) -> str:

@@ -8,7 +8,6 @@ Products with old long names stand there under new short ones, one tile each.
 import base64
 import binascii
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -16,7 +15,7 @@ from urllib.parse import quote
 
 from cloudsom.downloads.archives import MAX_MEMBERS, lacking, safe_path
 from cloudsom.downloads.client import Client, DownloadError
-from cloudsom.downloads.engine import Delivery, in_threads
+from cloudsom.downloads.engine import Delivery, Source
 from cloudsom.downloads.names import Product
 from cloudsom.downloads.transfer import Remote
 from cloudsom.safe_names import is_product_metadata, is_tile_metadata
@@ -25,33 +24,20 @@ MAX_PAGES = 1000
 
 
 @dataclass
-class Bucket:
+class Bucket(Source):
     """The bucket `bucket` at `url`; `whole` takes every object of a product and not just bands and metadata."""
 
     client: Client
     url: str
     bucket: str
     whole: bool = False
-    threads: int = 4
+    look_ups: int = 4
     name: str = "gcs"
     most_connections: int = 32
+    answer: str = "the bucket's listing"
 
-    def look_up(self, products: list[Product]) -> Iterator[tuple[Product, Delivery | DownloadError]]:
-        """The objects of each product."""
-        with closing(in_threads(self._plan, products, self.threads, self.client)) as results:
-            for product, plan in results:
-                if isinstance(plan, Delivery | DownloadError):
-                    yield product, plan
-                else:
-                    raise plan
-
-    def _plan(self, product: Product) -> Delivery:
-        try:
-            return self._find(product)
-        except (KeyError, TypeError, ValueError, AttributeError):
-            raise DownloadError("the bucket's listing makes no sense") from None
-
-    def _find(self, product: Product) -> Delivery:
+    def find(self, product: Product) -> Delivery:
+        """The objects of a product."""
         for prefix in self._candidates(product):
             objects = self._objects(prefix, product)
             if objects:

@@ -34,10 +34,6 @@ class Unusable(DownloadError):
     """The file came as the server has it, and must not be used."""
 
 
-class DiskFull(UserError):
-    """No room left: nothing more can be written."""
-
-
 @dataclass(frozen=True)
 class Remote:
     """A file on a server: its URL, what it is called here, and what is promised about it.
@@ -96,7 +92,7 @@ def fetch(
     `check` is called with the finished partial file and raises Corrupt if the content is damaged, Unusable if it is not
     to be used; `at` is told the number of bytes on disk. A wrong length, checksum or content costs one more try from
     the start. A wrong file that is there already is replaced where it is `ours` (in a folder of ours) or a record
-    beside it says that it was fetched; any other is left. Raises DownloadError, DiskFull, Stopped.
+    beside it says that it was fetched; any other is left. Raises DownloadError, Stopped, and UserError for a full disk.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
@@ -118,7 +114,7 @@ def fetch(
         _Transfer(client, remote, path, auth, at).bring(check)
     except OSError as problem:
         if problem.errno in FULL:
-            raise DiskFull(
+            raise UserError(
                 f"{path}: {os.strerror(problem.errno)}; make room and run the same command again: it goes on where it "
                 "stopped"
             ) from None

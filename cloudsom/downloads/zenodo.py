@@ -60,7 +60,7 @@ class ReferenceMasks:
             self._fetch(client, display, margin)
             collections = unpack_reference(self.archive, folder, self.max_bytes, display.line)
         except DownloadError as problem:
-            return Fetched("reference masks", problem.state, "zenodo", None, str(problem))
+            return Fetched.unavailable("reference masks", "zenodo", problem)
         scenes = {name: {"collection": kind, "files": sizes(folder / name)} for name, kind in collections.items()}
         self._write_record(scenes)
         return Fetched("reference masks", "fetched", "zenodo", _total(scenes), f"{len(scenes)} scenes")
