@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from servers import Fault, Server
 from servers.drive import NAME, OLD, OTHER
 
 from cloudsom.downloads.archives import Unsafe, lacking, safe_path
-from cloudsom.downloads.client import Client, DownloadError, check_url, seconds_to_wait
+from cloudsom.downloads.client import Client, DownloadError, Limits, check_url, seconds_to_wait
 from cloudsom.downloads.credentials import Credentials
 from cloudsom.downloads.display import Display
 from cloudsom.downloads.engine import Fetched, table
@@ -116,3 +117,10 @@ def test_a_file_of_unknown_size_is_counted_on_a_terminal(monkeypatch: pytest.Mon
     with display.counting(1, None), display.file("spectra.h5", None) as at:
         at(5000)
     assert "spectra.h5" in screen.getvalue() and "5.00kB" in screen.getvalue()
+
+
+def test_headers_that_come_letter_by_letter_are_not_waited_for() -> None:
+    with Server() as server:
+        server.faults = [Fault("", -1, status=200, drip_headers=0.1)]
+        with pytest.raises(DownloadError, match="no answer in time .tried 1 times"):
+            Client(Limits(0.3, 0.3, retries=0)).json("GET", f"{server.url}/x")
