@@ -35,16 +35,12 @@ MASK = PurePosixPath("Classification/classification_map.tif")
 HERE = (".", "./")
 
 
-class Unsafe(Unusable):
-    """An archive or listing that tries what no honest one does."""
-
-
 def safe_path(name: str, where: str) -> PurePosixPath:
-    """A name from an archive or listing as a relative path that stays where it is put; raises Unsafe."""
+    """A name from an archive or listing as a relative path that stays where it is put; raises Unusable."""
     parts = name.removeprefix("./").rstrip("/").split("/")
     bad = any(part in ("", ".", "..") or len(part.encode("utf-8", "surrogateescape")) > 255 for part in parts)
     if bad or "\\" in name or ":" in parts[0] or not name.isprintable():
-        raise Unsafe(f"{where}: holds the name {name[:100]!r}, which could leave its folder; nothing of it is used")
+        raise Unusable(f"{where}: holds the name {name[:100]!r}, which could leave its folder; nothing of it is used")
     return PurePosixPath(*parts)
 
 
@@ -59,7 +55,7 @@ class _BoundedTar:
 
     def _check(self, size: int, end: int) -> None:
         if size < 0 or size > max(MAX_HEADER_BYTES, tarfile.RECORDSIZE) or end > self._limit:
-            raise Unsafe(f"{self._where}: unpacks to more than {self._limit:,} bytes; it is not used")
+            raise Unusable(f"{self._where}: unpacks to more than {self._limit:,} bytes; it is not used")
 
     def read(self, size: int = -1) -> bytes:
         self._check(size, self._handle.tell())
@@ -77,7 +73,7 @@ def unpack_reference(archive: Path, folder: Path, max_bytes: int, tell: Callable
     """Unpack the reference masks' archive (tar, gzip) into `folder/SCENE/...`; the collection of each scene by name.
 
     Scenes appear whole. One that is there already and equal is left alone. A scene in both collections comes from
-    Reference_dataset. Raises Unsafe, or DownloadError for a damaged archive or one without masks.
+    Reference_dataset. Raises Unusable, or DownloadError for a damaged archive or one without masks.
     """
     partial = folder / ".unpacking.partial"
     stores.remove(partial)
@@ -107,7 +103,7 @@ def damage_told(archive: Path) -> Iterator[None]:
 def plain_files(archive: Path, max_bytes: int) -> Iterator[tuple[PurePosixPath, IO[bytes]]]:
     """The files of a tar (gzip) in its order: a safe relative path each, and the content to read before the next one.
 
-    Raises Unsafe for names that leave their folder, for what is no plain file, and for more than `max_bytes` or
+    Raises Unusable for names that leave their folder, for what is no plain file, and for more than `max_bytes` or
     `MAX_MEMBERS`; what a damaged archive raises, here or as the content is read, `damage_told` puts into words.
     """
     unpacked = 0
@@ -117,24 +113,20 @@ def plain_files(archive: Path, max_bytes: int) -> Iterator[tuple[PurePosixPath, 
             for count, member in enumerate(tar):
                 unpacked += member.size
                 if count >= MAX_MEMBERS or unpacked > max_bytes:
-                    raise Unsafe(f"{archive}: unpacks to more than {max_bytes:,} bytes or {MAX_MEMBERS:,} files")
+                    raise Unusable(f"{archive}: unpacks to more than {max_bytes:,} bytes or {MAX_MEMBERS:,} files")
                 if member.isdir() and member.name in HERE:
                     continue
                 path = safe_path(member.name, str(archive))
                 if not member.isdir():
-                    yield path, _content(tar, member, archive)
+                    if hasattr(tarfile, "data_filter") and member.isreg():  # the standard library's opinion too
+                        tarfile.data_filter(member, str(archive.parent))
+                    content = tar.extractfile(member) if member.isreg() and not member.issparse() else None
+                    if content is None:
+                        told = f"{member.name[:100]!r} is a link or device; nothing of the archive is used"
+                        raise Unusable(f"{archive}: {told}")
+                    yield path, content
         while bounded.read(MAX_HEADER_BYTES):  # to the end, where gzip compares its own checksum
             continue
-
-
-def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, archive: Path) -> IO[bytes]:
-    """The content of an archive member; raises Unsafe for what is no plain file."""
-    if hasattr(tarfile, "data_filter") and member.isreg():  # the standard library's opinion too, from Python 3.11.4 on
-        tarfile.data_filter(member, str(archive.parent))
-    content = tar.extractfile(member) if member.isreg() and not member.issparse() else None
-    if content is None:
-        raise Unsafe(f"{archive}: {member.name[:100]!r} is a link or device; nothing of the archive is used")
-    return content
 
 
 def _destination(path: PurePosixPath, partial: Path) -> Path | None:
@@ -168,21 +160,14 @@ def _place_scenes(archive: Path, partial: Path, folder: Path, tell: Callable[[st
 
 def _place(scene: Path, target: Path) -> None:
     """Move an unpacked scene to its name, in place of one that differs."""
-    files = sizes(scene)
-    if target.exists():
-        if all(_equal(scene / name, target / name) for name in files):
-            return
+    _, *others = filecmp.cmpfiles(scene, target, sizes(scene), shallow=False)
+    if any(others):
         old = target.with_name(f".{target.name}.old")
         stores.remove(old)
-        target.rename(old)
+        if target.exists():
+            target.rename(old)
         publish(scene, target)
         stores.remove(old)
-    else:
-        publish(scene, target)
-
-
-def _equal(one: Path, other: Path) -> bool:
-    return other.is_file() and filecmp.cmp(one, other, shallow=False)
 
 
 def sizes(folder: Path) -> dict[str, int]:
@@ -227,10 +212,10 @@ def check_product_zip(path: Path, name: str) -> None:
 
 def _check_members(members: list[zipfile.ZipInfo], where: str) -> None:
     if len(members) > MAX_MEMBERS or sum(m.file_size for m in members) > MAX_PRODUCT_BYTES:
-        raise Unsafe(f"{where}: unpacks to more than {MAX_PRODUCT_BYTES:,} bytes or {MAX_MEMBERS:,} files")
+        raise Unusable(f"{where}: unpacks to more than {MAX_PRODUCT_BYTES:,} bytes or {MAX_MEMBERS:,} files")
     for member in members:
         if member.filename not in HERE:
             safe_path(member.filename, where)
         kind = stat.S_IFMT(member.external_attr >> 16)
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR) or member.flag_bits & 1:
-            raise Unsafe(f"{where}: {member.filename[:100]!r} is a link, a device or encrypted")
+            raise Unusable(f"{where}: {member.filename[:100]!r} is a link, a device or encrypted")

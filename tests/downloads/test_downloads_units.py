@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from servers import Fault, Server
 from servers.drive import NAME, OLD, OTHER
 
-from cloudsom.downloads.archives import Unsafe, lacking, safe_path
+from cloudsom.downloads.archives import lacking, safe_path
 from cloudsom.downloads.client import Client, DownloadError, Limits, check_url, seconds_to_wait
 from cloudsom.downloads.credentials import Credentials
 from cloudsom.downloads.display import Display
 from cloudsom.downloads.engine import Fetched, table
 from cloudsom.downloads.names import parse, wanted
+from cloudsom.downloads.transfer import Unusable
 from cloudsom.errors import UserError
 
 
@@ -26,7 +27,7 @@ from cloudsom.errors import UserError
 def test_no_name_leaves_its_folder(name: str) -> None:
     try:
         path = safe_path(name, "test")
-    except Unsafe:
+    except Unusable:
         return
     landed = posixpath.normpath(posixpath.join("/root/folder", str(path)))
     assert landed.startswith("/root/folder/") and ".." not in path.parts
@@ -122,5 +123,5 @@ def test_a_file_of_unknown_size_is_counted_on_a_terminal(monkeypatch: pytest.Mon
 def test_headers_that_come_letter_by_letter_are_not_waited_for() -> None:
     with Server() as server:
         server.faults = [Fault("", -1, status=200, drip_headers=0.1)]
-        with pytest.raises(DownloadError, match="no answer in time .tried 1 times"):
+        with pytest.raises(DownloadError, match="no answer in time"):
             Client(Limits(0.3, 0.3, retries=0)).json("GET", f"{server.url}/x")
