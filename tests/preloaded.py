@@ -11,7 +11,7 @@ import requests  # noqa: F401
 import sklearn.preprocessing  # noqa: F401
 from osgeo import gdal_array  # noqa: F401
 
-import cloudsom.downloads
+import cloudsom.downloads.spectra
 import cloudsom.images.safe_to_tiff
 import cloudsom.scoring.comparison
 import cloudsom.tuning.final_masks

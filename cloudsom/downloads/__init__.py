@@ -10,8 +10,3 @@ display    progress on a terminal or in a log file
 zenodo, gcs, cdse, dhus    where the files are, as each server says it
 spectra    the spectra database's files
 """
-
-from cloudsom.downloads.client import Client, Limits
-from cloudsom.downloads.spectra import download_spectra
-
-__all__ = ["Client", "Limits", "download_spectra"]

@@ -36,14 +36,10 @@ class Token:
         self._access_until = self._refresh_until = 0.0
         client.keep_secret(credentials.user, credentials.password, credentials.totp)
 
-    def may_see(self, url: str) -> bool:
-        """Whether the host of a URL is on the list: as it is, or under a `.suffix`."""
-        host = urlsplit(url).hostname or ""
-        return any(host.endswith(entry) if entry.startswith(".") else host == entry for entry in self._hosts)
-
     def headers(self, url: str) -> dict[str, str]:
-        """The token for a host that may see it."""
-        if not self.may_see(url):
+        """The token, for a host on the list: as it is, or under a `.suffix`."""
+        host = urlsplit(url).hostname or ""
+        if not any(host.endswith(entry) if entry.startswith(".") else host == entry for entry in self._hosts):
             return {}
         with self._lock:
             if time.monotonic() >= self._access_until:

@@ -98,5 +98,10 @@ def write(path: Path, facts: dict[str, Any], checksums: dict[str, str | None], c
         known = checksums.get(name) or ""
         md5 = known.removeprefix("md5:") if known.startswith("md5:") else digest(file, "md5")
         entries[name] = {"size": file.stat().st_size, "md5": md5.lower(), "mtime_ns": file.stat().st_mtime_ns}
+    write_record(path, {**facts, "files": entries})
+
+
+def write_record(path: Path, facts: dict[str, Any]) -> None:
+    """Write the small JSON beside a download, which `stores.read_record` reads."""
     with stores.atomic(stores.record_path(path)) as place:
-        place.write_text(json.dumps({**facts, "files": entries}, indent=1) + "\n", encoding="utf-8")
+        place.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")

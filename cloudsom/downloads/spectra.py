@@ -4,11 +4,11 @@ Neither sizes nor checksums of them are published. The first download records bo
 later under that name must have the same.
 """
 
-import json
 from pathlib import Path
 
 from cloudsom.downloads.client import Client, DownloadError, Limits
 from cloudsom.downloads.display import Display
+from cloudsom.downloads.records import write_record
 from cloudsom.downloads.transfer import Corrupt, Remote, fetch
 from cloudsom.errors import UserError
 from cloudsom.files import stores
@@ -52,6 +52,4 @@ def _check_hdf5(path: Path) -> None:
 
 
 def _write_record(url: str, path: Path) -> None:
-    with stores.atomic(stores.record_path(path)) as place:
-        facts = {"url": url, "size": path.stat().st_size, "sha256": stores.sha256(path)}
-        place.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    write_record(path, {"url": url, "size": path.stat().st_size, "sha256": stores.sha256(path)})

@@ -1,6 +1,5 @@
 """The reference masks: one archive in a Zenodo record."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from cloudsom.downloads.archives import MASK, sizes, unpack_reference
 from cloudsom.downloads.client import Client, DownloadError
 from cloudsom.downloads.display import Display
 from cloudsom.downloads.engine import Fetched, check_room
-from cloudsom.downloads.records import BY_HAND
+from cloudsom.downloads.records import BY_HAND, write_record
 from cloudsom.downloads.transfer import Remote, bytes_there, digest, discard_partial, fetch
 from cloudsom.files import stores
 
@@ -27,14 +26,16 @@ class ReferenceMasks:
 
     def remote(self, client: Client) -> Remote:
         """The archive as the record's API describes it; raises DownloadError if the record has another one now."""
-        base = self.url.rstrip("/")
-        answer = client.json("GET", f"{base}/api/records/{quote(self.record, safe='')}")
+        base, record = self.url.rstrip("/"), quote(self.record, safe="")
+        answer = client.json("GET", f"{base}/api/records/{record}")
         try:
-            entry = next(entry for entry in _files(answer) if self._key(entry) == self.archive.name)
+            entry = _files(answer).get(self.archive.name)
+            if entry is None:
+                raise DownloadError(f"record {self.record} has no file {self.archive.name}", "missing")
             checksum = str(entry["checksum"]).removeprefix("md5:").lower()
             size = int(entry["size"] if "size" in entry else entry["filesize"])
-        except StopIteration:
-            raise DownloadError(f"record {self.record} has no file {self.archive.name}", "missing") from None
+            links = entry.get("links") or {}
+            link = links.get("content") or links.get("download") or links.get("self")  # in some forms a description
         except (KeyError, TypeError, ValueError, AttributeError):
             raise DownloadError(f"the description of record {self.record} makes no sense") from None
         if checksum != self.md5.lower():
@@ -42,14 +43,8 @@ class ReferenceMasks:
                 f"{self.archive.name}: record {self.record} has an MD5 of {checksum} now, not {self.md5}; "
                 "if the new file is wanted, set REFERENCE_MD5"
             )
-        links = entry.get("links") or {}
-        link = links.get("content") or links.get("download") or links.get("self")  # in some forms a mere description
-        direct = f"{base}/records/{quote(self.record, safe='')}/files/{quote(self.archive.name)}?download=1"
+        direct = f"{base}/records/{record}/files/{quote(self.archive.name)}?download=1"
         return Remote(str(link or direct), self.archive.name, size, f"md5:{self.md5}")
-
-    @staticmethod
-    def _key(entry: dict[str, Any]) -> Any:
-        return entry.get("key", entry.get("filename"))
 
     def obtain(self, folder: Path, client: Client, display: Display, margin: int) -> Fetched:
         """Bring the masks to `folder/SCENE/...`, unless all of them are there."""
@@ -90,17 +85,16 @@ class ReferenceMasks:
         self._write_record({})  # already now: it says that the archive is ours
 
     def _write_record(self, scenes: dict[str, Any]) -> None:
-        with stores.atomic(stores.record_path(self.archive)) as place:
-            facts = {"record": self.record, "url": self.url, "md5": self.md5, "scenes": scenes}
-            place.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        facts = {"record": self.record, "url": self.url, "md5": self.md5, "scenes": scenes}
+        write_record(self.archive, facts)
 
 
-def _files(answer: Any) -> list[dict[str, Any]]:
-    """The files of a record, in either form of the API: a list, or entries by name."""
+def _files(answer: Any) -> dict[str, dict[str, Any]]:
+    """The files of a record by name, from either form of the API: entries by name, or a list."""
     files = answer["files"]
     if isinstance(files, dict):
-        return [{"key": name, **entry} for name, entry in files["entries"].items()]
-    return [dict(entry) for entry in files]
+        return dict(files["entries"])
+    return {entry.get("key", entry.get("filename")): entry for entry in files}
 
 
 def _complete(folder: Path, scenes: Any) -> bool:

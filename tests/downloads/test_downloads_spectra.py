@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from servers import Answer, Fault, Seen, Server
 
-from cloudsom.downloads import Limits, download_spectra
+from cloudsom.downloads.client import Limits
+from cloudsom.downloads.spectra import download_spectra
 from cloudsom.errors import UserError
 
 CONTENT = b"\x89HDF\r\n\x1a\n" + bytes(range(256)) * 300
