@@ -25,23 +25,21 @@ def download_spectra(url: str, path: Path, limits: Limits | None = None) -> bool
     record = stores.read_record(path) or {}
     known = record.get("sha256")
     advice = f"; if the new file is wanted, remove {stores.record_path(path)}"
-    if path.exists():
-        if known and stores.sha256(path) != known:
-            raise UserError(f"{path}: is not the file that was downloaded first (its SHA-256 differs){advice}")
-        if not known:
-            _write_record(url, path)
-        return False
-    client, display = Client(limits), Display()
-    client.tell = display.line
-    remote = Remote(url, path.name, record.get("size"), f"sha256:{known}" if known else None)
-    try:
-        with display.counting(1, remote.size), display.file(path.name, remote.size) as at:
-            fetch(client, remote, path, check=_check_hdf5, at=at)
-    except DownloadError as problem:
-        raise UserError(f"{path}: {problem}{advice if known else ''}") from None
+    there = path.exists()
+    if there and known and stores.sha256(path) != known:
+        raise UserError(f"{path}: is not the file that was downloaded first (its SHA-256 differs){advice}")
+    if not there:
+        client, display = Client(limits), Display()
+        client.tell = display.line
+        remote = Remote(url, path.name, record.get("size"), f"sha256:{known}" if known else None)
+        try:
+            with display.counting(1, remote.size), display.file(path.name, remote.size) as at:
+                fetch(client, remote, path, check=_check_hdf5, at=at)
+        except DownloadError as problem:
+            raise UserError(f"{path}: {problem}{advice if known else ''}") from None
     if not known:
-        _write_record(url, path)
-    return True
+        write_record(path, {"url": url, "size": path.stat().st_size, "sha256": stores.sha256(path)})
+    return not there
 
 
 def _check_hdf5(path: Path) -> None:
@@ -49,7 +47,3 @@ def _check_hdf5(path: Path) -> None:
     with open(path, "rb") as handle:
         if handle.read(len(HDF5_SIGNATURE)) != HDF5_SIGNATURE:
             raise Corrupt("what came is not an HDF5 file")
-
-
-def _write_record(url: str, path: Path) -> None:
-    write_record(path, {"url": url, "size": path.stat().st_size, "sha256": stores.sha256(path)})
