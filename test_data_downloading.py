@@ -31,7 +31,6 @@ from numpy.typing import NDArray
 from cloudsom.downloads.catalogue import Listed, condition, newest_baselines, search
 from cloudsom.downloads.cdse import DataSpace, Token
 from cloudsom.downloads.client import Client, Limits
-from cloudsom.downloads.credentials import find_credentials
 from cloudsom.downloads.dhus import Hub
 from cloudsom.downloads.display import Display, human
 from cloudsom.downloads.engine import THERE, Fetched, Order, Source, in_columns, obtain, table
@@ -240,12 +239,12 @@ def source(client: Client) -> Source | None:
     if SOURCE == "gcs":
         return Bucket(client, GCS_URL, GCS_BUCKET, WHOLE_PRODUCT, CONNECTIONS)
     if SOURCE == "cdse":
-        token = Token(client, CDSE_TOKEN_URL, CDSE_HOSTS, find_credentials("CDSE", "USERNAME", CDSE_TOKEN_URL))
+        token = Token(client, CDSE_TOKEN_URL, CDSE_HOSTS)
         return DataSpace(client, CDSE_CATALOGUE_URL, CDSE_DOWNLOAD_URL, token, ALLOW_REPROCESSED)
     if SOURCE == "dhus":
         if not DHUS_URL:
             raise UserError("SOURCE dhus needs DHUS_URL: the address of a DHuS hub you have an account on")
-        return Hub(client, DHUS_URL, find_credentials("DHUS", "USER", DHUS_URL))
+        return Hub(client, DHUS_URL)
     return None
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cloudsom.downloads.client import Client, DownloadError, check_url
-from cloudsom.downloads.credentials import Credentials
+from cloudsom.downloads.credentials import find_credentials
 from cloudsom.downloads.engine import Delivery, Source
 from cloudsom.downloads.names import Product
 from cloudsom.downloads.transfer import Remote
@@ -29,8 +29,9 @@ class Token:
     Every login counts as a session there, and sessions are limited: hence one token for all, refreshed.
     """
 
-    def __init__(self, client: Client, url: str, hosts: list[str], credentials: Credentials) -> None:
-        self._client, self._url, self._hosts, self._credentials = client, url, hosts, credentials
+    def __init__(self, client: Client, url: str, hosts: list[str]) -> None:
+        self._client, self._url, self._hosts = client, url, hosts
+        self._credentials = credentials = find_credentials("CDSE", "USERNAME", url)
         self._lock = threading.Lock()
         self._access = self._refresh = ""
         self._access_until = self._refresh_until = 0.0

@@ -46,12 +46,6 @@ class Limits:
     backoff_max: float = 60.0
     wait_max: float = 600.0
 
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            may_be_zero = name in ("retries", "backoff", "backoff_max", "wait_max", "stall_rate")
-            if value < 0 or (value == 0 and not may_be_zero):
-                raise UserError(f"{name.upper()} is {value}; give a number above 0")
-
 
 class DownloadError(UserError):
     """A file that cannot be had; `state` is the word for it in the final table."""
@@ -145,13 +139,12 @@ def network_faults(host: str) -> Iterator[None]:
 
 def _reason(problem: BaseException) -> str:
     """The cause at the bottom of a wrapped exception, in a few words."""
-    seen = 0
-    while seen < 8:
+    for _ in range(8):
         inner = getattr(problem, "reason", None) or (problem.args[0] if problem.args else None)
         inner = inner if isinstance(inner, BaseException) else problem.__cause__ or problem.__context__
         if inner is None:
             break
-        problem, seen = inner, seen + 1
+        problem = inner
     words = {
         "ReadTimeoutError": "no answer in time",
         "ConnectTimeoutError": "no connection in time",

@@ -24,7 +24,7 @@ from cloudsom.downloads.client import (
     network_faults,
     seconds_to_wait,
 )
-from cloudsom.downloads.credentials import Credentials
+from cloudsom.downloads.credentials import find_credentials
 from cloudsom.downloads.engine import Delivery, Source
 from cloudsom.downloads.names import Product
 from cloudsom.errors import UserError
@@ -33,11 +33,13 @@ from cloudsom.errors import UserError
 class Basic:
     """User name and password for one host."""
 
-    def __init__(self, client: Client, url: str, credentials: Credentials) -> None:
+    def __init__(self, client: Client, url: str) -> None:
         self._host = urlsplit(url).netloc
+        credentials = find_credentials("DHUS", "USER", url)
         pair = base64.b64encode(f"{credentials.user}:{credentials.password}".encode()).decode("ascii")
         self._header = f"Basic {pair}"
         client.keep_secret(credentials.user, credentials.password, pair)
+        self.credentials = credentials.user.encode(), credentials.password.encode()  # text would be made Latin-1
 
     def headers(self, url: str) -> dict[str, str]:
         """The credentials, for the hub itself."""
@@ -74,17 +76,16 @@ class Hub(Source):
     most_connections = 2  # what most hubs allow one user
     answer = "the hub's answer"
 
-    def __init__(self, client: Client, url: str, credentials: Credentials) -> None:
+    def __init__(self, client: Client, url: str) -> None:
         try:
             from sentinelsat import SentinelAPI
         except ImportError:
             raise UserError("SOURCE dhus needs the package sentinelsat: pip install sentinelsat") from None
         check_url(url)
         self._client, self._url = client, url.rstrip("/")
-        self._auth = Basic(client, url, credentials)
+        self._auth = Basic(client, url)
         self._one_at_a_time = threading.Lock()  # warnings are filtered for all threads
-        user, password = credentials.user.encode(), credentials.password.encode()  # text would be made Latin-1
-        self._api = SentinelAPI(user, password, url, show_progressbars=False)
+        self._api = SentinelAPI(*self._auth.credentials, url, show_progressbars=False)
         for scheme in ("https://", "http://"):
             self._api.session.mount(scheme, _InTime(client))
 

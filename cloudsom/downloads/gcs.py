@@ -6,7 +6,6 @@ Products with old long names stand there under new short ones, one tile each.
 """
 
 import base64
-import binascii
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -111,16 +110,13 @@ class Bucket(Source):
     def _pages(self, **query: str) -> Iterator[dict[str, Any]]:
         """The pages of a listing."""
         url = f"{self.url.rstrip('/')}/storage/v1/b/{quote(self.bucket)}/o"
-        token: str | None = None
+        params = {**query, "fields": "items(name,size,md5Hash),prefixes,nextPageToken"}
         for _ in range(MAX_PAGES):
-            params = {**query, "fields": "items(name,size,md5Hash),prefixes,nextPageToken"}
-            page = self.client.json("GET", url, params={**params, "pageToken": token} if token else params)
-            if not isinstance(page, dict):
-                break
+            page = self.client.json("GET", url, params=params)
             yield page
-            token = page.get("nextPageToken")
-            if not token:
+            if not page.get("nextPageToken"):
                 return
+            params["pageToken"] = page["nextPageToken"]
         raise DownloadError("the bucket's listing makes no sense")
 
 
@@ -142,5 +138,5 @@ def _md5(entry: dict[str, Any]) -> str | None:
     """An object's MD5, which the listing gives in base64; None for the rare composite object that has none."""
     try:
         return "md5:" + base64.b64decode(entry["md5Hash"], validate=True).hex()
-    except (KeyError, binascii.Error, ValueError):
+    except (KeyError, ValueError):
         return None

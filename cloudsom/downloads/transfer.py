@@ -154,7 +154,7 @@ class _Transfer:
         self.host = urlsplit(remote.url).hostname
         if self.partial.is_symlink() or not self.partial.is_file():  # what leads elsewhere is not ours to go on with
             discard_partial(path)
-        self.furthest = self._size()
+        self.furthest = bytes_there(self.path)
 
     def bring(self, check: Callable[[Path], None] | None) -> None:
         """Fill the partial file and give it its name; see `fetch`."""
@@ -175,12 +175,9 @@ class _Transfer:
         publish(self.partial, self.path)
         discard_partial(self.path)
 
-    def _size(self) -> int:
-        return self.partial.stat().st_size if self.partial.exists() else 0
-
     def progressed(self) -> bool:
         """Whether the last attempt brought as many new bytes as a server that is not stalled would."""
-        size = self._size()
+        size = bytes_there(self.path)
         limits = self.client.limits
         worth_it = size - self.furthest >= max(1.0, limits.stall_rate * limits.stall_seconds)
         self.furthest = max(self.furthest, size)
@@ -197,7 +194,7 @@ class _Transfer:
         """
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             note = json.loads(self.note.read_text(encoding="utf-8"))
-            size, version = self._size(), note["version"]
+            size, version = bytes_there(self.path), note["version"]
             known = note["promise"] == self._promise() and any([*version.values(), self.remote.checksum])
             whole = self._length(version.get("total"))
             if known and size and (whole is None or size <= whole):
