@@ -11,8 +11,9 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, wait
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urljoin, urlsplit
 
@@ -27,6 +28,7 @@ T = TypeVar("T")
 CHUNK = 256 * 1024  # bytes read at once
 MAX_REDIRECTS = 5
 MAX_JSON = 64 * 1024 * 1024  # bytes; a listing page or catalogue answer is far smaller
+MAX_ERROR = 16 * 1024  # bytes of an error's page that are looked at
 MAX_EXCERPT = 200  # characters of a server's message that are shown
 REDIRECTS = (301, 302, 303, 307, 308)
 TRY_AGAIN = (408, 425, 429, 500, 502, 503, 504)
@@ -252,23 +254,6 @@ class Client:
         jitter = random.uniform(0, min(self.limits.backoff_max, self.limits.backoff * 2 ** (failures - 1)))
         return jitter if asked is None else asked + min(jitter, 1.0)
 
-    def _in_time(self, seconds: float, action: Callable[[], requests.Response]) -> requests.Response:
-        """`action()` in at most so many seconds, though the system's name look-up and a server that sends its headers
-        letter by letter know no time limit. A late action is left to itself, and what it brings is closed."""
-        future: Future[requests.Response] = Future()
-        threading.Thread(target=settle, args=(future, action), daemon=True).start()
-        end = time.monotonic() + seconds
-        try:
-            while not wait([future], timeout=0.2).done:
-                if self.stop.is_set():
-                    raise Stopped
-                if time.monotonic() > end:
-                    raise TimeoutError
-        except BaseException:
-            future.add_done_callback(_close)
-            raise
-        return future.result()
-
     # --- requests -----------------------------------------------------------------------------------------------------
 
     def send(
@@ -302,22 +287,34 @@ class Client:
                 return response
 
     def _once(self, method: str, url: str, headers: dict[str, str], body: dict[str, Any]) -> requests.Response:
+        """One answer, asked for in a thread of its own: the system's name look-up and a server that sends its headers
+        letter by letter know no time limit. A late answer is left to itself, and closed."""
         limits = self.limits
-        host = urlsplit(url).hostname or ""
-        with network_faults(host):
-            return self._in_time(
-                limits.connect_timeout + limits.read_timeout,
-                lambda: self.session.request(
-                    method,
-                    url,
-                    headers={"Accept-Encoding": "identity", **headers},
-                    stream=True,
-                    allow_redirects=False,
-                    timeout=(limits.connect_timeout, limits.read_timeout),
-                    verify=self.verify,
-                    **body,
-                ),
-            )
+        request = partial(
+            self.session.request,
+            method,
+            url,
+            headers={"Accept-Encoding": "identity", **headers},
+            stream=True,
+            allow_redirects=False,
+            timeout=(limits.connect_timeout, limits.read_timeout),
+            verify=self.verify,
+            **body,
+        )
+        future: Future[requests.Response] = Future()
+        threading.Thread(target=settle, args=(future, request), daemon=True).start()
+        end = time.monotonic() + limits.connect_timeout + limits.read_timeout
+        with network_faults(urlsplit(url).hostname or ""):
+            try:
+                while not wait([future], timeout=0.2).done:
+                    if self.stop.is_set():
+                        raise Stopped
+                    if time.monotonic() > end:
+                        raise TimeoutError
+            except BaseException:
+                future.add_done_callback(_close)
+                raise
+            return future.result()
 
     def chunks(self, response: requests.Response, decode: bool = False) -> Iterator[bytes]:
         """The body as it comes. Raises Transient when the connection is cut or is slower than `stall_rate`."""
@@ -361,16 +358,12 @@ class Client:
     def excerpt(self, response: requests.Response) -> str:
         """The message in an error response: its JSON `message`, `detail`..., or its text without tags; one line."""
         data = b""
-        try:
+        with suppress(Transient, DownloadError), closing(response):
             for block in self.chunks(response, decode=True):
                 data += block
-                if len(data) > 16 * 1024:
+                if len(data) > MAX_ERROR:
                     break
-        except (Transient, DownloadError):
-            pass
-        finally:
-            response.close()
-        text = response.headers.get("cause-message") or data[: 16 * 1024].decode("utf-8", "replace")
+        text = response.headers.get("cause-message") or data[:MAX_ERROR].decode("utf-8", "replace")
         try:
             text = _message(json.loads(text)) or text
         except (ValueError, RecursionError):
