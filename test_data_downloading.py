@@ -32,7 +32,7 @@ from cloudsom.downloads.catalogue import Listed, condition, newest_baselines, se
 from cloudsom.downloads.cdse import DataSpace, Token
 from cloudsom.downloads.client import Client, Limits
 from cloudsom.downloads.dhus import Hub
-from cloudsom.downloads.display import Display, human
+from cloudsom.downloads.display import human
 from cloudsom.downloads.engine import THERE, Fetched, Order, Source, in_columns, obtain, table
 from cloudsom.downloads.gcs import Bucket
 from cloudsom.downloads.names import Product, is_product_name, wanted
@@ -106,24 +106,23 @@ OVERWRITE = False  # replace a list or map of a search that was changed by hand
 
 def main() -> None:
     limits = Limits(CONNECT_TIMEOUT, READ_TIMEOUT, STALL_SECONDS, STALL_RATE, RETRIES, BACKOFF, BACKOFF_MAX, WAIT_MAX)
-    client, display = Client(limits, CONNECTIONS), Display()
-    client.tell = display.line
+    client = Client(limits, CONNECTIONS)
     if AREA is not None:
         listed = found_products(client, AREA)
         if DOWNLOAD and listed:
-            report(fetch([entry.product for entry in listed], client, display))
+            report(fetch([entry.product for entry in listed], client))
         return
-    outcomes = [] if WHAT == "products" else [reference_masks(client, display)]
+    outcomes = [] if WHAT == "products" else [reference_masks(client)]
     masks_failed = outcomes and outcomes[0].state not in THERE
     if WHAT != "reference" and (PRODUCTS or PRODUCTS_FILE or SOURCE == "local" or not masks_failed):
-        outcomes += fetch(products_wanted(display), client, display)
+        outcomes += fetch(products_wanted(client), client)
     report(outcomes)
 
 
-def fetch(products: list[Product], client: Client, display: Display) -> list[Fetched]:
+def fetch(products: list[Product], client: Client) -> list[Fetched]:
     """Bring products from SOURCE."""
     order = Order(products, products_dir(), WHOLE_PRODUCT, ALLOW_REPROCESSED, int(DISK_MARGIN_GB * 1e9))
-    return obtain(order, source(client), client, display, CONNECTIONS)
+    return obtain(order, source(client), client, CONNECTIONS)
 
 
 def report(outcomes: list[Fetched]) -> None:
@@ -203,17 +202,17 @@ def products_dir() -> Path:
     return folder_here(under(DATA_DIR, PRODUCTS_DIR), "PRODUCTS_DIR")
 
 
-def reference_masks(client: Client, display: Display) -> Fetched:
+def reference_masks(client: Client) -> Fetched:
     """Fetch and unpack the reference masks, unless they are there; for `local`, only look."""
     archive = folder_here(under(DATA_DIR, REFERENCE_ARCHIVE), "REFERENCE_ARCHIVE")
     max_bytes = int(REFERENCE_MAX_GB * 1e9)
     masks = ReferenceMasks(ZENODO_URL, ZENODO_RECORD, archive, REFERENCE_MD5, max_bytes)
     if SOURCE == "local":
         return masks.look(reference_dir())
-    return masks.obtain(reference_dir(), client, display, int(DISK_MARGIN_GB * 1e9))
+    return masks.obtain(reference_dir(), client, int(DISK_MARGIN_GB * 1e9))
 
 
-def products_wanted(display: Display) -> list[Product]:
+def products_wanted(client: Client) -> list[Product]:
     """The products named by PRODUCTS and PRODUCTS_FILE, or else those of the reference masks.
 
     For `local`, those in PRODUCTS_DIR as well. Folders that are not named as a product is are passed over.
@@ -228,7 +227,7 @@ def products_wanted(display: Display) -> list[Product]:
             found += [place.name for place in products_dir().glob("[!.]*") if place.suffix in (".SAFE", ".zip")]
         entries = [name for name in sorted(found) if is_product_name(name)]
         for name in sorted(set(found) - set(entries)):
-            display.line(f"{name}: is not the name of an L1C product; passed over")
+            client.tell(f"{name}: is not the name of an L1C product; passed over")
     if not entries:
         raise UserError(f"{reference_dir()}: no masks there and no PRODUCTS named; name some, or fetch the masks")
     return wanted(entries, reference_dir())[: FIRST or None]

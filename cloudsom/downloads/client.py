@@ -6,7 +6,6 @@ import ipaddress
 import json
 import random
 import re
-import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -21,6 +20,7 @@ import requests
 import urllib3
 
 from cloudsom import __version__
+from cloudsom.downloads.display import Display
 from cloudsom.errors import UserError
 
 T = TypeVar("T")
@@ -200,7 +200,8 @@ class Client:
         self.verify: str | bool | None = None  # certificates to trust; None: what `requests` and its environment say
         self.stop = threading.Event()
         self.secrets: set[str] = set()
-        self.tell: Callable[[str], None] = lambda text: print(text, file=sys.stderr)
+        self.display = Display()
+        self.tell = self.display.line
         self.session = _Session()
         self.session.auth = _no_credentials
         self.session.headers["User-Agent"] = f"cloudsom/{__version__}"

@@ -17,7 +17,7 @@ from typing import TypeVar
 from cloudsom.downloads import records
 from cloudsom.downloads.archives import check_product_zip, safe_path
 from cloudsom.downloads.client import Auth, Client, DownloadError, settle
-from cloudsom.downloads.display import Display, human
+from cloudsom.downloads.display import human
 from cloudsom.downloads.names import Product
 from cloudsom.downloads.transfer import Corrupt, Remote, Unusable, bytes_there, discard_partial, fetch, publish
 from cloudsom.errors import UserError
@@ -167,29 +167,29 @@ def in_threads(
             worker.join(max(0.0, end - time.monotonic()))
 
 
-def obtain(order: Order, source: Source | None, client: Client, display: Display, threads: int) -> list[Fetched]:
+def obtain(order: Order, source: Source | None, client: Client, threads: int) -> list[Fetched]:
     """Bring every product of the order that is not there yet; one outcome a product, in order.
 
     Without a source nothing is fetched, and what is missing is said so. Raises UserError when there is not enough room.
     """
     order.folder.mkdir(parents=True, exist_ok=True)
-    outcomes = {product.name: _on_disk(order, product, source, display) for product in order.products}
+    outcomes = {product.name: _on_disk(order, product, source, client.tell) for product in order.products}
     absent = [product for product in order.products if outcomes[product.name] is None]
     if source is None:
         outcomes |= {product.name: Fetched(product.name, "missing", "local", None, "not there") for product in absent}
     elif absent:
-        display.line(f"{source.name}: looking up {len(absent)} of {len(order.products)} products")
+        client.tell(f"{source.name}: looking up {len(absent)} of {len(order.products)} products")
         source.prepare(absent)
         with closing(in_threads(partial(_look_up, source), absent, source.look_ups, client)) as results:
             found = list(results)
         plans = [plan for plan in found if isinstance(plan, Delivery)]
         _check_room(order, plans)
-        fetched = _fetch_all(order.folder, plans, client, display, min(threads, source.most_connections))
+        fetched = _fetch_all(order.folder, plans, client, min(threads, source.most_connections))
         outcomes |= {o.name: o for o in (*found, *fetched) if isinstance(o, Fetched)}
     return [outcome for product in order.products if (outcome := outcomes[product.name])]
 
 
-def _on_disk(order: Order, product: Product, source: Source | None, display: Display) -> Fetched | None:
+def _on_disk(order: Order, product: Product, source: Source | None, tell: Callable[[str], None]) -> Fetched | None:
     """The outcome for a product that needs no fetching; None where it is to be fetched."""
     found = records.find(order.folder, product.name)
     if found is None:
@@ -203,21 +203,21 @@ def _on_disk(order: Order, product: Product, source: Source | None, display: Dis
         return Fetched(product.name, "failed", found.source, None, f"{found.path.name}: {found.fault}; move it away")
     wants_more = order.whole and found.record.get("whole") is False and source is not None and source.name == "gcs"
     if found.fault or wants_more:
-        _back_to_partial(found, display)
+        _back_to_partial(found, tell)
         return None
     return Fetched(product.name, "there", found.source, found.size, reprocessed)
 
 
-def _back_to_partial(found: records.OnDisk, display: Display) -> None:
+def _back_to_partial(found: records.OnDisk, tell: Callable[[str], None]) -> None:
     """A product of ours that was damaged since, or lacks files: good files are kept, the rest is fetched again."""
     if found.path.is_dir():
-        display.line(f"{found.path.name}: {found.fault or 'holds bands and metadata only'}; fetching what is missing")
+        tell(f"{found.path.name}: {found.fault or 'holds bands and metadata only'}; fetching what is missing")
         partial_folder = stores.partial_path(found.path)
         stores.remove(partial_folder)
         found.path.rename(partial_folder)
     else:
         aside = found.path.with_name(found.path.name + ".damaged")
-        display.line(f"{found.path.name}: {found.fault}; kept as {aside.name}, fetching it again")
+        tell(f"{found.path.name}: {found.fault}; kept as {aside.name}, fetching it again")
         found.path.rename(aside)
     stores.record_path(found.path).unlink(missing_ok=True)
 
@@ -250,7 +250,7 @@ def check_room(folder: Path, needed: int, margin: int) -> None:
         )
 
 
-def _fetch_all(folder: Path, plans: list[Delivery], client: Client, display: Display, threads: int) -> list[Fetched]:
+def _fetch_all(folder: Path, plans: list[Delivery], client: Client, threads: int) -> list[Fetched]:
     for plan in plans:
         if not plan.zipped:
             stores.own_folder(stores.partial_path(plan.target(folder)))
@@ -263,7 +263,7 @@ def _fetch_all(folder: Path, plans: list[Delivery], client: Client, display: Dis
         plan, remote = task
         check = partial(plan.check_zip, folder) if plan.zipped else None
         try:
-            with display.file(PurePosixPath(remote.name).name, remote.size) as at:
+            with client.display.file(PurePosixPath(remote.name).name, remote.size) as at:
                 fetch(client, remote, plan.place(folder, remote), plan.auth, check, at, ours=not plan.zipped)
         except DownloadError as problem:
             return plan, problem
@@ -271,7 +271,8 @@ def _fetch_all(folder: Path, plans: list[Delivery], client: Client, display: Dis
 
     sizes = [remote.size for _, remote in tasks]
     total = None if None in sizes else sum(size or 0 for size in sizes)
-    with display.counting(len(tasks), total), closing(in_threads(bring, tasks, threads, client)) as results:
+    workers = in_threads(bring, tasks, threads, client)
+    with client.display.counting(len(tasks), total), closing(workers) as results:
         for plan, problem in results:
             name = plan.product.name
             if problem:

@@ -7,7 +7,6 @@ later under that name must have the same.
 from pathlib import Path
 
 from cloudsom.downloads.client import Client, DownloadError, Limits
-from cloudsom.downloads.display import Display
 from cloudsom.downloads.records import write_record
 from cloudsom.downloads.transfer import Corrupt, Remote, fetch
 from cloudsom.errors import UserError
@@ -29,11 +28,10 @@ def download_spectra(url: str, path: Path, limits: Limits | None = None) -> bool
     if there and known and stores.sha256(path) != known:
         raise UserError(f"{path}: is not the file that was downloaded first (its SHA-256 differs){advice}")
     if not there:
-        client, display = Client(limits), Display()
-        client.tell = display.line
+        client = Client(limits)
         remote = Remote(url, path.name, record.get("size"), f"sha256:{known}" if known else None)
         try:
-            with display.counting(1, remote.size), display.file(path.name, remote.size) as at:
+            with client.display.counting(1, remote.size), client.display.file(path.name, remote.size) as at:
                 fetch(client, remote, path, check=_check_hdf5, at=at)
         except DownloadError as problem:
             raise UserError(f"{path}: {problem}{advice if known else ''}") from None

@@ -7,7 +7,6 @@ from urllib.parse import quote
 
 from cloudsom.downloads.archives import MASK, sizes, unpack_reference
 from cloudsom.downloads.client import Client, DownloadError
-from cloudsom.downloads.display import Display
 from cloudsom.downloads.engine import Fetched, check_room
 from cloudsom.downloads.records import BY_HAND, write_record
 from cloudsom.downloads.transfer import Remote, bytes_there, digest, discard_partial, fetch
@@ -46,14 +45,14 @@ class ReferenceMasks:
         direct = f"{base}/records/{record}/files/{quote(self.archive.name)}?download=1"
         return Remote(str(link or direct), self.archive.name, size, f"md5:{self.md5}")
 
-    def obtain(self, folder: Path, client: Client, display: Display, margin: int) -> Fetched:
+    def obtain(self, folder: Path, client: Client, margin: int) -> Fetched:
         """Bring the masks to `folder/SCENE/...`, unless all of them are there."""
         present = self.look(folder)
         if present.source == "zenodo":
             return present
         try:
-            self._fetch(client, display, margin)
-            collections = unpack_reference(self.archive, folder, self.max_bytes, display.line)
+            self._fetch(client, margin)
+            collections = unpack_reference(self.archive, folder, self.max_bytes, client.tell)
         except DownloadError as problem:
             return Fetched.unavailable("reference masks", "zenodo", problem)
         scenes = {name: {"collection": kind, "files": sizes(folder / name)} for name, kind in collections.items()}
@@ -71,7 +70,7 @@ class ReferenceMasks:
             return Fetched("reference masks", "there", BY_HAND, None, f"{own} scenes")
         return Fetched("reference masks", "missing", "local", None, "not there")
 
-    def _fetch(self, client: Client, display: Display, margin: int) -> None:
+    def _fetch(self, client: Client, margin: int) -> None:
         """The archive; one that is there already needs no network, only the right checksum."""
         if self.archive.exists() and digest(self.archive, "md5") == self.md5.lower():
             discard_partial(self.archive)
@@ -80,7 +79,7 @@ class ReferenceMasks:
         self.archive.parent.mkdir(parents=True, exist_ok=True)
         size = remote.size or 0
         check_room(self.archive.parent, 2 * size - bytes_there(self.archive), margin)  # the archive and its content
-        with display.counting(1, remote.size), display.file(remote.name, remote.size) as at:
+        with client.display.counting(1, remote.size), client.display.file(remote.name, remote.size) as at:
             fetch(client, remote, self.archive, at=at)
         self._write_record({})  # already now: it says that the archive is ours
 
