@@ -170,9 +170,16 @@ def _place(scene: Path, target: Path) -> None:
         stores.remove(old)
 
 
-def sizes(folder: Path) -> dict[str, int]:
-    """The size in bytes of every file in a folder, by its path in it."""
-    return {p.relative_to(folder).as_posix(): p.stat().st_size for p in sorted(files_below(folder))}
+def files_of(product: Path) -> dict[str, Path]:
+    """The files of a folder by their path in it, or a zip by its own name."""
+    if product.is_dir():
+        return {path.relative_to(product).as_posix(): path for path in sorted(files_below(product))}
+    return {product.name: product}
+
+
+def sizes(product: Path) -> dict[str, int]:
+    """The bytes of each of `files_of`."""
+    return {name: path.stat().st_size for name, path in files_of(product).items()}
 
 
 # --- zipped products --------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cloudsom.downloads.archives import check_product_zip, lacking, sizes
+from cloudsom.downloads.archives import check_product_zip, files_of, lacking, sizes
 from cloudsom.downloads.client import DownloadError
 from cloudsom.downloads.transfer import Corrupt, digest
 from cloudsom.errors import one_line
@@ -38,7 +38,7 @@ class OnDisk:
     @property
     def size(self) -> int:
         """Bytes on disk."""
-        return sum(sizes(self.path).values()) if self.path.is_dir() else self.path.stat().st_size
+        return sum(sizes(self.path).values())
 
 
 def place_of(folder: Path, name: str) -> Path | None:
@@ -61,8 +61,8 @@ def find(folder: Path, name: str) -> OnDisk | None:
 def _fault(found: OnDisk, name: str) -> str | None:
     recorded = found.record.get("files")
     if isinstance(recorded, dict):
-        there = sizes(found.path) if found.path.is_dir() else (found.path.name,)  # no file beyond the product
-        changed = [file for file in recorded if file not in there or not _unchanged(found.path, file, recorded[file])]
+        there = files_of(found.path)  # no file beyond the product is looked at
+        changed = [name for name in recorded if name not in there or not _unchanged(there[name], recorded[name])]
         return f"{', '.join(sorted(changed)[:3])} missing or changed since it was checked" if changed else None
     if found.path.is_dir():
         missing = lacking(file for file, size in sizes(found.path).items() if size)
@@ -75,13 +75,12 @@ def _fault(found: OnDisk, name: str) -> str | None:
     return None
 
 
-def _unchanged(path: Path, file: str, recorded: Any) -> bool:
-    place = path / file if path.is_dir() else path
+def _unchanged(file: Path, recorded: Any) -> bool:
     try:
-        status = place.stat()
+        status = file.stat()
         if status.st_size != recorded["size"]:
             return False
-        return status.st_mtime_ns == recorded["mtime_ns"] or digest(place, "md5") == recorded["md5"]
+        return status.st_mtime_ns == recorded["mtime_ns"] or digest(file, "md5") == recorded["md5"]
     except (OSError, KeyError, TypeError):
         return False
 
@@ -93,8 +92,7 @@ def write(path: Path, facts: dict[str, Any], checksums: dict[str, str | None], c
     """
     content = content or path
     entries = {}
-    for name in sizes(content) if content.is_dir() else [path.name]:
-        file = content / name if content.is_dir() else content
+    for name, file in (files_of(content) if content.is_dir() else {path.name: content}).items():
         known = checksums.get(name) or ""
         md5 = known.removeprefix("md5:") if known.startswith("md5:") else digest(file, "md5")
         entries[name] = {"size": file.stat().st_size, "md5": md5.lower(), "mtime_ns": file.stat().st_mtime_ns}
