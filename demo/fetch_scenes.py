@@ -36,7 +36,6 @@ from packaging.version import InvalidVersion, Version
 from pypi_simple import ACCEPT_ANY, ProjectPage
 
 from cloudsom.downloads.client import Client, DownloadError, Limits
-from cloudsom.downloads.display import Display
 from cloudsom.downloads.transfer import Corrupt, Remote, fetch, verify
 from cloudsom.errors import FULL, UserError
 from cloudsom.files.stores import atomic
@@ -79,10 +78,9 @@ def main() -> None:
     if not wanted:
         return
     index = PackageIndex(pip_settings())
-    display = Display()
-    with display.counting(len(wanted), None):
+    with index.client.display.counting(len(wanted), None):
         for package in wanted:
-            index.bring(package, Path(DATA_DIR) / package.file_name, display)
+            index.bring(package, Path(DATA_DIR) / package.file_name)
 
 
 def read_list(file: Path) -> list[Wanted]:
@@ -181,21 +179,21 @@ class PackageIndex:
         timeout = max(number(settings, ("timeout", "default-timeout"), PIP_TIMEOUT), 0.1)
         retries = int(number(settings, ("retries",), PIP_RETRIES))
         limits = Limits(timeout, timeout, retries=retries, backoff=0.25, backoff_max=8)
-        self._client = Client(limits, plain_hosts=self._trusted)
+        self.client = Client(limits, plain_hosts=self._trusted)
         if proxy := settings.get("proxy"):
-            self._client.session.proxies = dict.fromkeys(("http", "https"), proxy)
-            self._client.keep_secret(urlsplit(proxy).password)
-        self._client.session.cert = settings.get("client-cert")
-        self._client.session.verify = ssl.get_default_verify_paths().cafile or True
+            self.client.session.proxies = dict.fromkeys(("http", "https"), proxy)
+            self.client.keep_secret(urlsplit(proxy).password)
+        self.client.session.cert = settings.get("client-cert")
+        self.client.session.verify = ssl.get_default_verify_paths().cafile or True
         self._certificates = settings.get("cert")
         self._auth = HostCredentials()
         indexes = [settings.get("index-url", PYPI), *words(settings, "extra-index-url")]
         if settings.get("no-index", "").lower() in ("1", "true", "yes", "on"):
             indexes = []
-        self._indexes = [self._auth.take_from(url, self._client) for url in indexes]
-        self._links = [self._auth.take_from(url, self._client) for url in words(settings, "find-links")]
+        self._indexes = [self._auth.take_from(url, self.client) for url in indexes]
+        self._links = [self._auth.take_from(url, self.client) for url in words(settings, "find-links")]
 
-    def bring(self, package: Wanted, place: Path, display: Display) -> None:
+    def bring(self, package: Wanted, place: Path) -> None:
         """Bring a package's file to `place` from the first source that has it.
 
         Raises DownloadError that says what each source did; UserError for a full disk, Stopped.
@@ -203,12 +201,12 @@ class PackageIndex:
         pages = [f"{index.rstrip('/')}/{canonicalize_name(package.name)}/" for index in self._indexes]
         reasons = []
         for page in (*self._links, *pages):
-            self._client.tell = lambda text: None  # one line in the end says what went wrong
+            self.client.tell = lambda text: None  # one line in the end says what went wrong
             try:
                 urls = [url for name, url in self._files(page, package) if package.is_named(name)]
                 if urls:
-                    self._client.tell = display.line
-                    self._fetch(urls[0], package, place, display)
+                    self.client.tell = self.client.display.line
+                    self._fetch(urls[0], package, place)
                     return
                 reasons.append(f"{urlsplit(page).hostname or page} does not have it")
             except DownloadError as problem:
@@ -220,7 +218,7 @@ class PackageIndex:
         """Names and URLs of the files that a page lists, or that are in a local folder."""
         folder = local_path(page)
         if folder is None:
-            data, kind, base = self._client.persist(lambda: self._ask(page))
+            data, kind, base = self.client.persist(lambda: self._ask(page))
         elif (folder / "index.html").is_file() or folder.is_file():
             file = folder if folder.is_file() else folder / "index.html"
             data, kind, base = file.read_bytes(), "text/html", file.absolute().as_uri()
@@ -233,34 +231,33 @@ class PackageIndex:
                 listing = ProjectPage.from_html(package.name, data, base)
         except (ValueError, RecursionError) as problem:
             raise DownloadError(f"{page}: is no page of a package index ({type(problem).__name__})") from None
-        return [(file.filename, self._auth.take_from(file.url, self._client)) for file in listing.packages]
+        return [(file.filename, self._auth.take_from(file.url, self.client)) for file in listing.packages]
 
     def _ask(self, page: str) -> tuple[bytes, str, str]:
         """A page, its content type, and where it came from in the end."""
         self._trust(page)
-        return self._client.answer("GET", page, self._auth, headers={"Accept": ACCEPT_ANY})
+        return self.client.answer("GET", page, self._auth, headers={"Accept": ACCEPT_ANY})
 
     def _trust(self, url: str) -> None:
         """Check the certificate of this URL's host, unless pip is told to trust the host as it is."""
-        self._client.verify = False if urlsplit(url).hostname in self._trusted else self._certificates
+        self.client.verify = False if urlsplit(url).hostname in self._trusted else self._certificates
 
-    def _fetch(self, url: str, package: Wanted, place: Path, display: Display) -> None:
+    def _fetch(self, url: str, package: Wanted, place: Path) -> None:
         """Bring the file at `url`, over the network or from a local folder, to `place`; only if it is the right one."""
         remote = Remote(urldefrag(url).url, place.name, None, f"sha256:{package.sha256}")
-        with display.file(place.name, None) as at:
-            if (local := local_path(remote.url)) is None:
-                self._trust(url)
-                fetch(self._client, remote, place, self._auth, at=at)
-                return
-            try:
-                with atomic(place) as partial:
-                    shutil.copyfile(local, partial)
-                    verify(partial, remote)
-                at(place.stat().st_size)
-            except (OSError, Corrupt) as problem:
-                if isinstance(problem, OSError) and problem.errno in FULL:
-                    raise
-                raise DownloadError(f"{local}: {problem}") from None
+        if (local := local_path(remote.url)) is None:
+            self._trust(url)
+            fetch(self.client, remote, place, self._auth)
+            return
+        try:
+            with self.client.display.file(place.name, None) as at, atomic(place) as partial:
+                shutil.copyfile(local, partial)
+                verify(partial, remote)
+                at(partial.stat().st_size)
+        except (OSError, Corrupt) as problem:
+            if isinstance(problem, OSError) and problem.errno in FULL:
+                raise
+            raise DownloadError(f"{local}: {problem}") from None
 
 
 def local_path(text: str) -> Path | None:

@@ -11,7 +11,7 @@ from concurrent.futures import Future, as_completed
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TypeVar
 
 from cloudsom.downloads import records
@@ -263,8 +263,7 @@ def _fetch_all(folder: Path, plans: list[Delivery], client: Client, threads: int
         plan, remote = task
         check = partial(plan.check_zip, folder) if plan.zipped else None
         try:
-            with client.display.file(PurePosixPath(remote.name).name, remote.size) as at:
-                fetch(client, remote, plan.place(folder, remote), plan.auth, check, at, ours=not plan.zipped)
+            fetch(client, remote, plan.place(folder, remote), plan.auth, check, ours=not plan.zipped)
         except DownloadError as problem:
             return plan, problem
         return plan, None

@@ -31,8 +31,8 @@ def download_spectra(url: str, path: Path, limits: Limits | None = None) -> bool
         client = Client(limits)
         remote = Remote(url, path.name, record.get("size"), f"sha256:{known}" if known else None)
         try:
-            with client.display.counting(1, remote.size), client.display.file(path.name, remote.size) as at:
-                fetch(client, remote, path, check=_check_hdf5, at=at)
+            with client.display.counting(1, remote.size):
+                fetch(client, remote, path, check=_check_hdf5)
         except DownloadError as problem:
             raise UserError(f"{path}: {problem}{advice if known else ''}") from None
     if not known:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -84,41 +84,49 @@ def fetch(
     path: Path,
     auth: Auth | None = None,
     check: Callable[[Path], None] | None = None,
-    at: Callable[[int], None] = lambda count: None,
     ours: bool = False,
 ) -> None:
     """Bring `remote` to `path`, which afterwards holds the right bytes or does not exist.
 
     `check` is called with the finished partial file and raises Corrupt if the content is damaged, Unusable if it is not
-    to be used; `at` is told the number of bytes on disk. A wrong length, checksum or content costs one more try from
-    the start. A wrong file that is there already is replaced where it is `ours` (in a folder of ours) or a record
-    beside it says that it was fetched; any other is left. Raises DownloadError, Stopped, and UserError for a full disk.
+    to be used. A wrong length, checksum or content costs one more try from the start. A wrong file that is there
+    already is replaced where it is `ours` (in a folder of ours) or a record beside it says that it was fetched; any
+    other is left. Raises DownloadError, Stopped, and UserError for a full disk.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists():
-        try:
-            verify(path, remote, check)
+    with client.display.file(PurePosixPath(remote.name).name, remote.size) as at:
+        if _is_right(path, remote, check, ours):
             at(path.stat().st_size)
             discard_partial(path)  # a run may have ended between giving the file its name and this
             return
-        except Corrupt as fault:
-            stores.check_replaceable(path)
-            record = stores.read_record(path)
-            if maker := (record or {}).get("script"):
-                raise UserError(f"{path}: was made by {maker}, which alone replaces it; give another name") from None
-            if not ours and record is None:
-                what = f"is there, was not fetched by this program, and is another file ({fault})"
-                raise DownloadError(f"{path}: {what}; move it away, and run the same command again") from None
-            path.unlink()
+        try:
+            _Transfer(client, remote, path, auth, at).bring(check)
+        except OSError as problem:
+            if problem.errno in FULL:
+                raise UserError(
+                    f"{path}: {os.strerror(problem.errno)}; make room and run the same command again: it goes on where "
+                    "it stopped"
+                ) from None
+            raise
+
+
+def _is_right(path: Path, remote: Remote, check: Callable[[Path], None] | None, ours: bool) -> bool:
+    """Whether the right file is at `path`; a wrong one is removed where it may be replaced."""
+    if not path.exists():
+        return False
     try:
-        _Transfer(client, remote, path, auth, at).bring(check)
-    except OSError as problem:
-        if problem.errno in FULL:
-            raise UserError(
-                f"{path}: {os.strerror(problem.errno)}; make room and run the same command again: it goes on where it "
-                "stopped"
-            ) from None
-        raise
+        verify(path, remote, check)
+    except Corrupt as fault:
+        stores.check_replaceable(path)
+        record = stores.read_record(path)
+        if maker := (record or {}).get("script"):
+            raise UserError(f"{path}: was made by {maker}, which alone replaces it; give another name") from None
+        if not ours and record is None:
+            what = f"is there, was not fetched by this program, and is another file ({fault})"
+            raise DownloadError(f"{path}: {what}; move it away, and run the same command again") from None
+        path.unlink()
+        return False
+    return True
 
 
 def discard_partial(path: Path) -> None:

@@ -79,8 +79,8 @@ class ReferenceMasks:
         self.archive.parent.mkdir(parents=True, exist_ok=True)
         size = remote.size or 0
         check_room(self.archive.parent, 2 * size - bytes_there(self.archive), margin)  # the archive and its content
-        with client.display.counting(1, remote.size), client.display.file(remote.name, remote.size) as at:
-            fetch(client, remote, self.archive, at=at)
+        with client.display.counting(1, remote.size):
+            fetch(client, remote, self.archive)
         self._write_record({})  # already now: it says that the archive is ours
 
     def _write_record(self, scenes: dict[str, Any]) -> None:
