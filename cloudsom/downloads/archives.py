@@ -207,10 +207,8 @@ def check_product_zip(path: Path, name: str) -> None:
             if missing:
                 raise Unusable(f"{name}: the zip lacks {', '.join(missing)}")
             broken = product.testzip()
-    except (*DAMAGED, RuntimeError) as problem:  # RuntimeError: encrypted, or packed in a way this Python cannot unpack
-        raise Corrupt(f"not a whole zip file ({problem})") from None
-    except OSError as problem:
-        if not is_damage(problem):
+    except (*DAMAGED, RuntimeError, OSError) as problem:  # RuntimeError: encrypted, or packed in a way unknown here
+        if isinstance(problem, OSError) and not is_damage(problem):
             raise
         raise Corrupt(f"not a whole zip file ({problem})") from None
     if broken:

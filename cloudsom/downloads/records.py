@@ -52,26 +52,25 @@ def find(folder: Path, name: str) -> OnDisk | None:
     path = place_of(folder, name)
     if path is None:
         return None
-    found = OnDisk(path, stores.read_record(path) or {})
-    fault = _fault(found, name)
-    found.fault = one_line(fault) if fault else None
-    return found
+    record = stores.read_record(path) or {}
+    fault = _fault(path, record, name)
+    return OnDisk(path, record, one_line(fault) if fault else None)
 
 
-def _fault(found: OnDisk, name: str) -> str | None:
-    recorded = found.record.get("files")
+def _fault(path: Path, record: dict[str, Any], name: str) -> str | None:
+    recorded = record.get("files")
     if isinstance(recorded, dict):
-        there = files_of(found.path)  # no file beyond the product is looked at
+        there = files_of(path)  # no file beyond the product is looked at
         changed = [name for name in recorded if name not in there or not _unchanged(there[name], recorded[name])]
         return f"{', '.join(sorted(changed)[:3])} missing or changed since it was checked" if changed else None
-    if found.path.is_dir():
-        missing = lacking(file for file, size in sizes(found.path).items() if size)
+    if path.is_dir():
+        missing = lacking(file for file, size in sizes(path).items() if size)
         return f"lacks {', '.join(missing)}" if missing else None
     try:
-        check_product_zip(found.path, name)
+        check_product_zip(path, name)
     except (Corrupt, DownloadError) as problem:
         return str(problem)
-    write(found.path, {"name": name, "source": BY_HAND}, {})  # so that its CRCs are not computed again every time
+    write(path, {"name": name, "source": BY_HAND}, {})  # so that its CRCs are not computed again every time
     return None
 
 

@@ -99,9 +99,8 @@ def _files(answer: Any) -> dict[str, dict[str, Any]]:
 def _complete(folder: Path, scenes: Any) -> bool:
     """Whether every file of every recorded scene is there in its recorded size."""
     return bool(scenes) and all(
-        (folder / name / file).is_file() and (folder / name / file).stat().st_size == size
+        (folder / name).is_dir() and scene.get("files", {}).items() <= sizes(folder / name).items()
         for name, scene in scenes.items()
-        for file, size in scene.get("files", {}).items()
     )
 
 
