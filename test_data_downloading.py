@@ -106,7 +106,7 @@ OVERWRITE = False  # replace a list or map of a search that was changed by hand
 
 def main() -> None:
     limits = Limits(CONNECT_TIMEOUT, READ_TIMEOUT, STALL_SECONDS, STALL_RATE, RETRIES, BACKOFF, BACKOFF_MAX, WAIT_MAX)
-    client = Client(limits, CONNECTIONS)
+    client = Client(limits)
     if AREA is not None:
         listed = found_products(client, AREA)
         if DOWNLOAD and listed:
@@ -236,7 +236,7 @@ def products_wanted(client: Client) -> list[Product]:
 def source(client: Client) -> Source | None:
     """Where products come from; None for `local`."""
     if SOURCE == "gcs":
-        return Bucket(client, GCS_URL, GCS_BUCKET, WHOLE_PRODUCT, CONNECTIONS)
+        return Bucket(client, GCS_URL, GCS_BUCKET, WHOLE_PRODUCT)
     if SOURCE == "cdse":
         token = Token(client, CDSE_TOKEN_URL, CDSE_HOSTS)
         return DataSpace(client, CDSE_CATALOGUE_URL, CDSE_DOWNLOAD_URL, token, ALLOW_REPROCESSED)

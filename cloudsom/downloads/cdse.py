@@ -115,8 +115,9 @@ class DataSpace(Source):
     def find(self, product: Product) -> Delivery:
         """The zip of a product."""
         found = [entry for entry in self._entries if entry.get("Name") == f"{product.name}.SAFE"]
-        if found:
-            return self._zip(product, _best(found), reprocessed=False)
+        if found:  # of several, one that is online, and the one published last
+            best = max(found, key=lambda entry: (entry.get("Online") is not False, str(entry.get("PublicationDate"))))
+            return self._zip(product, best, reprocessed=False)
         if self.allow_reprocessed:
             return self._reprocessed(product)
         raise self._why_missing(product)
@@ -169,11 +170,6 @@ def entries_of(answer: Any) -> list[dict[str, Any]]:
     if not isinstance(value, list):
         raise DownloadError("the catalogue's answer makes no sense")
     return [entry for entry in value if isinstance(entry, dict)]
-
-
-def _best(entries: list[dict[str, Any]]) -> dict[str, Any]:
-    """Of several entries of one name, one that is online, and the one published last."""
-    return max(entries, key=lambda entry: (entry.get("Online") is not False, str(entry.get("PublicationDate"))))
 
 
 def zip_at(url: str, product: Product, entry: dict[str, Any]) -> Remote:

@@ -26,6 +26,7 @@ from cloudsom.errors import UserError
 T = TypeVar("T")
 
 CHUNK = 256 * 1024  # bytes read at once
+MAX_CONNECTIONS = 65  # kept open: of as many transfers as there may be, and a login
 MAX_REDIRECTS = 5
 MAX_JSON = 64 * 1024 * 1024  # bytes; a listing page or catalogue answer is far smaller
 MAX_ERROR = 16 * 1024  # bytes of an error's page that are looked at
@@ -194,7 +195,7 @@ class Client:
     plain_hosts  hosts that may be asked without encryption; what comes from them is checked by a known checksum
     """
 
-    def __init__(self, limits: Limits | None = None, connections: int = 4, plain_hosts: Collection[str] = ()) -> None:
+    def __init__(self, limits: Limits | None = None, plain_hosts: Collection[str] = ()) -> None:
         self.limits = limits or Limits()
         self.plain_hosts = frozenset(plain_hosts)
         self.verify: str | bool | None = None  # certificates to trust; None: what `requests` and its environment say
@@ -205,7 +206,7 @@ class Client:
         self.session = _Session()
         self.session.auth = _no_credentials
         self.session.headers["User-Agent"] = f"cloudsom/{__version__}"
-        pool = requests.adapters.HTTPAdapter(pool_maxsize=connections + 1)
+        pool = requests.adapters.HTTPAdapter(pool_maxsize=MAX_CONNECTIONS)
         self.session.mount("https://", pool)
         self.session.mount("http://", pool)
 

@@ -101,7 +101,7 @@ class Fetched:
 
 
 class Source(ABC):
-    """A place products come from: how many files and how many look-ups at once it allows, what its answers are called.
+    """A place products come from: its name, how many requests at once it allows, and what its answers are called.
 
     Errors of `find` that come of taking an answer apart (KeyError, TypeError, ValueError, AttributeError) are told as
     one that makes no sense.
@@ -109,7 +109,6 @@ class Source(ABC):
 
     name: str
     most_connections: int
-    look_ups: int = 1
     answer: str
 
     def prepare(self, products: list[Product]) -> None:
@@ -180,11 +179,12 @@ def obtain(order: Order, source: Source | None, client: Client, threads: int) ->
     elif absent:
         client.tell(f"{source.name}: looking up {len(absent)} of {len(order.products)} products")
         source.prepare(absent)
-        with closing(in_threads(partial(_look_up, source), absent, source.look_ups, client)) as results:
+        threads = min(threads, source.most_connections)
+        with closing(in_threads(partial(_look_up, source), absent, threads, client)) as results:
             found = list(results)
         plans = [plan for plan in found if isinstance(plan, Delivery)]
         _check_room(order, plans)
-        fetched = _fetch_all(order.folder, plans, client, min(threads, source.most_connections))
+        fetched = _fetch_all(order.folder, plans, client, threads)
         outcomes |= {o.name: o for o in (*found, *fetched) if isinstance(o, Fetched)}
     return [outcome for product in order.products if (outcome := outcomes[product.name])]
 

@@ -30,7 +30,6 @@ class Bucket(Source):
     url: str
     bucket: str
     whole: bool = False
-    look_ups: int = 4
     name: str = "gcs"
     most_connections: int = 32
     answer: str = "the bucket's listing"
