@@ -33,7 +33,7 @@ from cloudsom.downloads.cdse import DataSpace, Token
 from cloudsom.downloads.client import Client, Limits
 from cloudsom.downloads.dhus import Hub
 from cloudsom.downloads.display import human
-from cloudsom.downloads.engine import THERE, Fetched, Order, Source, in_columns, obtain, table
+from cloudsom.downloads.engine import THERE, Fetched, Source, in_columns, obtain, table
 from cloudsom.downloads.gcs import Bucket
 from cloudsom.downloads.names import Product, is_product_name, wanted
 from cloudsom.downloads.records import place_of
@@ -121,8 +121,8 @@ def main() -> None:
 
 def fetch(products: list[Product], client: Client) -> list[Fetched]:
     """Bring products from SOURCE."""
-    order = Order(products, products_dir(), WHOLE_PRODUCT, ALLOW_REPROCESSED, int(DISK_MARGIN_GB * 1e9))
-    return obtain(order, source(client), client, CONNECTIONS)
+    margin = int(DISK_MARGIN_GB * 1e9)
+    return obtain(products, products_dir(), source(client), client, CONNECTIONS, margin, ALLOW_REPROCESSED)
 
 
 def report(outcomes: list[Fetched]) -> None:

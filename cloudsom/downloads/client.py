@@ -31,7 +31,6 @@ MAX_REDIRECTS = 5
 MAX_JSON = 64 * 1024 * 1024  # bytes; a listing page or catalogue answer is far smaller
 MAX_ERROR = 16 * 1024  # bytes of an error's page that are looked at
 MAX_EXCERPT = 200  # characters of a server's message that are shown
-REDIRECTS = (301, 302, 303, 307, 308)
 TRY_AGAIN = (408, 425, 429, 500, 502, 503, 504)
 QUOTA_WORDS = re.compile(r"quota|limit|exceeded|too many|max(imum)? (session|number)|concurrent", re.IGNORECASE)
 
@@ -273,13 +272,12 @@ class Client:
             credentials = auth.headers(url) if auth else {}
             sent = body if url == start else {key: value for key, value in body.items() if key != "params"}
             response = self._once(method, url, {**(headers or {}), **credentials}, sent)
-            target = response.headers.get("Location")
-            if method == "GET" and response.status_code in REDIRECTS and target:
+            if method == "GET" and response.is_redirect:
                 response.close()
                 redirects += 1
                 if redirects > MAX_REDIRECTS:
                     raise DownloadError(f"{urlsplit(start).hostname}: redirects in a circle")
-                url = _join(url, target)
+                url = _join(url, response.headers["Location"])
             elif response.status_code == 401 and auth and credentials and renewals < 2:
                 response.close()
                 renewals += 1

@@ -110,6 +110,7 @@ class Source(ABC):
     name: str
     most_connections: int
     answer: str
+    whole: bool = False  # whether every file of a product is wanted, of one that is there too
 
     def prepare(self, products: list[Product]) -> None:
         """Ask what is asked once for all products."""
@@ -118,17 +119,6 @@ class Source(ABC):
     @abstractmethod
     def find(self, product: Product) -> Delivery:
         """How to get a product; raises DownloadError where it cannot be had."""
-
-
-@dataclass(frozen=True)
-class Order:
-    """What is wanted, and where it goes; `margin` bytes of the disk stay free."""
-
-    products: list[Product]
-    folder: Path
-    whole: bool = False
-    allow_reprocessed: bool = False
-    margin: int = 0
 
 
 def in_threads(
@@ -166,58 +156,69 @@ def in_threads(
             worker.join(max(0.0, end - time.monotonic()))
 
 
-def obtain(order: Order, source: Source | None, client: Client, threads: int) -> list[Fetched]:
-    """Bring every product of the order that is not there yet; one outcome a product, in order.
+def obtain(
+    products: list[Product],
+    folder: Path,
+    source: Source | None,
+    client: Client,
+    threads: int,
+    margin: int = 0,
+    allow_reprocessed: bool = False,
+) -> list[Fetched]:
+    """Bring every product that is not in the folder yet; one outcome a product, in order.
 
-    Without a source nothing is fetched, and what is missing is said so. Raises UserError when there is not enough room.
+    Without a source nothing is fetched, and what is missing is said so. Raises UserError where there is no room for
+    them with `margin` bytes to spare.
     """
-    order.folder.mkdir(parents=True, exist_ok=True)
-    outcomes = {product.name: _on_disk(order, product, source, client.tell) for product in order.products}
-    absent = [product for product in order.products if outcomes[product.name] is None]
+    folder.mkdir(parents=True, exist_ok=True)
+    outcomes = {product.name: _on_disk(product, folder, source, client, allow_reprocessed) for product in products}
+    absent = [product for product in products if outcomes[product.name] is None]
     if source is None:
         outcomes |= {product.name: Fetched(product.name, "missing", "local", None, "not there") for product in absent}
     elif absent:
-        client.tell(f"{source.name}: looking up {len(absent)} of {len(order.products)} products")
+        client.tell(f"{source.name}: looking up {len(absent)} of {len(products)} products")
         source.prepare(absent)
         threads = min(threads, source.most_connections)
         with closing(in_threads(partial(_look_up, source), absent, threads, client)) as results:
             found = list(results)
         plans = [plan for plan in found if isinstance(plan, Delivery)]
-        _check_room(order, plans)
-        fetched = _fetch_all(order.folder, plans, client, threads)
+        _check_room(folder, plans, margin)
+        fetched = _fetch_all(folder, plans, client, threads)
         outcomes |= {o.name: o for o in (*found, *fetched) if isinstance(o, Fetched)}
-    return [outcome for product in order.products if (outcome := outcomes[product.name])]
+    return [outcome for product in products if (outcome := outcomes[product.name])]
 
 
-def _on_disk(order: Order, product: Product, source: Source | None, tell: Callable[[str], None]) -> Fetched | None:
+def _on_disk(
+    product: Product, folder: Path, source: Source | None, client: Client, allow_reprocessed: bool
+) -> Fetched | None:
     """The outcome for a product that needs no fetching; None where it is to be fetched."""
-    found = records.find(order.folder, product.name)
+    found = records.find(folder, product.name)
     if found is None:
         return None
     delivered = found.record.get("delivered")
     reprocessed = f"reprocessed, as {delivered}" if found.record.get("reprocessed") else ""
-    if reprocessed and not order.allow_reprocessed:
+    if reprocessed and not allow_reprocessed:
         reason = f"{found.path.name} is {reprocessed}: remove it, or set ALLOW_REPROCESSED"
         return Fetched(product.name, "failed", found.source, found.size, reason)
     if found.fault and (source is None or found.source == records.BY_HAND):
         return Fetched(product.name, "failed", found.source, None, f"{found.path.name}: {found.fault}; move it away")
-    wants_more = order.whole and found.record.get("whole") is False and source is not None and source.name == "gcs"
+    wants_more = source is not None and source.whole and found.record.get("whole") is False
     if found.fault or wants_more:
-        _back_to_partial(found, tell)
+        _back_to_partial(found, client)
         return None
     return Fetched(product.name, "there", found.source, found.size, reprocessed)
 
 
-def _back_to_partial(found: records.OnDisk, tell: Callable[[str], None]) -> None:
+def _back_to_partial(found: records.OnDisk, client: Client) -> None:
     """A product of ours that was damaged since, or lacks files: good files are kept, the rest is fetched again."""
     if found.path.is_dir():
-        tell(f"{found.path.name}: {found.fault or 'holds bands and metadata only'}; fetching what is missing")
+        client.tell(f"{found.path.name}: {found.fault or 'holds bands and metadata only'}; fetching what is missing")
         partial_folder = stores.partial_path(found.path)
         stores.remove(partial_folder)
         found.path.rename(partial_folder)
     else:
         aside = found.path.with_name(found.path.name + ".damaged")
-        tell(f"{found.path.name}: {found.fault}; kept as {aside.name}, fetching it again")
+        client.tell(f"{found.path.name}: {found.fault}; kept as {aside.name}, fetching it again")
         found.path.rename(aside)
     stores.record_path(found.path).unlink(missing_ok=True)
 
@@ -231,13 +232,13 @@ def _look_up(source: Source, product: Product) -> Delivery | Fetched:
         return Fetched.unavailable(product.name, source.name, DownloadError(f"{source.answer} makes no sense"))
 
 
-def _check_room(order: Order, plans: list[Delivery]) -> None:
+def _check_room(folder: Path, plans: list[Delivery], margin: int) -> None:
     needed = 0
     for plan in plans:
         for remote in plan.files:
             size = UNKNOWN_SIZE if remote.size is None else remote.size
-            needed += max(0, size - bytes_there(plan.place(order.folder, remote)))
-    check_room(order.folder, needed, order.margin)
+            needed += max(0, size - bytes_there(plan.place(folder, remote)))
+    check_room(folder, needed, margin)
 
 
 def check_room(folder: Path, needed: int, margin: int) -> None:
