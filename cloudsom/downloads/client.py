@@ -183,11 +183,6 @@ def settle(future: Future[T], action: Callable[[], T]) -> None:
         future.set_exception(problem)
 
 
-def _close(late: Future[requests.Response]) -> None:
-    if late.exception() is None:
-        late.result().close()
-
-
 class Client:
     """Sends requests. One is shared by all threads of a run.
 
@@ -288,7 +283,7 @@ class Client:
 
     def _once(self, method: str, url: str, headers: dict[str, str], body: dict[str, Any]) -> requests.Response:
         """One answer, asked for in a thread of its own: the system's name look-up and a server that sends its headers
-        letter by letter know no time limit. A late answer is left to itself, and closed."""
+        letter by letter know no time limit. A late answer is nobody's, and closed as such."""
         limits = self.limits
         request = partial(
             self.session.request,
@@ -305,15 +300,11 @@ class Client:
         threading.Thread(target=settle, args=(future, request), daemon=True).start()
         end = time.monotonic() + limits.connect_timeout + limits.read_timeout
         with network_faults(urlsplit(url).hostname or ""):
-            try:
-                while not wait([future], timeout=0.2).done:
-                    if self.stop.is_set():
-                        raise Stopped
-                    if time.monotonic() > end:
-                        raise TimeoutError
-            except BaseException:
-                future.add_done_callback(_close)
-                raise
+            while not wait([future], timeout=0.2).done:
+                if self.stop.is_set():
+                    raise Stopped
+                if time.monotonic() > end:
+                    raise TimeoutError
             return future.result()
 
     def chunks(self, response: requests.Response, decode: bool = False) -> Iterator[bytes]:
