@@ -4,6 +4,7 @@ A catalogue without login says what there is (OData); the download host wants a 
 other hosts of the same service. The token goes to hosts on the list `hosts` and to no other.
 """
 
+import os
 import re
 import threading
 import time
@@ -31,11 +32,14 @@ class Token:
 
     def __init__(self, client: Client, url: str, hosts: list[str]) -> None:
         self._client, self._url, self._hosts = client, url, hosts
-        self._credentials = credentials = find_credentials("CDSE", "USERNAME", url)
+        user, password = find_credentials("CDSE", "USERNAME", url)
+        self._login = {"grant_type": "password", "username": user, "password": password}
+        if totp := os.environ.get("CDSE_TOTP"):  # a one-time code, under two-factor login
+            self._login["totp"] = totp
+        client.keep_secret(user, password, totp)
         self._lock = threading.Lock()
         self._access = self._refresh = ""
         self._access_until = self._refresh_until = 0.0
-        client.keep_secret(credentials.user, credentials.password, credentials.totp)
 
     def headers(self, url: str) -> dict[str, str]:
         """The token, for a host on the list: as it is, or under a `.suffix`."""
@@ -61,13 +65,10 @@ class Token:
                 return
             except DownloadError:  # the session has ended there: log in again
                 pass
-        secret = {"username": self._credentials.user, "password": self._credentials.password}
-        if self._credentials.totp:
-            secret["totp"] = self._credentials.totp
         try:
-            self._ask({"grant_type": "password", **secret})
+            self._ask(self._login)
         except DownloadError as problem:
-            used = "; the code in CDSE_TOTP holds for one login: give a new one" if self._credentials.totp else ""
+            used = "; the code in CDSE_TOTP holds for one login: give a new one" if "totp" in self._login else ""
             raise UserError(f"login refused, {problem}; check CDSE_USERNAME, CDSE_PASSWORD or ~/.netrc{used}") from None
 
     def _ask(self, form: dict[str, str]) -> None:

@@ -1,7 +1,6 @@
 """User names and passwords: from environment variables or ~/.netrc, and from nowhere else."""
 
 import os
-from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import requests
@@ -9,17 +8,8 @@ import requests
 from cloudsom.errors import UserError
 
 
-@dataclass(frozen=True)
-class Credentials:
-    """User name, password and, under two-factor login, a one-time code. Not shown when printed."""
-
-    user: str = field(repr=False)
-    password: str = field(repr=False)
-    totp: str | None = field(default=None, repr=False)
-
-
-def find_credentials(prefix: str, user_word: str, url: str) -> Credentials:
-    """The environment variables `PREFIX_USER...`, `PREFIX_PASSWORD` and `PREFIX_TOTP`, or the URL's host in ~/.netrc.
+def find_credentials(prefix: str, user_word: str, url: str) -> tuple[str, str]:
+    """User name and password: the environment's `PREFIX_USER...` and `PREFIX_PASSWORD`, or the URL's host in ~/.netrc.
 
     Raises UserError when neither has them, or they are not text in UTF-8.
     """
@@ -37,4 +27,4 @@ def find_credentials(prefix: str, user_word: str, url: str) -> Credentials:
             f"no credentials: set {prefix}_{user_word} and {prefix}_PASSWORD in the environment, "
             f"or the host {urlsplit(url).hostname} in ~/.netrc"
         )
-    return Credentials(user, password, os.environ.get(f"{prefix}_TOTP") or None)
+    return user, password

@@ -35,11 +35,11 @@ class Basic:
 
     def __init__(self, client: Client, url: str) -> None:
         self._host = urlsplit(url).netloc
-        credentials = find_credentials("DHUS", "USER", url)
-        pair = base64.b64encode(f"{credentials.user}:{credentials.password}".encode()).decode("ascii")
+        user, password = find_credentials("DHUS", "USER", url)
+        pair = base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
         self._header = f"Basic {pair}"
-        client.keep_secret(credentials.user, credentials.password, pair)
-        self.credentials = credentials.user.encode(), credentials.password.encode()  # text would be made Latin-1
+        client.keep_secret(user, password, pair)
+        self.credentials = user.encode(), password.encode()  # text would be made Latin-1
 
     def headers(self, url: str) -> dict[str, str]:
         """The credentials, for the hub itself."""

@@ -14,8 +14,9 @@ from servers import Fault, Server
 from servers.drive import NAME, OLD, OTHER
 
 from cloudsom.downloads.archives import lacking, safe_path
+from cloudsom.downloads.cdse import DataSpace, Token
 from cloudsom.downloads.client import Client, DownloadError, Limits, check_url, seconds_to_wait
-from cloudsom.downloads.credentials import Credentials
+from cloudsom.downloads.dhus import Basic, Hub
 from cloudsom.downloads.display import Display
 from cloudsom.downloads.engine import Fetched, table
 from cloudsom.downloads.names import parse, wanted
@@ -92,7 +93,14 @@ def test_secrets_are_blacked_out_and_lines_stay_lines() -> None:
     client = Client()
     client.keep_secret("hunter22", "hunter2", None, "")
     assert client.clean("it is hunter22,\nhunter2\x1b[31m\ttwice") == "it is ***, *** [31m twice"
-    assert "hunter2" not in repr(Credentials("someone", "hunter2", "123456"))
+
+
+def test_what_holds_a_password_does_not_show_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CDSE_USERNAME", "CDSE_PASSWORD", "CDSE_TOTP", "DHUS_USER", "DHUS_PASSWORD"):
+        monkeypatch.setenv(name, "hunter2")
+    client, url = Client(), "https://a.org/"
+    space = DataSpace(client, url, url, Token(client, url, ["a.org"]))
+    assert "hunter2" not in f"{space!r} {Hub(client, url)!r} {Basic(client, url)!r} {client!r}"
 
 
 def test_what_a_product_lacks() -> None:
