@@ -96,8 +96,7 @@ def _listed(entry: dict[str, Any]) -> Listed:
     size = _number(entry.get("ContentLength"))
     attributes = entry.get("Attributes")
     pairs = [a for a in attributes if isinstance(a, dict)] if isinstance(attributes, list) else []
-    values = [a.get("Value") for a in pairs if a.get("Name") == "cloudCover"]
-    cloud = _number(values[0]) if values else None
+    cloud = _number(next((a.get("Value") for a in pairs if a.get("Name") == "cloudCover"), None))
     return Listed(parse(str(entry["Name"])), cloud, int(size) if size else None, _rings(entry.get("GeoFootprint")))
 
 

@@ -58,6 +58,11 @@ class Delivery:
         target = self.target(folder)
         return target if self.zipped else stores.partial_path(target) / safe_path(remote.name, self.source)
 
+    def to_come(self, folder: Path) -> int:
+        """How many bytes of it are not on disk yet."""
+        sizes = [(remote, UNKNOWN_SIZE if remote.size is None else remote.size) for remote in self.files]
+        return sum(max(0, size - bytes_there(self.place(folder, remote))) for remote, size in sizes)
+
     def check_zip(self, folder: Path, path: Path) -> None:
         """The last thing before a zip gets its name: it is looked into and read through, and its record is written."""
         remote = self.files[0]
@@ -103,8 +108,7 @@ class Fetched:
 class Source(ABC):
     """A place products come from: its name, how many requests at once it allows, and what its answers are called.
 
-    Errors of `find` that come of taking an answer apart (KeyError, TypeError, ValueError, AttributeError) are told as
-    one that makes no sense.
+    KeyError, TypeError, ValueError and AttributeError of `find` are told as an answer that makes no sense.
     """
 
     name: str
@@ -127,8 +131,7 @@ def in_threads(
     """The result of `action` for each item, as they come; raises what `action` raises.
 
     When that or the consumer ends it early (Ctrl-C, disk full), the threads are told to stop and waited for a moment.
-    One that hangs on a silent server is left behind: nothing it holds needs an end, a partial file is good at every
-    byte.
+    One that hangs on a silent server is left behind: a partial file is good at every byte.
     """
     futures: list[Future[Result]] = [Future() for _ in items]
     todo: queue.SimpleQueue[tuple[Item, Future[Result]]] = queue.SimpleQueue()
@@ -182,7 +185,7 @@ def obtain(
         with closing(in_threads(partial(_look_up, source), absent, threads, client)) as results:
             found = list(results)
         plans = [plan for plan in found if isinstance(plan, Delivery)]
-        _check_room(folder, plans, margin)
+        check_room(folder, sum(plan.to_come(folder) for plan in plans), margin)
         fetched = _fetch_all(folder, plans, client, threads)
         outcomes |= {o.name: o for o in (*found, *fetched) if isinstance(o, Fetched)}
     return [outcome for product in products if (outcome := outcomes[product.name])]
@@ -230,15 +233,6 @@ def _look_up(source: Source, product: Product) -> Delivery | Fetched:
         return Fetched.unavailable(product.name, source.name, problem)
     except (KeyError, TypeError, ValueError, AttributeError):
         return Fetched.unavailable(product.name, source.name, DownloadError(f"{source.answer} makes no sense"))
-
-
-def _check_room(folder: Path, plans: list[Delivery], margin: int) -> None:
-    needed = 0
-    for plan in plans:
-        for remote in plan.files:
-            size = UNKNOWN_SIZE if remote.size is None else remote.size
-            needed += max(0, size - bytes_there(plan.place(folder, remote)))
-    check_room(folder, needed, margin)
 
 
 def check_room(folder: Path, needed: int, margin: int) -> None:
