@@ -86,7 +86,8 @@ def fetch(
     check: Callable[[Path], None] | None = None,
     ours: bool = False,
 ) -> None:
-    """Bring `remote` to `path`, which afterwards holds the right bytes or does not exist.
+    """Bring `remote` to `path`, which afterwards holds the right bytes or does not exist; shown within the client's
+    `display.counting`.
 
     `check` is called with the finished partial file and raises Corrupt if the content is damaged, Unusable if it is not
     to be used. A wrong length, checksum or content costs one more try from the start. A wrong file that is there
