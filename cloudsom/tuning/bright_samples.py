@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,8 +26,9 @@ from cloudsom.som.model import read_table, whole_numbers
 #: Columns of bright_samples.csv: row and column counted from 0, reflectance, and which source the sample comes from.
 COLUMNS = ("product", "row", "column", *BANDS, "source")
 
-#: Where samples come from, in the order in which a pixel named twice keeps its first source.
-SOURCES = ("reference", "polygons", "csv")
+#: Where samples come from, as pixels are marked by; one named twice keeps the first of these.
+REFERENCE, POLYGONS, CSV = 1, 2, 3
+SOURCES = {REFERENCE: "reference", POLYGONS: "polygons", CSV: "csv"}
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,27 @@ class ReferenceRules:
     cloud_margin: int
     least_brightness: float
     most_cirrus: float
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What samples are taken by: rules for those of references, polygons and tables of positions by file, at most how
+    many of a product, and the seed of thinning out; fit to send to a worker."""
+
+    rules: ReferenceRules
+    polygons: dict[Path, list[Feature]]
+    tables: dict[Path, pd.DataFrame]
+    most_samples: int
+    seed: int
+
+    def marks(self) -> dict[str, Path]:
+        """The files in which people have marked bright ground, by role."""
+        return {str(file.name): file for marked in (*self.polygons, *self.tables) for file in sidecars(marked)}
+
+    def products(self) -> set[str]:
+        """The products that polygons and tables are tied to; "" stands for polygons that may lie in any."""
+        tied = {feature.product for features in self.polygons.values() for feature in features}
+        return tied.union(*(table["product"] for table in self.tables.values()))
 
 
 def false_alarms(mask: NDArray[np.uint8], reference: NDArray[np.integer], rules: ReferenceRules) -> NDArray[np.bool_]:
@@ -66,25 +87,16 @@ def read_positions(path: Path) -> pd.DataFrame:
     return table
 
 
-def check_positions(path: Path, table: pd.DataFrame, shape: tuple[int, int], mask: NDArray[np.uint8]) -> None:
-    """UserError for the first of one product's positions that is outside its image or has no data."""
+def check_positions(path: Path, table: pd.DataFrame, mask: NDArray[np.uint8]) -> None:
+    """UserError for the first of one product's positions that is outside its mask or has no data there."""
     for line, row, column in zip(table.index + 2, table["row"], table["column"], strict=True):
-        if row >= shape[0] or column >= shape[1]:
+        if row >= mask.shape[0] or column >= mask.shape[1]:
             raise UserError(
-                f"{path}: line {line}: row {row}, column {column} is outside the image, which has {shape[0]} rows and "
-                f"{shape[1]} columns (counted from 0); correct it"
+                f"{path}: line {line}: row {row}, column {column} is outside the image, which has {mask.shape[0]} rows "
+                f"and {mask.shape[1]} columns (counted from 0); correct it"
             )
         if mask[row, column] == MASK_NODATA:
             raise UserError(f"{path}: line {line}: row {row}, column {column} has no data; name another pixel")
-
-
-def sample_table(
-    product: str, width: int, pixels: NDArray[np.int64], spectra: NDArray[np.float64], source: Sequence[str]
-) -> pd.DataFrame:
-    """One product's samples in the columns of bright_samples.csv, from flat positions and spectra (n, 13)."""
-    row, column = np.divmod(pixels, width)
-    where = {"product": product, "row": row, "column": column}
-    return pd.DataFrame(where | dict(zip(BANDS, spectra.T, strict=True)) | {"source": list(source)})
 
 
 def read_samples(path: Path) -> pd.DataFrame:
@@ -117,42 +129,33 @@ class TunedScene:
         return files | ({f"reference {self.name}": self.reference} if self.reference else {})
 
 
-def sample_scene(
-    scene: TunedScene,
-    rules: ReferenceRules,
-    features: Sequence[Feature],
-    positions: Sequence[tuple[Path, pd.DataFrame]],
-    most_samples: int,
-    seed: int,
-) -> pd.DataFrame:
-    """The bright samples of one product from its reference, from polygons and from positions in CSVs.
+def sample_scene(scene: TunedScene, how: Sampling) -> pd.DataFrame:
+    """The bright samples of one product, in the columns of bright_samples.csv.
 
-    What a person has marked is taken as it is; false alarms of the reference are taken where they are bright. More than
-    `most_samples` are thinned out at random.
+    What a person has marked is taken as it is; false alarms of the reference are taken where they are bright.
     """
     mask, grid = read_mask(scene.mask)
-    marked = np.zeros(mask.size, np.uint8)  # 0, or the place in SOURCES that a pixel comes from, counted from 1
-    for path, table in positions:
+    marked = np.zeros(mask.size, np.uint8)  # 0, or the source that a pixel comes from
+    for path, table in how.tables.items():
         rows = table[table["product"] == scene.name]
-        check_positions(path, rows, mask.shape, mask)
-        marked[(rows["row"] * grid.width + rows["column"]).to_numpy(np.int64)] = _code("csv")
-    own = [f for f in features if f.product in ("", scene.name)]
-    if own:
-        inside = pixels_marked(own, grid, scene.tiff)
-        marked[inside[mask.ravel()[inside] != MASK_NODATA]] = _code("polygons")
+        check_positions(path, rows, mask)
+        marked[(rows["row"] * grid.width + rows["column"]).to_numpy(np.int64)] = CSV
+    features = [f for found in how.polygons.values() for f in found if f.product in ("", scene.name)]
+    if features:
+        inside = pixels_marked(features, grid, scene.tiff)
+        marked[inside[mask.ravel()[inside] != MASK_NODATA]] = POLYGONS
     if scene.reference:
         reference = read_reference(scene.reference, scene.mask, grid)
-        marked[false_alarms(mask, reference, rules).ravel()] = _code("reference")
-    _drop_unfit(marked, scene, rules)
+        marked[false_alarms(mask, reference, how.rules).ravel()] = REFERENCE
+    _drop_unfit(marked, scene, how.rules)
     pixels = np.flatnonzero(marked)
-    if len(pixels) > most_samples:
-        pixels = np.sort(np.random.default_rng(seed).choice(pixels, most_samples, replace=False))
-    source = [SOURCES[code - 1] for code in marked[pixels]]
-    return sample_table(scene.name, grid.width, pixels, spectra_at(scene.source, scene.tiff, pixels), source)
-
-
-def _code(source: str) -> int:
-    return SOURCES.index(source) + 1
+    if len(pixels) > how.most_samples:
+        pixels = np.sort(np.random.default_rng(how.seed).choice(pixels, how.most_samples, replace=False))
+    row, column = np.divmod(pixels, grid.width)
+    spectra = spectra_at(scene.source, scene.tiff, pixels)
+    source = [SOURCES[code] for code in marked[pixels]]
+    values = (scene.name, row, column, *spectra.T, source)
+    return pd.DataFrame(dict(zip(COLUMNS, values, strict=True)))
 
 
 def _drop_unfit(marked: NDArray[np.uint8], scene: TunedScene, rules: ReferenceRules) -> None:
@@ -167,63 +170,32 @@ def _drop_unfit(marked: NDArray[np.uint8], scene: TunedScene, rules: ReferenceRu
         here = np.flatnonzero(part)
         spectra = block[here]
         bright = is_bright(spectra, rules.least_brightness, rules.most_cirrus)
-        fit = np.isfinite(spectra).all(axis=1) & ((part[here] != _code("reference")) | bright)
+        fit = np.isfinite(spectra).all(axis=1) & ((part[here] != REFERENCE) | bright)
         part[here[~fit]] = 0
         start += len(block)
     if start != len(marked):
         raise UserError(f"{scene.source}: holds {start:,} pixels, the image {len(marked):,}; run step 8 again")
 
 
-def sample_scenes(
-    scenes: Sequence[TunedScene], arguments: tuple[Any, ...], engine: Engine
-) -> tuple[pd.DataFrame, list[Outcome]]:
-    """The bright samples of some products in one table (see `sample_scene`), and the products that failed.
-
-    Without products the table is empty. Raises UserError where all of them fail.
-    """
-    if not scenes:
-        return pd.DataFrame(columns=list(COLUMNS)), []
-    jobs = [Job(scene.name, (scene, *arguments)) for scene in scenes]
-    outcomes = run_jobs(sample_scene, jobs, engine, "sampling")
-    found = results_or_errors(outcomes)
-    if not found:
-        raise_if_any_failed(outcomes)
-    return pd.concat(found, ignore_index=True), [outcome for outcome in outcomes if outcome.error]
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """What samples are taken by: rules for those of references, polygons and tables of positions by file, at most how
-    many of a product, and the seed of thinning out."""
-
-    rules: ReferenceRules
-    polygons: dict[Path, list[Feature]]
-    tables: dict[Path, pd.DataFrame]
-    most_samples: int
-    seed: int
-
-    def marks(self) -> dict[str, Path]:
-        """The files in which people have marked bright ground, by role."""
-        return {str(file.name): file for marked in (*self.polygons, *self.tables) for file in sidecars(marked)}
-
-    def products(self) -> set[str]:
-        """The products that polygons and tables are tied to; "" stands for polygons that may lie in any."""
-        tied = {feature.product for features in self.polygons.values() for feature in features}
-        return tied.union(*(table["product"] for table in self.tables.values()))
-
-
 def write(
     samples_csv: Path, scenes: Sequence[TunedScene], how: Sampling, settings: Snapshot, engine: Engine, overwrite: bool
 ) -> list[Outcome]:
-    """Write the bright samples of some products, where that is not done; the products that failed."""
-    marks, features = how.marks(), [feature for found in how.polygons.values() for feature in found]
+    """Write the bright samples of some products, where that is not done; the products that failed.
+
+    Without products the table is empty. Raises UserError where all of them fail.
+    """
+    marks = how.marks()
     made_by = stores.recipe(settings, {role: file for scene in scenes for role, file in scene.inputs().items()} | marks)
     if done := stores.up_to_date([samples_csv], made_by, overwrite):
         print(done)
         return []
-    arguments = (how.rules, features, list(how.tables.items()), how.most_samples, how.seed)
-    samples, failed = sample_scenes(scenes, arguments, engine)
+    samples, failed = pd.DataFrame(columns=list(COLUMNS)), list[Outcome]()
     if scenes:  # else neurons are flipped by hand alone
+        outcomes = run_jobs(sample_scene, [Job(scene.name, (scene, how)) for scene in scenes], engine, "sampling")
+        found, failed = results_or_errors(outcomes), [outcome for outcome in outcomes if outcome.error]
+        if not found:
+            raise_if_any_failed(failed)
+        samples = pd.concat(found, ignore_index=True)
         refuse_empty(samples, list(how.polygons))
     bad = {outcome.name for outcome in failed}
     made_by = made_by.only([role for scene in scenes if scene.name not in bad for role in scene.inputs()] + list(marks))

@@ -442,7 +442,7 @@ def test_positions_outside_the_image_or_without_data_are_named(tmp_path: Path) -
         table = bright_samples.read_positions(file)
         assert table["product"].tolist() == ["A", "A"]
         with pytest.raises(UserError, match=f"line 3: {said}"):
-            bright_samples.check_positions(file, table, mask.shape, mask)
+            bright_samples.check_positions(file, table, mask)
 
 
 # --- vector files -----------------------------------------------------------------------------------------------------

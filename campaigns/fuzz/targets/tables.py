@@ -55,7 +55,7 @@ def _hits(path: Path) -> None:
 
 def _positions(path: Path) -> None:
     table = read_positions(path)
-    check_positions(path, table, (20, 24), np.full((20, 24), CLEAR, np.uint8))
+    check_positions(path, table, np.full((20, 24), CLEAR, np.uint8))
 
 
 READERS: dict[str, Callable[[Path], object]] = {
