@@ -36,21 +36,22 @@ import cloudsom.start  # first: without its packages, a script starts again with
 from pathlib import Path
 from typing import Literal
 
-from cloudsom.bands import BANDS
 from cloudsom.errors import UserError
 from cloudsom.files.places import existing, input_path, under
 from cloudsom.images.filters import check_window
 from cloudsom.images.pixels import find_sources
-from cloudsom.images.references import check_cloud_codes, find_references
+from cloudsom.images.references import check_cloud_codes
 from cloudsom.images.vectors import read_features
-from cloudsom.running.job import Outcome
+from cloudsom.running.job import Job, Outcome
 from cloudsom.running.pool import Engine, one_each, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.running.settings import run, snapshot, step_files
-from cloudsom.som.labelled_map import STEP_FILES, LabelledMap
+from cloudsom.som.labelled_map import STEP_FILES
 from cloudsom.som.submaps import SubMapRules
-from cloudsom.tuning import bright_samples, corrected_files, correction, final_masks
-from cloudsom.tuning.bright_samples import ReferenceRules, Sampling
-from cloudsom.tuning.scenes import Scenes, Split, choose_split, clear_scenes, sample
+from cloudsom.tuning import corrected_files
+from cloudsom.tuning.bright_samples import ReferenceRules, Sampling, read_positions
+from cloudsom.tuning.correction import Rules, check_bands_left_out
+from cloudsom.tuning.final_masks import FinalMasks, create_final_mask
+from cloudsom.tuning.scenes import Scenes, Split, choose_split, clear_scenes, find_scenes, sample
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
@@ -153,18 +154,19 @@ SEED = 0  # [0, 4294967295] of the sub-maps and of thinning out
 
 def main() -> None:
     check_constants()
-    scenes = scenes_there()
+    folders = (under(DATA_DIR, folder) for folder in (CSV_DIR, TIFF_DIR, MASK_DIR, REFERENCE_DIR))
+    scenes, engine = find_scenes(PIXELS, FROM_REFERENCE, *folders), Engine(WORKERS, DASK_SCHEDULER, DATA_DIR)
     if FROM_REFERENCE or SUGGEST:
         check_cloud_codes(CLOUD_CODES, [file for name, file in scenes.references.items() if name in scenes.sources])
     if SUGGEST:
-        suggest(scenes)
+        suggest(scenes, engine)
         return
     how, samples_csv = sampling(), under(DATA_DIR, BRIGHT_SAMPLES_CSV)
     split = choose_split(scenes, FINE_TUNE_PRODUCTS, TEST_PRODUCTS, how, FOLDS)
-    split = sample(samples_csv, scenes, split, how, snapshot(globals()), engine(), OVERWRITE)
+    split = sample(samples_csv, scenes, split, how, snapshot(globals()), engine, OVERWRITE)
     print(split)
-    tuned_npz = [correct(samples_csv, split, fold) for fold in range(len(split.folds) + 1)]
-    masked = mask_again(scenes, split, tuned_npz)
+    maps = [correct(samples_csv, split, fold) for fold in range(len(split.folds) + 1)]
+    masked = mask_again(scenes, split, maps, engine)
     raise_if_any_failed(one_each(split.failed, masked))
 
 
@@ -173,74 +175,40 @@ def check_constants() -> None:
     if FOLDS == 1:
         raise UserError("FOLDS: 1 leaves nothing to tune on; give 2 or more, or 0 for one map")
     check_window(MEDIAN_SIZE)
-    unknown = [band for band in (*BANDS_LEFT_OUT, *BANDS_LEFT_OUT_IF_OPAQUE) if band not in BANDS]
-    if unknown or len({*BANDS_LEFT_OUT, *BANDS_LEFT_OUT_IF_OPAQUE}) == len(BANDS):
-        raise UserError(f"BANDS_LEFT_OUT: {unknown[0] if unknown else 'nothing is left'}; bands are {', '.join(BANDS)}")
+    check_bands_left_out([*BANDS_LEFT_OUT, *BANDS_LEFT_OUT_IF_OPAQUE])
     if not (FROM_REFERENCE or POLYGONS or SAMPLE_CSVS or SUGGEST or FLIP_NEURONS):
         raise UserError("no source of samples: set FROM_REFERENCE, POLYGONS or SAMPLE_CSVS, or name FLIP_NEURONS")
 
 
-def scenes_there() -> Scenes:
-    """What there is of all products."""
-    csv_dir, tiff_dir = under(DATA_DIR, CSV_DIR), under(DATA_DIR, TIFF_DIR)
-    sources, reference_dir = find_sources(PIXELS, csv_dir, tiff_dir, []), under(DATA_DIR, REFERENCE_DIR)
-    references, source_dir = find_references(reference_dir), csv_dir if PIXELS == "csv" else tiff_dir
-    return Scenes(source_dir, sources, tiff_dir, under(DATA_DIR, MASK_DIR), reference_dir, references, FROM_REFERENCE)
-
-
 def sampling() -> Sampling:
     """What samples are taken by; polygons and hand-written tables are read."""
+    rules = ReferenceRules(tuple(CLOUD_CODES), tuple(LEFT_OUT_CODES), CLOUD_MARGIN, LEAST_BRIGHTNESS, MOST_CIRRUS)
+    polygon_files = [input_path(DATA_DIR, name) for name in POLYGONS]
     tables = [existing(DATA_DIR, name, "correct SAMPLE_CSVS") for name in SAMPLE_CSVS]
-    polygons = [input_path(DATA_DIR, name) for name in POLYGONS]
-    return Sampling(
-        reference_rules(),
-        {file: read_features(file) for file in polygons},
-        {file: bright_samples.read_positions(file) for file in tables},
-        SAMPLES_A_PRODUCT,
-        SEED,
-    )
+    polygons = {file: read_features(file) for file in polygon_files}
+    return Sampling(rules, polygons, {file: read_positions(file) for file in tables}, SAMPLES_A_PRODUCT, SEED)
 
 
-def reference_rules() -> ReferenceRules:
-    """The constants that say which false alarms are bright ground."""
-    return ReferenceRules(tuple(CLOUD_CODES), tuple(LEFT_OUT_CODES), CLOUD_MARGIN, LEAST_BRIGHTNESS, MOST_CIRRUS)
-
-
-def engine() -> Engine:
-    """Where jobs run."""
-    return Engine(WORKERS, DASK_SCHEDULER, DATA_DIR)
-
-
-def correct(samples_csv: Path, split: Split, fold: int = 0) -> Path:
-    """Write the corrected labels, the corrected map and the table of prices; the map's path.
-
-    fold  0: by all samples; from 1: by those of the other folds
-    """
-    training = dict[str, Path]()
+def correct(samples_csv: Path, split: Split, fold: int) -> Path:
+    """Write the corrected labels, map and prices, by all samples or those outside a fold (from 1); the map's path."""
+    inputs = step_files(globals(), *STEP_FILES)
     if METHOD == "submaps":
         advice = "run the steps before 5, or use --METHOD flip, which does without"
-        files = {"TRAINING_CSV": TRAINING_CSV, "BMUS_CSV": BMUS_CSV}
-        training = {role: existing(DATA_DIR, name, advice) for role, name in files.items()}
-    names = NEURON_LABELS_FINETUNED_CSV, FINETUNED_MAP_NPZ, FLIP_TABLE_CSV
-    made = corrected_files.Files(*(under(DATA_DIR, name) for name in names)).of_fold(fold)
-    inputs = corrected_files.Inputs(step_files(globals(), *STEP_FILES), training, samples_csv, split, fold)
-    corrected_files.make(made, inputs, rules, land_rules(), snapshot(globals()), OVERWRITE)
-    return made.tuned_npz
+        training = {"TRAINING_CSV": TRAINING_CSV, "BMUS_CSV": BMUS_CSV}
+        inputs |= {role: existing(DATA_DIR, name, advice) for role, name in training.items()}
+    inputs["BRIGHT_SAMPLES_CSV"] = samples_csv
+    outputs = [under(DATA_DIR, name) for name in (NEURON_LABELS_FINETUNED_CSV, FINETUNED_MAP_NPZ, FLIP_TABLE_CSV)]
+    return corrected_files.make(outputs, inputs, split, fold, rules(), snapshot(globals()), OVERWRITE)
 
 
-def land_rules() -> correction.LandRules:
-    """The constants that say which land of the training is copied."""
-    return correction.LandRules(LEAST_BRIGHTNESS, MOST_CIRRUS, TRAINING_LAND if COPY_FACTORS else 0, SEED)
-
-
-def rules(som: LabelledMap) -> correction.Rules:
+def rules() -> Rules:
     """The constants that say when a neuron is changed, and how."""
     inner = SubMapRules(SUBMAP_SIZE, SUBMAP_STEPS, CLEAR_SHARE, SHRINKAGE, SEPARATION, SEED)
-    return correction.Rules(
+    return Rules(
         min_samples=MIN_SAMPLES,
         min_share=MIN_SAMPLE_SHARE,
         max_loss=MAX_CLOUD_LOSS,
-        by_hand=correction.neurons_by_hand(FLIP_NEURONS, som.labels),
+        by_hand=tuple(FLIP_NEURONS),
         submaps=inner if METHOD == "submaps" else None,
         copy_factors=tuple(COPY_FACTORS),
         min_cloud=MIN_CLOUD,
@@ -248,31 +216,32 @@ def rules(som: LabelledMap) -> correction.Rules:
         min_land_votes=MIN_LAND_VOTES,
         left_out=tuple(BANDS_LEFT_OUT),
         left_out_if_opaque=tuple(BANDS_LEFT_OUT_IF_OPAQUE),
+        training_land=TRAINING_LAND,
+        least_brightness=LEAST_BRIGHTNESS,
+        most_cirrus=MOST_CIRRUS,
+        seed=SEED,
     )
 
 
-def mask_again(scenes: Scenes, split: Split, tuned_npz: list[Path]) -> list[Outcome]:
-    """Final masks of all products; what became of each.
-
-    tuned_npz  the map of all samples, then the maps of the folds
-    """
-    filters = MEDIAN_SIZE, DILATION_RADIUS, DILATION_SHAPE
-    places = tuned_npz, under(DATA_DIR, MASK_FINETUNED_DIR)
-    chosen = find_sources(PIXELS, under(DATA_DIR, CSV_DIR), scenes.tiff_dir, PRODUCTS)
-    jobs = final_masks.jobs_of(chosen, scenes, split, METHOD, filters, *places, snapshot(globals()), OVERWRITE)
-    outcomes = run_jobs(final_masks.create_final_mask, jobs, engine(), "masking")
+def mask_again(scenes: Scenes, split: Split, maps: list[Path], engine: Engine) -> list[Outcome]:
+    """Final masks of all products, by the maps of all samples and of the folds; what became of each."""
+    filters, mask_dir = (MEDIAN_SIZE, DILATION_RADIUS, DILATION_SHAPE), under(DATA_DIR, MASK_FINETUNED_DIR)
+    how = FinalMasks(snapshot(globals()), split, maps, mask_dir, METHOD, filters, OVERWRITE)
+    sources = find_sources(PIXELS, under(DATA_DIR, CSV_DIR), scenes.tiff_dir, PRODUCTS)
+    jobs = [Job(name, (name, source, scenes.tiff(name), how)) for name, source in sources.items()]
+    outcomes = run_jobs(create_final_mask, jobs, engine, "masking")
     for summary in results_or_errors(outcomes):
         print(summary)
     return outcomes
 
 
-def suggest(scenes: Scenes) -> None:
+def suggest(scenes: Scenes, engine: Engine) -> None:
     """Rank the cloud neurons by how likely they are bright land; write table and picture, change no label."""
     from cloudsom.tuning import suggestions  # the only part that draws: matplotlib takes a second to load
 
     files = under(DATA_DIR, SUGGESTIONS_CSV), under(DATA_DIR, FIGURES_DIR) / "suggested_neurons.png"
-    clear = clear_scenes(scenes, FINE_TUNE_PRODUCTS, reference_rules())
-    by = N_SUGGESTIONS, snapshot(globals()), engine(), OVERWRITE
+    clear = clear_scenes(scenes, FINE_TUNE_PRODUCTS, CLOUD_CODES, LEFT_OUT_CODES)
+    by = N_SUGGESTIONS, snapshot(globals()), engine, OVERWRITE
     raise_if_any_failed(suggestions.suggest(files, step_files(globals(), *STEP_FILES), clear, scenes.tiff_dir, *by))
 
 

@@ -41,7 +41,7 @@ FOLDS = (
 #: The constants of fine_tuning.py, but for sub-maps of 6 x 6, which fit into a smaller file and do as well.
 RULES = Rules(
     *(5, 0.0, 0.005, (), SubMapRules(6, 20_000, 0.95, 0.3, 8.0, 0), (1.25, 1.5), 5, 100, 5),
-    *(("B9",), ("B10",)),
+    *(("B9",), ("B10",), 2000, 0.15, 0.005),
 )
 
 Called = list[NDArray[np.bool_]]
@@ -106,7 +106,7 @@ def training_of(data_dir: Path, folder: Path, spectra: NDArray[np.float64], labe
     """The training spectra on the neurons of one map."""
     shape = model.load_som(folder / "SOM_trained.p").get_weights().shape
     bmus = model.read_bmus(folder / "BMUs.csv", shape[0], shape[1])
-    land = correction.bright_land_of([(spectra, labels)], 0.15, 0.005, 2000, 0)
+    land = correction.bright_land_of([(spectra, labels)], RULES)
     return Training(lambda neurons: {n: (spectra[bmus == n], labels[bmus == n]) for n in neurons}, land)
 
 

@@ -107,9 +107,8 @@ class Trained:
 
     def training(self) -> correction.Training:
         """What sub-maps need of the training spectra."""
-        limits = fine_tuning.LEAST_BRIGHTNESS, fine_tuning.MOST_CIRRUS, fine_tuning.TRAINING_LAND, fine_tuning.SEED
         table = [(self.spectra.reflectance, self.spectra.labels)]
-        return correction.Training(self.on, correction.bright_land_of(table, *limits))
+        return correction.Training(self.on, correction.bright_land_of(table, fine_tuning.rules()))
 
     def on(self, neurons: Sequence[int]) -> dict[int, correction.Labelled]:
         """Training spectra and labels on some neurons."""
@@ -165,7 +164,7 @@ def samples_of(trained: Trained, scene: Scene) -> Floats:
 
 def methods(trained: Trained) -> dict[str, correction.Rules]:
     """The corrections to compare, from fine_tuning.py's defaults."""
-    rules = fine_tuning.rules(trained.som)
+    rules = fine_tuning.rules()
     return {
         "flip, as in the paper": replace(rules, submaps=None, max_loss=1.0),
         f"flip, losing at most {rules.max_loss:.1%}": replace(rules, submaps=None),
@@ -181,7 +180,7 @@ def corrections(trained: Trained, scene: Scene) -> dict[str, correction.Correcti
     samples, training = samples_of(trained, scene), trained.training()
     without_land = replace(training, bright_land=training.bright_land[:0])
     done = {n: correction.correct(trained.som, samples, r, training) for n, r in methods(trained).items()}
-    alone = correction.correct(trained.som, samples, fine_tuning.rules(trained.som), without_land)
+    alone = correction.correct(trained.som, samples, fine_tuning.rules(), without_land)
     return done | {"sub-maps, copies of the samples alone": alone}
 
 

@@ -1,7 +1,7 @@
 """What fine-tuning did, written down: the corrected labels, the corrected map, and what each change costs and gains."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,79 +14,58 @@ from cloudsom.files.stores import Snapshot
 from cloudsom.som import labelled_map, model, neurons
 from cloudsom.som.labelled_map import LabelledMap
 from cloudsom.tuning.bright_samples import read_samples
-from cloudsom.tuning.correction import Correction, LandRules, Rules, correct, training_of
+from cloudsom.tuning.correction import Correction, Rules, correct, training_of
 from cloudsom.tuning.relabelling import FLIPPED, KEPT, REFUSED, SPLIT, Change, Evidence, flip_of
 from cloudsom.tuning.scenes import Split
 
 
-@dataclass(frozen=True)
-class Files:
-    """The corrected labels, the corrected map, and the table of prices."""
-
-    labels_csv: Path
-    tuned_npz: Path
-    flip_table_csv: Path
-
-    def of_fold(self, fold: int) -> "Files":
-        """What they are called for a fold: NAME_fold1.csv; for 0 as they are."""
-        files = self.labels_csv, self.tuned_npz, self.flip_table_csv
-        return Files(*(file.with_name(f"{file.stem}_fold{fold}{file.suffix}") for file in files)) if fold else self
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What labels are corrected by: files of the labelled map and of its training by role, samples, and whose count.
-
-    training  none: without sub-maps
-    fold      0: all samples count; from 1: those of products outside this fold of the split
-    """
-
-    trained: dict[str, Path]
-    training: dict[str, Path]
-    samples_csv: Path
-    split: Split
-    fold: int
-
-
 def make(
-    made: Files,
-    inputs: Inputs,
-    rules: Callable[[LabelledMap], Rules],
-    land: LandRules,
+    outputs: Sequence[Path],
+    inputs: dict[str, Path],
+    split: Split,
+    fold: int,
+    rules: Rules,
     settings: Snapshot,
     overwrite: bool,
-) -> None:
-    """Write the corrected labels, the corrected map and the table of prices, where that is not done."""
-    left_out = inputs.split.left_out(inputs.fold)
+) -> Path:
+    """Write the corrected labels, the corrected map and the table of prices, where that is not done; the map's path.
+
+    outputs  their places in this order; a fold's are called NAME_fold1.csv
+    inputs   by role the files of the labelled map, BRIGHT_SAMPLES_CSV, and for sub-maps TRAINING_CSV and BMUS_CSV
+    fold     0: all samples count; from 1: those of products outside this fold of the split
+    """
+    if fold:
+        outputs = [file.with_name(f"{file.stem}_fold{fold}{file.suffix}") for file in outputs]
+    labels_csv, tuned_npz, flip_table_csv = outputs
+    left_out = split.left_out(fold)
     if left_out:
         settings = replace(settings, constants=settings.constants | {"LEFT_OUT": left_out})
-    files = inputs.trained | inputs.training | {"BRIGHT_SAMPLES_CSV": inputs.samples_csv}
-    made_by = stores.recipe(settings, files)
+    made_by = stores.recipe(settings, inputs)
     # Corrected labels may stand in for step 5's everywhere, so they do not count as made from other labels than those.
     made_by = replace(made_by, lineage={k: v for k, v in made_by.lineage.items() if k != "NEURON_LABELS_CSV"})
-    if done := stores.up_to_date([made.labels_csv, made.tuned_npz, made.flip_table_csv], made_by, overwrite):
+    if done := stores.up_to_date(outputs, made_by, overwrite):
         print(done)
-        return
-    som = labelled_map.from_steps(inputs.trained)
-    samples = read_samples(inputs.samples_csv)
+        return tuned_npz
+    som = labelled_map.from_steps(inputs)
+    samples = read_samples(inputs["BRIGHT_SAMPLES_CSV"])
     spectra = samples.loc[~samples["product"].isin(left_out), list(BANDS)].to_numpy(np.float64)
-    training = training_of(som, land, *inputs.training.values()) if inputs.training else None
-    by = rules(som)
-    corrected = correct(som, spectra, by, training)
-    prices = price_table(som, corrected, by.min_samples)
-    with stores.product(made.flip_table_csv, made_by) as flips:
+    training = training_of(som, rules, inputs["TRAINING_CSV"], inputs["BMUS_CSV"]) if rules.submaps else None
+    corrected = correct(som, spectra, rules, training)
+    prices = price_table(som, corrected, rules.min_samples)
+    with stores.product(flip_table_csv, made_by) as flips:
         prices.to_csv(flips.partial, index=False)
-    with stores.product(made.tuned_npz, made_by) as tuned:
+    with stores.product(tuned_npz, made_by) as tuned:
         labelled_map.save(tuned.partial, corrected.tuned)
-    with stores.product(made.labels_csv, made_by) as table:
+    with stores.product(labels_csv, made_by) as table:
         labels_table(som, corrected).to_csv(table.partial, index=False)
-        tuned_on = [name for name in inputs.split.tune if name not in left_out]
-        table.results |= {"fine_tune_products": tuned_on, "test_products": inputs.split.test}
-        table.results |= {"held_out": inputs.split.held_out, "summary": summary(corrected)}
-    print(f"fold {inputs.fold}:" if inputs.fold else shown(prices))
-    print(f"{made.labels_csv}: {table.results['summary']}")
+        tuned_on = [name for name in split.tune if name not in left_out]
+        table.results |= {"fine_tune_products": tuned_on, "test_products": split.test}
+        table.results |= {"held_out": split.held_out, "summary": summary(corrected)}
+    print(f"fold {fold}:" if fold else shown(prices))
+    print(f"{labels_csv}: {table.results['summary']}")
     if not corrected.changes:
         print("no label changed: too few samples on any cloud neuron, or all changes refused (see the table)")
+    return tuned_npz
 
 
 def labels_table(som: LabelledMap, done: Correction) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudsom.bands import CLOUD, CLOUD_CLASSES, N_BANDS
+from cloudsom.bands import BANDS, CLOUD, CLOUD_CLASSES, N_BANDS
 from cloudsom.brightness import is_bright, is_dry
 from cloudsom.errors import UserError
 from cloudsom.som import model, neurons
@@ -40,12 +40,18 @@ Labelled = tuple[Floats, NDArray[np.integer]]
 
 @dataclass(frozen=True)
 class Rules:
-    """When a neuron is changed, and how; `fine_tuning.py` gives each number's reason. `submaps` None: flip only."""
+    """When a neuron is changed, and how; `fine_tuning.py` gives each number's reason.
+
+    by_hand        neurons to flip whatever they cost, each as row,column from 1
+    submaps        None: flip only
+    training_land  at most how many training spectra of bright land are copied: with at least `least_brightness` and at
+                   most `most_cirrus`, drawn by `seed`
+    """
 
     min_samples: int
     min_share: float
     max_loss: float
-    by_hand: tuple[int, ...] = ()
+    by_hand: tuple[str, ...] = ()
     submaps: SubMapRules | None = None
     copy_factors: tuple[float, ...] = ()
     min_cloud: int = 1
@@ -53,6 +59,10 @@ class Rules:
     min_land_votes: int = 0
     left_out: tuple[str, ...] = ()
     left_out_if_opaque: tuple[str, ...] = ()
+    training_land: int = 0
+    least_brightness: float = 0.0
+    most_cirrus: float = 1.0
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,21 +77,12 @@ class Training:
     bright_land: Floats
 
 
-@dataclass(frozen=True)
-class LandRules:
-    """Which land of the training is copied: its least brightness, most cirrus, at most how many spectra; and a seed."""
-
-    least_brightness: float
-    most_cirrus: float
-    most: int
-    seed: int
-
-
-def training_of(som: LabelledMap, land: LandRules, training_csv: Path, bmus_csv: Path) -> Training:
+def training_of(som: LabelledMap, rules: Rules, training_csv: Path, bmus_csv: Path) -> Training:
     """What sub-maps need of the training table; it is read twice, a piece in memory at a time."""
     on = partial(training_spectra_on, training_csv, bmus_csv, som.weights.shape)
-    blocks = csv_tables.read_spectra(training_csv, dtype=np.float64) if land.most else ()
-    return Training(on, bright_land_of(blocks, land.least_brightness, land.most_cirrus, land.most, land.seed))
+    copied = rules.training_land and rules.copy_factors
+    blocks = csv_tables.read_spectra(training_csv, dtype=np.float64) if copied else ()
+    return Training(on, bright_land_of(blocks, rules))
 
 
 @dataclass(frozen=True)
@@ -134,25 +135,27 @@ def correct(som: LabelledMap, reflectance: Floats, rules: Rules, training: Train
     """Correct the labels of a map, whose votes must be known, by bright samples (n, 13) in reflectance.
 
     training  needed for sub-maps only
+    Raises UserError for a neuron named by hand that is not on the map, or not cloud.
     """
+    by_hand = neurons_by_hand(rules.by_hand, som.labels)
     land = training.bright_land if training else np.empty((0, N_BANDS))
     evidence = Evidence.before_samples(som)
     samples = place_samples(som, reflectance, land, rules.copy_factors if rules.submaps else ())
     n_samples, n_copies = samples.counts(len(evidence.votes))
     evidence = replace(evidence, samples=n_samples, copies=n_copies)
     flips = touched(evidence, rules.min_samples, rules.min_share)
-    changes = {neuron: flip_of(evidence, neuron, by_hand=True) for neuron in rules.by_hand}
+    named = {neuron: flip_of(evidence, neuron, by_hand=True) for neuron in by_hand}
     splits: dict[int, Change] = {}
     submaps: dict[int, SubMap] = {}
     if rules.submaps and training:
-        wanted = [neuron for neuron in contested(evidence, flips, rules) if neuron not in changes]
+        wanted = [neuron for neuron in contested(evidence, flips, rules) if neuron not in named]
         submaps, splits = train_submaps(som, samples, training.on(wanted), rules)
-        few = flips & (evidence.cloud_votes < rules.min_cloud)
-        changes = {int(neuron): flip_of(evidence, int(neuron)) for neuron in np.flatnonzero(few)} | splits | changes
-    else:
-        changes = {int(neuron): flip_of(evidence, int(neuron)) for neuron in np.flatnonzero(flips)} | changes
+        flips = flips & (evidence.cloud_votes < rules.min_cloud)
+    changes = {neuron: flip_of(evidence, neuron) for neuron in np.flatnonzero(flips).tolist()} | splits | named
     decisions = decide(list(changes.values()), evidence, rules.max_loss)
-    tuned = apply(som, evidence.votes, decisions, submaps)
+    flipped = [d.change.neuron for d in decisions if d.action == FLIPPED]
+    kept = {d.change.neuron: submaps[d.change.neuron] for d in decisions if d.action == SPLIT}
+    tuned = replace(som, labels=relabel(som.labels, evidence.votes, flipped), submaps=kept)
     left = int((tuned.cloud(samples.scaled[: samples.n], samples.bmus[: samples.n]) == CLOUD).sum())
     return Correction(evidence, decisions, splits, tuned, left)
 
@@ -212,38 +215,33 @@ def training_spectra_on(
     return {neuron: (spectra[bmus == neuron], labels[bmus == neuron]) for neuron in neurons}
 
 
-def bright_land_of(
-    blocks: Iterable[Labelled], least_brightness: float, most_cirrus: float, most: int, seed: int
-) -> Floats:
-    """At most `most` spectra (n, 13) of bright dry land without cirrus, drawn at random from all of the training table.
+def bright_land_of(blocks: Iterable[Labelled], rules: Rules) -> Floats:
+    """The `training_land` of the rules: spectra (n, 13) of bright dry land without cirrus, drawn from all of the table.
 
     blocks  the table's spectra and labels, piece by piece
     """
     found = [np.empty((0, N_BANDS))]
     for spectra, labels in blocks:
         land = spectra[labels == LAND]
-        found.append(land[is_bright(land, least_brightness, most_cirrus) & is_dry(land)])
+        found.append(land[is_bright(land, rules.least_brightness, rules.most_cirrus) & is_dry(land)])
     land = np.concatenate(found)
-    if len(land) <= most:
+    if len(land) <= rules.training_land:
         return land
-    return land[np.sort(np.random.default_rng(seed).choice(len(land), most, replace=False))]
+    return land[np.sort(np.random.default_rng(rules.seed).choice(len(land), rules.training_land, replace=False))]
 
 
-def apply(
-    som: LabelledMap, votes: NDArray[np.int64], decisions: Sequence[Decision], submaps: dict[int, SubMap]
-) -> LabelledMap:
-    """The map with the decisions carried out."""
-    flipped = [d.change.neuron for d in decisions if d.action == FLIPPED]
-    kept = {d.change.neuron: submaps[d.change.neuron] for d in decisions if d.action == SPLIT}
-    labels = relabel(som.labels, votes, flipped)
-    return replace(som, labels=labels, submaps=kept)
+def check_bands_left_out(bands: Sequence[str]) -> None:
+    """UserError unless bands are left for sub-maps, and those left out (ever or at times) are bands."""
+    unknown = [band for band in bands if band not in BANDS]
+    if unknown or len(set(bands)) == len(BANDS):
+        raise UserError(f"BANDS_LEFT_OUT: {unknown[0] if unknown else 'nothing is left'}; bands are {', '.join(BANDS)}")
 
 
-def neurons_by_hand(names: Sequence[str], labels: NeuronLabels) -> tuple[int, ...]:
+def neurons_by_hand(names: Sequence[str], labels: NeuronLabels) -> list[int]:
     """FLIP_NEURONS (each as row,column from 1) as flat positions; UserError for one not on the map, or not cloud."""
     found = neurons.parse("FLIP_NEURONS", names, labels.rows, labels.columns)
     for neuron in found:
         if labels.cloud[neuron] != CLOUD:
             place = neurons.name_of(neuron, labels.columns)
             raise UserError(f"FLIP_NEURONS: {place} is clear already; name a cloud neuron")
-    return tuple(found)
+    return found

@@ -9,12 +9,14 @@ import pandas as pd
 
 from cloudsom.errors import UserError
 from cloudsom.files.stores import Snapshot
+from cloudsom.images.pixels import find_sources
 from cloudsom.images.rasters import masks_in, read_layer
+from cloudsom.images.references import find_references
 from cloudsom.running.job import Job, Outcome
 from cloudsom.running.pool import Engine, choose_products, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.safe_names import fields_of
 from cloudsom.tuning import bright_samples
-from cloudsom.tuning.bright_samples import ReferenceRules, Sampling, TunedScene
+from cloudsom.tuning.bright_samples import Sampling, TunedScene
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,15 @@ class Scenes:
     def silent(self) -> frozenset[str]:
         """The products without a reference."""
         return frozenset(self.sources.keys() - self.references)
+
+
+def find_scenes(
+    pixels: str, sampled: bool, csv_dir: Path, tiff_dir: Path, mask_dir: Path, reference_dir: Path
+) -> Scenes:
+    """What there is in some folders; `pixels` and errors as `find_sources`."""
+    sources, references = find_sources(pixels, csv_dir, tiff_dir, []), find_references(reference_dir)
+    source_dir = csv_dir if pixels == "csv" else tiff_dir
+    return Scenes(source_dir, sources, tiff_dir, mask_dir, reference_dir, references, sampled)
 
 
 #: The word that names every product, in FINE_TUNE_PRODUCTS (each that gives samples) and in TEST_PRODUCTS.
@@ -157,7 +168,8 @@ def _products_with_samples(scenes: Scenes, how: Sampling, every: bool) -> tuple[
     failed: list[Outcome] = []
     if scenes.sampled:
         known = [name for name in sorted(scenes.sources) if name in scenes.references]
-        jobs = [Job(name, (scenes.references[name], how.rules)) for name in known]
+        codes = how.rules.cloud_codes, how.rules.left_out_codes
+        jobs = [Job(name, (scenes.references[name], *codes)) for name in known]
         outcomes = run_jobs(is_cloud_free, jobs, Engine(here=True), "reading references")
         failed = [outcome for outcome in outcomes if outcome.error]
         scored = [outcome.name for outcome in outcomes if not outcome.error]
@@ -179,19 +191,22 @@ def _products_with_samples(scenes: Scenes, how: Sampling, every: bool) -> tuple[
     return sorted(chosen), failed
 
 
-def clear_scenes(scenes: Scenes, named: Sequence[str], rules: ReferenceRules) -> dict[str, Path]:
+def clear_scenes(
+    scenes: Scenes, named: Sequence[str], cloud_codes: Sequence[int], left_out_codes: Sequence[int]
+) -> dict[str, Path]:
     """Spectra of the products that are named, or else of those whose reference shows no cloud, by name."""
     if named and named != ALL:
         return choose_products(scenes.sources, named, scenes.source_dir, "correct FINE_TUNE_PRODUCTS")
     known = [name for name in sorted(scenes.sources) if name in scenes.references]
-    return {name: scenes.sources[name] for name in known if is_cloud_free(scenes.references[name], rules)}
+    codes = cloud_codes, left_out_codes
+    return {name: scenes.sources[name] for name in known if is_cloud_free(scenes.references[name], *codes)}
 
 
-def is_cloud_free(reference_file: Path, rules: ReferenceRules) -> bool:
+def is_cloud_free(reference_file: Path, cloud_codes: Sequence[int], left_out_codes: Sequence[int]) -> bool:
     """Whether a reference says something of some pixels, and of none that it is cloud."""
     reference, _ = read_layer(reference_file)
     codes = set(np.unique(reference).tolist())
-    return not codes & set(rules.cloud_codes) and not codes <= set(rules.left_out_codes)
+    return not codes & set(cloud_codes) and not codes <= set(left_out_codes)
 
 
 def sample(

@@ -337,9 +337,11 @@ def test_land_that_is_copied_is_bright_and_dry_and_land() -> None:
     dark[[1, 2, 3]], wet[[11, 12]], under_cirrus[10] = 0.1, 0.2, 0.02
     spectra = np.stack([bright_dry, dark, wet, under_cirrus, bright_dry])
     labels = np.array([10, 10, 10, 10, 50])
-    found = correction.bright_land_of([(spectra, labels), (spectra[:1], labels[:1])], 0.15, 0.005, 9, 0)
+    rules = correction.Rules(5, 0, 1, training_land=9, least_brightness=0.15, most_cirrus=0.005)
+    found = correction.bright_land_of([(spectra, labels), (spectra[:1], labels[:1])], rules)
     assert np.array_equal(found, np.stack([bright_dry, bright_dry]))
-    assert len(correction.bright_land_of([(np.repeat(spectra[:1], 7, axis=0), np.full(7, 10))], 0.15, 0.005, 3, 0)) == 3
+    seven = np.repeat(spectra[:1], 7, axis=0), np.full(7, 10)
+    assert len(correction.bright_land_of([seven], replace(rules, training_land=3))) == 3
 
 
 def test_a_corrected_map_survives_its_file(tmp_path: Path) -> None:
