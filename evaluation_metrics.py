@@ -40,20 +40,17 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-import pandas as pd
-
 from cloudsom.errors import UserError
 from cloudsom.files import stores
 from cloudsom.files.places import under
-from cloudsom.images.rasters import masks_in, read_mask
-from cloudsom.images.references import check_cloud_codes, find_references, labels_of, read_reference
+from cloudsom.images.rasters import masks_in
+from cloudsom.images.references import check_cloud_codes, find_references, labels_of
 from cloudsom.running.job import Job, Outcome
 from cloudsom.running.pool import Engine, choose_products, one_each, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.running.settings import run, snapshot
-from cloudsom.scoring import comparison, other_masks
-from cloudsom.scoring.comparison import ComparedScene, Scored
+from cloudsom.scoring import comparison, metrics, other_masks
+from cloudsom.scoring.comparison import SOM1, SOM2, ComparedScene, Rules
 from cloudsom.scoring.other_masks import OtherMask
-from cloudsom.scoring.scores import MEASURES, Counts, count, measures
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
@@ -97,49 +94,44 @@ OVERWRITE = False  # make again what is finished
 
 def main() -> None:
     references = find_references(under(DATA_DIR, REFERENCE_DIR))
-    masks = find_masks()
-    others, unpaired = find_others(references)
-    pairs, alone = find_pairs(masks, references, bool(others))
-    scenes = find_scenes(pairs, others, references)
+    masks, alone = find_masks(references)
+    others, missing = find_others(references)
+    scenes = find_scenes(masks, others, references)
     check_cloud_codes(CLOUD_CODES, [scene.reference for scene in scenes])
-    scored = score_masks(pairs, scenes)
+    rules = Rules(tuple(CLOUD_CODES), tuple(LEFT_OUT_CODES), LEAST_BRIGHTNESS, CLOUD_SHARE)
+    scored = score_masks([scene for scene in scenes if scene.ours], rules)
     failed = {outcome.name for outcome in scored if outcome.error}
-    compared = compare_masks([scene for scene in scenes if scene.name not in failed])
-    for line in alone + unpaired:
+    compared = compare_masks([scene for scene in scenes if scene.name not in failed], rules)
+    for line in alone + missing:
         print(f"unpaired: {line}", file=sys.stderr)
     raise_if_any_failed(one_each(scored, compared))
-    refuse_unpaired(alone + unpaired)
+    refuse_unpaired(alone + missing)
 
 
 # --- what is scored ---------------------------------------------------------------------------------------------------
 
 
-def find_masks() -> dict[str, Path]:
-    """Step 9's masks by product name; there may be none where others are scored."""
-    mask_dir = under(DATA_DIR, MASK_DIR)
-    masks = masks_in(mask_dir)
-    if OTHER_MASKS and not masks:
-        return {}
-    return choose_products(masks, [] if OTHER_MASKS else PRODUCTS, mask_dir, "run step 9 (create_cloudmasks.py)")
+def find_masks(references: dict[str, Path]) -> tuple[dict[str, Path], list[str]]:
+    """Step 9's masks of products with a reference, and a line for each mask or reference that stands alone.
 
-
-def find_pairs(
-    masks: dict[str, Path], references: dict[str, Path], has_others: bool
-) -> tuple[dict[str, tuple[Path, Path]], list[str]]:
-    """Mask and reference of each product by name, and a line for each mask or reference that stands alone."""
+    There may be no masks where others are scored.
+    """
     mask_dir, reference_dir = under(DATA_DIR, MASK_DIR), under(DATA_DIR, REFERENCE_DIR)
-    masks = {name: mask for name, mask in masks.items() if not PRODUCTS or name in PRODUCTS}
+    masks = masks_in(mask_dir)
+    if OTHER_MASKS:
+        masks = {name: masks[name] for name in sorted(masks) if not PRODUCTS or name in PRODUCTS}
+    else:
+        masks = choose_products(masks, PRODUCTS, mask_dir, "run step 9 (create_cloudmasks.py)")
     alone = [f"{masks[name]}: has no reference in {reference_dir}" for name in masks if name not in references]
     if not PRODUCTS:
         alone += [f"{references[name]}: has no mask in {mask_dir}" for name in sorted(references.keys() - masks)]
-    pairs = {name: (mask, references[name]) for name, mask in masks.items() if name in references}
-    if not pairs and not has_others:
+    if not (masks.keys() & references or OTHER_MASKS):
         raise UserError(
             f"no pair found: none of the {len(masks)} masks in {mask_dir} ({', '.join(list(masks)[:3])}...) has a "
             f"reference of the same name among the {len(references)} in {reference_dir}; run step 6, or name the "
             "reference folders as the products"
         )
-    return pairs, alone
+    return {name: mask for name, mask in masks.items() if name in references}, alone
 
 
 def find_others(references: dict[str, Path]) -> tuple[dict[str, dict[str, OtherMask]], list[str]]:
@@ -159,21 +151,21 @@ def find_others(references: dict[str, Path]) -> tuple[dict[str, dict[str, OtherM
 
 
 def find_scenes(
-    pairs: dict[str, tuple[Path, Path]], others: dict[str, dict[str, OtherMask]], references: dict[str, Path]
+    masks: dict[str, Path], others: dict[str, dict[str, OtherMask]], references: dict[str, Path]
 ) -> list[ComparedScene]:
     """The files of each product that any processor has a mask of, final masks of this run among them."""
     finals_dir = under(DATA_DIR, MASK_FINETUNED_DIR)
-    finals = {name: comparison.final_masks(finals_dir, name) for name in pairs if MASK_FINETUNED_DIR != MASK_DIR}
+    finals = {name: comparison.final_masks(finals_dir, name) for name in masks if MASK_FINETUNED_DIR != MASK_DIR}
     files = {f"{kind} {name}": file for name, found in finals.items() for kind, file in found.items()}
     try:
-        stores.recipe(snapshot(globals()), files | {f"mask {name}": mask for name, (mask, _) in pairs.items()})
+        stores.recipe(snapshot(globals()), files | {f"mask {name}": mask for name, mask in masks.items()})
     except UserError as problem:  # final masks of an earlier run: step 9's masks are scored all the same
         print(f"not compared: {problem}; or run fine_tuning.py again", file=sys.stderr)
         finals = {}
     scenes = []
-    for name in sorted({*pairs, *(name for masks in others.values() for name in masks)}):
-        ours = {comparison.SOM1: pairs[name][0], **finals.get(name, {})} if name in pairs else {}
-        own = {processor: masks[name] for processor, masks in others.items() if name in masks}
+    for name in sorted({*masks, *(name for found in others.values() for name in found)}):
+        ours = {SOM1: masks[name], **finals.get(name, {})} if name in masks else {}
+        own = {processor: found[name] for processor, found in others.items() if name in found}
         tiff = under(DATA_DIR, TIFF_DIR) / f"{name}.tif"
         classes = under(DATA_DIR, MASK_DIR) / f"{name}_classes.tif"
         has_classes = bool(ours) and classes.is_file()
@@ -184,47 +176,36 @@ def find_scenes(
 # --- scoring ----------------------------------------------------------------------------------------------------------
 
 
-def score_masks(pairs: dict[str, tuple[Path, Path]], scenes: list[ComparedScene]) -> list[Outcome]:
+def score_masks(scenes: list[ComparedScene], rules: Rules) -> list[Outcome]:
     """Score our masks: the first two tables. What became of each product; none where the tables are up to date."""
-    if not pairs:
+    if not scenes:
         return []
     results_dir = under(DATA_DIR, RESULTS_DIR)
     files = [results_dir / "confusion_matrix.csv", results_dir / "metrics.csv"]
-    finals = {s.name: s.ours[comparison.SOM2] for s in scenes if comparison.SOM2 in s.ours}
-    made_by = recipe_of(pairs, finals)
+    inputs = {f"mask {scene.name}": scene.ours[SOM1] for scene in scenes}
+    inputs |= {f"reference {scene.name}": scene.reference for scene in scenes}
+    inputs |= {f"{SOM2} {scene.name}": scene.ours[SOM2] for scene in scenes if SOM2 in scene.ours}
+    made_by = stores.recipe(snapshot(globals()), inputs)
     if done := stores.up_to_date(files[::-1], made_by, OVERWRITE):
         print(done)
         return []
-    jobs = [Job(name, (*pair, finals.get(name), CLOUD_CODES, LEFT_OUT_CODES)) for name, pair in pairs.items()]
-    outcomes = run_jobs(score, jobs, Engine(WORKERS, DASK_SCHEDULER, DATA_DIR), "scoring")
-    scored = dict(zip([o.name for o in outcomes if not o.error], results_or_errors(outcomes), strict=True))
-    if scored:
-        roles = [f"{kind} {name}" for name in scored for kind in ("mask", "reference", comparison.SOM2)]
-        write_tables(files, made_by.only(roles), scored)
+    jobs = [Job(scene.name, (scene, rules)) for scene in scenes]
+    outcomes = run_jobs(metrics.score, jobs, Engine(WORKERS, DASK_SCHEDULER, DATA_DIR), "scoring")
+    scored = results_or_errors(outcomes)
+    if not scored:
+        return outcomes
+    made_by = made_by.only([f"{kind} {each.product}" for each in scored for kind in ("mask", "reference", SOM2)])
+    table = metrics.metrics_table(scored)
+    with stores.product(files[0], made_by) as first, stores.product(files[1], made_by) as second:
+        metrics.confusion_table(scored).to_csv(first.partial, index=False)
+        table.to_csv(second.partial, index=False, float_format="%.6f")
+        second.results["summary"] = metrics.summary(table)
+    print(f"{files[1]}: {second.results['summary']}")
+    print(table.to_string(index=False, na_rep="", float_format=lambda value: f"{value:.4f}"))
     return outcomes
 
 
-def recipe_of(pairs: dict[str, tuple[Path, Path]], finals: dict[str, Path]) -> stores.Recipe:
-    """What the two tables are made of: every mask and every reference that is scored."""
-    inputs = {f"mask {name}": mask for name, (mask, _) in pairs.items()}
-    inputs |= {f"reference {name}": reference for name, (_, reference) in pairs.items()}
-    inputs |= {f"{comparison.SOM2} {name}": final for name, final in finals.items()}
-    return stores.recipe(snapshot(globals()), inputs)
-
-
-def score(
-    mask_file: Path, reference_file: Path, final_file: Path | None, cloud_codes: list[int], left_out: list[int]
-) -> Scored:
-    """Count one product's pixels; UserError if the files do not cover the same pixels or hold unknown codes."""
-    found = []
-    for file in filter(None, (mask_file, final_file)):
-        mask, grid = read_mask(file)
-        reference = read_reference(reference_file, file, grid)
-        found.append(count(mask, reference, tuple(cloud_codes), tuple(left_out)))
-    return Scored(found[0], *([found[1], comparison.role_of(final_file)] if final_file else ()))
-
-
-def compare_masks(scenes: list[ComparedScene]) -> list[Outcome]:
+def compare_masks(scenes: list[ComparedScene], rules: Rules) -> list[Outcome]:
     """Set the masks of all processors side by side: the other tables. Returns as `score_masks`."""
     results_dir = under(DATA_DIR, RESULTS_DIR)
     made_by = stores.recipe(snapshot(globals()), {k: v for scene in scenes for k, v in scene.inputs().items()})
@@ -236,15 +217,14 @@ def compare_masks(scenes: list[ComparedScene]) -> list[Outcome]:
     if done := stores.up_to_date(files[::-1], made_by, OVERWRITE):
         print(done)
         return []
-    rules = comparison.Rules(tuple(CLOUD_CODES), tuple(LEFT_OUT_CODES), LEAST_BRIGHTNESS, CLOUD_SHARE)
     jobs = [Job(scene.name, (scene, rules)) for scene in scenes]
     outcomes = run_jobs(comparison.compare, jobs, Engine(WORKERS, DASK_SCHEDULER, DATA_DIR), "comparing")
     compared = results_or_errors(outcomes)
     if not compared:
         return outcomes
-    good = {outcome.name for outcome in outcomes if not outcome.error}
-    made_by = made_by.only([role for scene in scenes if scene.name in good for role in scene.inputs()])
-    labels = whose_labels([scene for scene in scenes if scene.name in good])
+    good = [scene for scene in scenes if scene.name in {each.product for each in compared}]
+    made_by = made_by.only([role for scene in good for role in scene.inputs()])
+    labels = whose_labels(good)
     for file, table_of in zip(files, tables.values(), strict=True):
         with stores.product(file, made_by) as product:
             table_of(compared).to_csv(product.partial, index=False, float_format="%.6f")
@@ -261,67 +241,6 @@ def whose_labels(scenes: list[ComparedScene]) -> str:
     found = [labels_of(scene.name, scene.reference, archive) or "of an origin that no file tells" for scene in scenes]
     kinds = list(dict.fromkeys(found))
     return kinds[0] if len(kinds) == 1 else "; ".join(f"of {found.count(kind)} scenes {kind}" for kind in kinds)
-
-
-# --- the first two tables ---------------------------------------------------------------------------------------------
-
-
-def write_tables(files: list[Path], made_by: stores.Recipe, scored: dict[str, Scored]) -> None:
-    """Write the counts and the measures, and print the latter."""
-    table = metrics_table(scored)
-    with stores.product(files[0], made_by) as matrix, stores.product(files[1], made_by) as metrics:
-        confusion_table(scored).to_csv(matrix.partial, index=False)
-        table.to_csv(metrics.partial, index=False, float_format="%.6f")
-        metrics.results["summary"] = summary(table)
-    print(f"{files[1]}: {metrics.results['summary']}")
-    print(table.to_string(index=False, na_rep="", float_format=lambda value: f"{value:.4f}"))
-
-
-def confusion_table(scored: dict[str, Scored]) -> pd.DataFrame:
-    """One row of counts a product, of step 9's masks."""
-    return pd.DataFrame([{"product": name, **_upper(found.counts)} for name, found in scored.items()])
-
-
-def _upper(counts: Counts) -> dict[str, int]:
-    return {"TP": counts.tp, "FN": counts.fn, "FP": counts.fp, "TN": counts.tn, "excluded": counts.excluded}
-
-
-def metrics_table(scored: dict[str, Scored]) -> pd.DataFrame:
-    """One row of measures a product, then their mean (undefined values left out), then those of all pixels pooled.
-
-    Where there are final masks, their measures stand beside; where some of their scenes are held out and others are
-    not, mean and pooled of those held out come last.
-    """
-    table = pd.DataFrame([{"product": name, **_both(found), "role": found.role} for name, found in scored.items()])
-    parts = [table, _totals(table, list(scored.values()), "")]
-    held_out = [found for found in scored.values() if found.role == comparison.HELD_OUT]
-    if held_out and len(held_out) < len(scored):
-        parts.append(_totals(table[table["role"] == comparison.HELD_OUT], held_out, comparison.HELD_OUT))
-    whole = pd.concat(parts, ignore_index=True)
-    return whole if any(found.final for found in scored.values()) else whole.drop(columns="role")
-
-
-def _both(found: Scored) -> dict[str, float]:
-    final = measures(found.final) if found.final else {}
-    return measures(found.counts) | {f"{comparison.SOM2}_{name}": value for name, value in final.items()}
-
-
-def _totals(table: pd.DataFrame, scored: list[Scored], role: str) -> pd.DataFrame:
-    """The lines `mean` and `pooled` of some products."""
-    nothing = Counts(0, 0, 0, 0)
-    finals = [found.final for found in scored if found.final]
-    pooled = Scored(sum((found.counts for found in scored), nothing), sum(finals, nothing) if finals else None)
-    mean = table.drop(columns=["product", "role"]).mean().to_dict()
-    lines = {"mean": mean, "pooled": _both(pooled)}
-    return pd.DataFrame([{"product": f"{kind} {role}".strip(), **v, "role": role} for kind, v in lines.items()])
-
-
-def summary(table: pd.DataFrame) -> str:
-    """One line: products scored, and the pooled measures of step 9's masks."""
-    n = table["product"].tolist().index("mean")  # products come first
-    pooled = table.iloc[n + 1]
-    values = ", ".join(f"{name} {pooled[name]:.4f}" for name in MEASURES if pd.notna(pooled[name]))
-    return f"{n} products scored; {comparison.SOM1}, pooled: {values}"
 
 
 def refuse_unpaired(lines: list[str]) -> None:

@@ -1,7 +1,7 @@
 """Masks of several processors side by side on the same pixels: ours before and after fine-tuning, and other ones."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+import itertools
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +16,13 @@ from cloudsom.images.references import REFERENCE_CODES, check_cover, open_refere
 from cloudsom.scoring import bootstrap, classes, other_masks
 from cloudsom.scoring.bootstrap import ALL_MEASURES, Estimate
 from cloudsom.scoring.other_masks import OtherMask
-from cloudsom.scoring.scores import Counts, surfaces
+from cloudsom.scoring.scores import COUNTS, surfaces, tally
 
 SOM1, UNFILTERED, SOM2 = "SOM1", "SOM2 unfiltered", "SOM2"
 OURS = (SOM1, UNFILTERED, SOM2)
 
 #: What fine-tuning knew of a scene, by the tags of its final mask; empty where there is none, or it does not say.
 HELD_OUT, TUNED_ON, NOT_FOR_SCORING = "held out", "tuned on", "not for scoring"
-
-COUNTS = ("TP", "FN", "FP", "TN")
 
 LAND = next(code for code, name in REFERENCE_CODES.items() if name == "land")
 
@@ -54,6 +52,16 @@ class ComparedScene:
             files |= {f"{processor} {i}".removesuffix(" 0"): file for i, file in enumerate(mask.inputs())}
         return {f"{kind} {self.name}": file for kind, file in files.items()}
 
+    def role(self) -> str:
+        """Whether fine-tuning took samples from it, by the tags of its final mask: "tuned on", "held out", "not for
+        scoring"; empty without such a mask, and for one that does not say."""
+        tags = open_raster(self.ours[SOM2]).GetMetadata() if SOM2 in self.ours else {}
+        if "TUNED_ON" not in tags:
+            return ""
+        if tags["TUNED_ON"] == "yes":
+            return TUNED_ON
+        return HELD_OUT if tags.get("TEST", "yes") == "yes" else NOT_FOR_SCORING
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -79,18 +87,9 @@ class Compared:
     product: str
     role: str
     counts: dict[str, NDArray[np.int64]]
-    excluded: int = 0
-    surfaces: dict[str, dict[str, tuple[int, int]]] = field(default_factory=dict)
+    excluded: int
+    surfaces: dict[str, dict[str, tuple[int, int]]]
     classes: NDArray[np.int64] | None = None
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Counts of one product's masks: step 9's, and where there is one the final mask's, with its role."""
-
-    counts: Counts
-    final: Counts | None = None
-    role: str = ""
 
 
 def final_masks(folder: Path, name: str) -> dict[str, Path]:
@@ -130,7 +129,7 @@ def compare(scene: ComparedScene, rules: Rules) -> Compared:
         found = classes.confusion(layer, reference, (masks[SOM1] != MASK_NODATA) & ~left_out)
     return Compared(
         scene.name,
-        role_of(scene.ours[SOM2]) if SOM2 in scene.ours else "",
+        scene.role(),
         {name: count_blocks(mask == CLOUD, truth, scored, is_bright_land) for name, mask in masks.items()},
         int(scored.size - scored.sum()),
         {
@@ -146,36 +145,12 @@ def count_blocks(
 ) -> NDArray[np.int64]:
     """What is counted in each block of a scene (height, width): (blocks, 6); blocks without a scored pixel left out."""
     found = []
-    for rows, columns in _blocks(scored.shape):
-        c, t, s, b = (layer[rows, columns] for layer in (cloud, truth, scored, bright_land))
-        pairs = [c & t, ~c & t, c & ~t, ~c & ~t]
-        found.append([int((pair & s).sum()) for pair in pairs] + [int(b.sum()), int((b & c).sum())])
+    for top, left in itertools.product(range(0, scored.shape[0], BLOCK), range(0, scored.shape[1], BLOCK)):
+        block = slice(top, top + BLOCK), slice(left, left + BLOCK)
+        c, t, s, b = (layer[block] for layer in (cloud, truth, scored, bright_land))
+        found.append([*tally(c, t, s), int(b.sum()), int((b & c).sum())])
     counts = np.array(found, np.int64).reshape(-1, bootstrap.COUNTED)
-    return counts[_any_scored(scored)]
-
-
-def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
-    for top in range(0, shape[0], BLOCK):
-        for left in range(0, shape[1], BLOCK):
-            yield slice(top, top + BLOCK), slice(left, left + BLOCK)
-
-
-def _any_scored(scored: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which blocks hold a scored pixel."""
-    return np.array([scored[rows, columns].any() for rows, columns in _blocks(scored.shape)], bool)
-
-
-def role_of(final_mask: Path) -> str:
-    """Whether fine-tuning took samples from the product of a final mask: "tuned on", "held out", "not for scoring".
-
-    Empty for a mask that does not say.
-    """
-    tags = open_raster(final_mask).GetMetadata()
-    if "TUNED_ON" not in tags:
-        return ""
-    if tags.get("TUNED_ON") == "yes":
-        return TUNED_ON
-    return HELD_OUT if tags.get("TEST", "yes") == "yes" else NOT_FOR_SCORING
+    return counts[counts[:, : len(COUNTS)].any(axis=1)]
 
 
 def bright_pixels(tiff: Path, grid: Grid, least: float) -> NDArray[np.bool_] | None:
@@ -203,15 +178,14 @@ class Group:
         return np.concatenate([scene.counts[processor] for scene in self.scenes]).sum(axis=0)
 
 
-def groups(compared: Iterable[Compared]) -> list[Group]:
+def groups(compared: list[Compared]) -> list[Group]:
     """The scenes to sum up, those held out first, or all where none has a role; only those with every mask."""
-    scenes = list(compared)
-    roles = [role for role in (HELD_OUT, TUNED_ON) if any(scene.role == role for scene in scenes)] or [""]
+    roles = [role for role in (HELD_OUT, TUNED_ON) if any(scene.role == role for scene in compared)] or [""]
     found = []
     for role in roles:
-        own = [scene for scene in scenes if scene.role == role]
-        every = list(dict.fromkeys(name for scene in own for name in scene.counts))
-        processors = sorted(every, key=lambda name: (name not in OURS, OURS.index(name) if name in OURS else 0))
+        own = [scene for scene in compared if scene.role == role]
+        every = dict.fromkeys(name for scene in own for name in scene.counts)
+        processors = [name for name in OURS if name in every] + [name for name in every if name not in OURS]
         complete = [scene for scene in own if set(scene.counts) == set(processors)]
         if complete:
             found.append(Group(role, processors, complete))
@@ -226,17 +200,14 @@ def processors_table(compared: list[Compared]) -> pd.DataFrame:
     table = []
     for scene in compared:
         estimate, _ = bootstrap.pooled_and_mean([np.stack(list(scene.counts.values()))])
-        for i, (name, counts) in enumerate(scene.counts.items()):
-            pixels = _counts(counts.sum(axis=0), scene.excluded)
-            table.append(_row(name, scene.product, scene.role, estimate, i, pixels))
+        counted = {name: _pixels(counts.sum(axis=0), scene.excluded) for name, counts in scene.counts.items()}
+        table += _rows(scene.product, scene.role, estimate, counted)
     for group in groups(compared):
         pooled, mean = _estimates(group)
         excluded = sum(scene.excluded for scene in group.scenes)
-        for kind, estimate in (("mean", mean), ("pooled", pooled)):
-            for i, name in enumerate(group.processors):
-                pixels = _counts(group.counted(name), excluded)
-                own = pixels if kind == "pooled" else {"pixels": pixels["pixels"]}
-                table.append(_row(name, kind, group.role, estimate, i, own))
+        counted = {name: _pixels(group.counted(name), excluded) for name in group.processors}
+        sizes = {name: {"pixels": own["pixels"]} for name, own in counted.items()}
+        table += _rows("mean", group.role, mean, sizes) + _rows("pooled", group.role, pooled, counted)
     return pd.DataFrame(table).astype(dict.fromkeys(("pixels", *COUNTS, "excluded"), "Int64"))
 
 
@@ -245,19 +216,20 @@ def _estimates(group: Group) -> tuple[Estimate, Estimate]:
     return bootstrap.pooled_and_mean([np.stack([s.counts[name] for name in group.processors]) for s in group.scenes])
 
 
-def _counts(sums: NDArray[np.int64], excluded: int) -> dict[str, int]:
-    pixels = {"pixels": int(sums[:4].sum())} | {name: int(n) for name, n in zip(COUNTS, sums[:4], strict=True)}
-    return pixels | {"excluded": excluded}
+def _pixels(sums: NDArray[np.int64], excluded: int) -> dict[str, int]:
+    counts = dict(zip(COUNTS, sums[: len(COUNTS)].tolist(), strict=True))
+    return {"pixels": sum(counts.values()), **counts, "excluded": excluded}
 
 
-def _row(name: str, product: str, role: str, estimate: Estimate, i: int, pixels: dict[str, int]) -> dict[str, object]:
-    values = dict(zip(ALL_MEASURES, estimate.values[i].tolist(), strict=True))
-    ends = {
-        f"{measure}_{end}": float(estimate.interval()[k, i, m])
-        for m, measure in enumerate(ALL_MEASURES)
-        for k, end in enumerate(("low", "high"))
-    }
-    return {"processor": name, "product": product, "role": role, **values, **pixels, **ends}
+def _rows(product: str, role: str, estimate: Estimate, counted: dict[str, dict[str, int]]) -> list[dict[str, object]]:
+    """A row a processor, from an estimate and pixels by processor in its order."""
+    ends = dict(zip(("low", "high"), estimate.interval(), strict=True))
+    rows: list[dict[str, object]] = []
+    for i, (name, pixels) in enumerate(counted.items()):
+        values = dict(zip(ALL_MEASURES, estimate.values[i].tolist(), strict=True))
+        own = {f"{m}_{end}": float(at[i, j]) for j, m in enumerate(ALL_MEASURES) for end, at in ends.items()}
+        rows.append({"processor": name, "product": product, "role": role, **values, **pixels, **own})
+    return rows
 
 
 def classes_table(compared: list[Compared]) -> pd.DataFrame:
@@ -292,10 +264,10 @@ def surfaces_table(compared: list[Compared]) -> pd.DataFrame:
     rows = [(scene.product, scene.role, name, found) for scene in compared for name, found in scene.surfaces.items()]
     for group in groups(compared):
         for name in group.processors:
-            each = [scene.surfaces.get(name, {}) for scene in group.scenes]
-            names = dict.fromkeys(surface for found in each for surface in found)
-            pairs = {surface: [found.get(surface, (0, 0)) for found in each] for surface in names}
-            sums = {surface: (sum(p for p, _ in pair), sum(c for _, c in pair)) for surface, pair in pairs.items()}
+            sums: dict[str, tuple[int, int]] = {}
+            for surface, (pixels, cloud) in (pair for scene in group.scenes for pair in scene.surfaces[name].items()):
+                before = sums.get(surface, (0, 0))
+                sums[surface] = before[0] + pixels, before[1] + cloud
             rows.append(("pooled", group.role, name, sums))
     return pd.DataFrame(
         [

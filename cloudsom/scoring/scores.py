@@ -1,6 +1,5 @@
 """Scores of a mask against a reference: counts, and the measures made of them."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,56 +13,45 @@ from cloudsom.images.stripes import stripes
 MEASURES = ("accuracy", "precision", "recall", "f_score", "balanced_accuracy", "iou")
 
 
-@dataclass(frozen=True)
-class Counts:
-    """Pixels by what the reference and the mask call them; cloud is positive. `excluded` are in no other count."""
-
-    tp: int
-    fn: int
-    fp: int
-    tn: int
-    excluded: int = 0
-
-    def __add__(self, other: "Counts") -> "Counts":
-        return Counts(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+#: What is counted: pixels that reference and mask call cloud, the reference alone, the mask alone, none of both.
+COUNTS = ("TP", "FN", "FP", "TN")
 
 
 def count(
     mask: NDArray[np.uint8], reference: NDArray[np.integer], cloud_codes: tuple[int, ...], left_out: tuple[int, ...]
-) -> Counts:
-    """Count the pixels of a mask (255, 0, nodata) against a reference class map of the same shape.
+) -> NDArray[np.int64]:
+    """`COUNTS` of a mask (255, 0, nodata) against a reference class map of the same shape, and pixels not scored: (5,).
 
     cloud_codes  reference codes that are cloud; every other one is clear
     left_out     reference codes that are not scored; pixels without data in the mask are not scored either
     """
-    parts = (_count(mask[rows], reference[rows], cloud_codes, left_out) for rows in stripes(len(mask)))
-    return sum(parts, Counts(0, 0, 0, 0))
+    counts = np.zeros(len(COUNTS) + 1, np.int64)
+    for rows in stripes(len(mask)):
+        scored = ~np.isin(reference[rows], left_out) & (mask[rows] != MASK_NODATA)
+        truth = np.isin(reference[rows], cloud_codes)
+        counts += [*tally(mask[rows] == CLOUD, truth, scored), int((~scored).sum())]
+    return counts
 
 
-def _count(
-    mask: NDArray[np.uint8], reference: NDArray[np.integer], cloud_codes: tuple[int, ...], left_out: tuple[int, ...]
-) -> Counts:
-    scored = ~np.isin(reference, left_out) & (mask != MASK_NODATA)
-    truth, found = np.isin(reference, cloud_codes)[scored], (mask == CLOUD)[scored]
-    tp, fp = int((truth & found).sum()), int((~truth & found).sum())
-    fn = int(truth.sum()) - tp
-    return Counts(tp, fn, fp, int(scored.sum()) - tp - fn - fp, int(mask.size - scored.sum()))
+def tally(cloud: NDArray[np.bool_], truth: NDArray[np.bool_], scored: NDArray[np.bool_]) -> list[int]:
+    """`COUNTS` of the pixels that are scored, from what the mask calls cloud and what the reference does."""
+    pairs = (cloud & truth, ~cloud & truth, cloud & ~truth, ~cloud & ~truth)
+    return [int((pair & scored).sum()) for pair in pairs]
 
 
-def measures(counts: Counts) -> dict[str, float]:
-    """The usual measures, by the names of `MEASURES`; NaN where a measure is not defined.
+def measures(counts: NDArray[np.int64]) -> dict[str, float]:
+    """The usual measures of what `count` found, by the names of `MEASURES`; NaN where a measure is not defined.
 
     precision is the user's accuracy of the class cloud, TP / (TP + FP); recall its producer's accuracy, TP / (TP + FN).
     A scene without cloud in the reference says nothing of how well clouds are found: all measures of the class cloud
     are undefined there, its false alarms show in the accuracy. Precision is undefined without cloud in the mask,
     balanced accuracy without clear pixels in the reference.
     """
-    values = measure_arrays(np.array([counts.tp, counts.fn, counts.fp, counts.tn]))
-    return dict(zip(MEASURES, values.tolist(), strict=True))
+    return dict(zip(MEASURES, measure_arrays(counts[: len(COUNTS)]).tolist(), strict=True))
 
 
 def measure_arrays(counts: NDArray[Any]) -> NDArray[np.float64]:
-    """`measures` of many counts at once: (..., 4) of TP, FN, FP, TN -> (..., 6) in the order of `MEASURES`."""
+    """`measures` of many counts at once: (..., 4) of `COUNTS` -> (..., 6) in the order of `MEASURES`."""
     tp, fn, fp, tn = np.moveaxis(np.asarray(counts, np.float64), -1, 0)
     recall = ratio(tp, tp + fn)
     of_cloud = [

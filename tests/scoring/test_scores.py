@@ -11,18 +11,18 @@ from sklearn import metrics
 from cloudsom.bands import MASK_NODATA
 from cloudsom.scoring import comparison
 from cloudsom.scoring.classes import classes_table, confusion
-from cloudsom.scoring.scores import MEASURES, Counts, count, measures, surfaces
+from cloudsom.scoring.scores import MEASURES, count, measures, surfaces
 
 
 def test_counts_by_hand() -> None:
     mask = np.array([[255, 255, 0, 0], [255, 0, MASK_NODATA, 255]], np.uint8)
     reference = np.array([[2, 5, 3, 6], [3, 7, 2, 0]], np.uint8)
     #                     TP FP FN TN   TP TN  -  -
-    assert count(mask, reference, (2, 3), (0, 1)) == Counts(tp=2, fn=1, fp=1, tn=2, excluded=2)
+    assert count(mask, reference, (2, 3), (0, 1)).tolist() == [2, 1, 1, 2, 2]
 
 
 def test_measures_by_hand() -> None:
-    found = measures(Counts(tp=6, fn=2, fp=1, tn=11))
+    found = measures(np.array([6, 2, 1, 11]))
     expected = {
         "accuracy": 17 / 20,
         "precision": 6 / 7,
@@ -36,14 +36,14 @@ def test_measures_by_hand() -> None:
 
 
 def test_a_scene_without_cloud_has_an_accuracy_and_nothing_else() -> None:
-    found = measures(Counts(tp=0, fn=0, fp=1, tn=3))
+    found = measures(np.array([0, 0, 1, 3]))
     assert found["accuracy"] == 0.75
     assert all(math.isnan(found[name]) for name in MEASURES if name != "accuracy")
 
 
 def test_undefined_values_are_nan() -> None:
-    assert all(math.isnan(value) for value in measures(Counts(0, 0, 0, 0)).values())
-    overcast = measures(Counts(tp=0, fn=4, fp=0, tn=0))
+    assert all(math.isnan(value) for value in measures(np.zeros(4)).values())
+    overcast = measures(np.array([0, 4, 0, 0]))
     assert overcast["recall"] == 0 and math.isnan(overcast["precision"]) and math.isnan(overcast["balanced_accuracy"])
 
 

@@ -519,8 +519,8 @@ def test_outcomes_equal_the_scores_of_step_10() -> None:
     mask = draw.choice(np.array([0, 255, 1], np.uint8), (50, 40))
     reference = draw.integers(0, 8, (50, 40)).astype(np.uint8)
     codes = colored_cloudmasks.outcomes_of(mask, reference, (2, 3), (0, 1))
-    counts = scores.count(mask, reference, (2, 3), (0, 1))
-    expected = [counts.excluded, counts.tp, counts.tn, counts.fn, counts.fp]
+    tp, fn, fp, tn, excluded = scores.count(mask, reference, (2, 3), (0, 1))
+    expected = [excluded, tp, tn, fn, fp]
     assert np.bincount(codes.ravel(), minlength=5).tolist() == expected
 
 
