@@ -2,11 +2,10 @@
 
 import mmap
 import re
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,11 +71,14 @@ class OtherMask:
         """The files on disk it is read from."""
         return list(self.files.on_disk([self.member]).values()) if self.files else [self.path]
 
-    def open(self) -> AbstractContextManager[gdal.Dataset]:
+    @contextmanager
+    def open(self) -> Iterator[gdal.Dataset]:
         """The mask as a GDAL dataset."""
         if self.files:
-            return self.files.open_image(self.member, self.codes.name)
-        return _Opened(self.path)
+            with self.files.open_image(self.member, self.codes.name) as dataset:
+                yield dataset
+        else:
+            yield open_raster(self.path, (*DRIVERS, *_erdas(self.path)))
 
 
 def _erdas(path: Path) -> tuple[str, ...]:
@@ -88,19 +90,6 @@ def _erdas(path: Path) -> tuple[str, ...]:
             if _LINKS.search(content):
                 raise UserError(f"{path}: keeps its pixels in another file; save it as one GeoTIFF")
     return ("HFA",)
-
-
-class _Opened:
-    """A file opened while a block lasts."""
-
-    def __init__(self, path: Path) -> None:
-        self._dataset: gdal.Dataset | None = open_raster(path, (*DRIVERS, *_erdas(path)))
-
-    def __enter__(self) -> gdal.Dataset:
-        return self._dataset
-
-    def __exit__(self, *_: Any) -> None:
-        self._dataset = None
 
 
 # --- finding ----------------------------------------------------------------------------------------------------------
