@@ -15,8 +15,11 @@ from cloudsom.som import labelled_map, model, neurons
 from cloudsom.som.labelled_map import LabelledMap
 from cloudsom.tuning.bright_samples import read_samples
 from cloudsom.tuning.correction import Correction, Rules, correct, training_of
-from cloudsom.tuning.relabelling import FLIPPED, KEPT, REFUSED, SPLIT, Change, Evidence, flip_of
+from cloudsom.tuning.relabelling import FLIPPED, KEPT, REFUSED, SPLIT, flip_of
 from cloudsom.tuning.scenes import Split
+
+#: What a change costs and gains: training cloud spectra, the same as a share of all (recall), and bright samples.
+PRICES = ("cloud_lost", "recall_lost", "samples_cleared")
 
 
 def make(
@@ -71,11 +74,8 @@ def make(
 def labels_table(som: LabelledMap, done: Correction) -> pd.DataFrame:
     """neuron_labels_finetuned.csv: step 5's columns after fine-tuning, then the labels before, and the reason."""
     after, before = done.tuned.labels, som.labels
-    decided = {d.change.neuron: d for d in done.decisions}
     row, column = np.divmod(np.arange(len(before.cloud)), before.columns)  # from 0, as in step 5's table
-    actions = [decided[i].action if i in decided else KEPT for i in range(len(before.cloud))]
-    reasons = [decided[i].reason if i in decided else "" for i in range(len(before.cloud))]
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "row": row,
             "column": column,
@@ -85,30 +85,35 @@ def labels_table(som: LabelledMap, done: Correction) -> pd.DataFrame:
             "class_before": before.classes,
             "cloud_before": before.cloud,
             "samples": done.evidence.samples,
-            "action": actions,
-            "reason": reasons,
+            "action": KEPT,
+            "reason": "",
         }
     )
+    for decision in done.decisions:
+        table.loc[decision.change.neuron, ["action", "reason"]] = decision.action, decision.reason
+    return table
 
 
 def price_table(som: LabelledMap, done: Correction, min_samples: int) -> pd.DataFrame:
     """flip_table.csv: what changing each neuron costs and gains.
 
     A row for each cloud neuron that samples or copies touch, and for each that something was decided on: the neuron as
-    row,column from 1, votes by class, samples (and with copies); for the flip and, where there is one, for the sub-map:
-    training cloud spectra lost, the same as a share of all (recall), samples cleared; what was done, and why.
+    row,column from 1, votes by class, samples (and with copies); `PRICES` of the flip and, where there is one, of the
+    sub-map; what was done, and why.
     """
     evidence = done.evidence
     decided = {d.change.neuron: d for d in done.decisions}
+    total = max(int(evidence.cloud_votes.sum()), 1)
     rows = []
     reached = set(np.flatnonzero((evidence.cloud == CLOUD) & (evidence.copies > 0)).tolist())
     for neuron in sorted(reached | set(decided)):
-        flip, split, decision = flip_of(evidence, neuron), done.splits.get(neuron), decided.get(neuron)
+        decision = decided.get(neuron)
         row: dict[str, Any] = {"neuron": neurons.name_of(neuron, som.labels.columns)}
         row |= dict(zip(model.HIT_COLUMNS, evidence.votes[neuron].tolist(), strict=True))
         row |= {"samples": int(evidence.samples[neuron]), "samples_and_copies": int(evidence.copies[neuron])}
-        for kind, change in (("flip", flip), ("split", split)):
-            row |= _price(kind, change, evidence)
+        for kind, change in (("flip", flip_of(evidence, neuron)), ("split", done.splits.get(neuron))):
+            prices = (change.lost, change.lost / total, change.cleared) if change else (pd.NA, pd.NA, pd.NA)
+            row |= dict(zip((f"{kind}_{what}" for what in PRICES), prices, strict=True))
         row["action"] = decision.action if decision else KEPT
         row["reason"] = decision.reason if decision else f"fewer than {min_samples} samples, or too few clouds to split"
         rows.append(row)
@@ -135,13 +140,6 @@ def shown(prices: pd.DataFrame) -> str:
         }
     ).astype(object)
     return narrow.where(narrow.notna(), "-").to_string(index=False) if len(narrow) else "no neuron to change"
-
-
-def _price(kind: str, change: Change | None, evidence: Evidence) -> dict[str, Any]:
-    lost = change.lost if change else pd.NA
-    recall = change.lost / max(int(evidence.cloud_votes.sum()), 1) if change else pd.NA
-    cleared = change.cleared if change else pd.NA
-    return {f"{kind}_cloud_lost": lost, f"{kind}_recall_lost": recall, f"{kind}_samples_cleared": cleared}
 
 
 def summary(done: Correction) -> str:

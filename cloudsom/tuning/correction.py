@@ -198,15 +198,13 @@ def training_spectra_on(
 ) -> dict[int, Labelled]:
     """Training spectra (n, 13) in reflectance and labels (n,) on each of some neurons; the table is streamed."""
     index = model.read_bmus(bmus_csv, shape[0], shape[1])
-    wanted = np.zeros(shape[0] * shape[1], bool)
-    wanted[list(neurons)] = True
     found: list[tuple[Floats, NDArray[np.integer], NDArray[np.int32]]] = []
     start = 0
     for spectra, labels in csv_tables.read_spectra(training_csv, dtype=np.float64):
         bmus = index[start : start + len(labels)]
         if len(bmus) < len(labels):
             break
-        here = wanted[bmus]
+        here = np.isin(bmus, neurons)
         found.append((spectra[here], labels[here], bmus[here]))
         start += len(labels)
     if start != len(index):

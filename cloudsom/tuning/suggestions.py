@@ -15,6 +15,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from cloudsom.bands import CLEAR, CLOUD, WAVELENGTHS_NM
 from cloudsom.brightness import CIRRUS, SHORT_WAVE, brightness
@@ -34,33 +35,12 @@ from cloudsom.tuning.relabelling import Evidence
 SIGNS = {"clear_votes": 1, "clear_neighbours": 1, "scene_share": 1, "short_wave_rise": 1, "cirrus": -1}
 
 
-def scene_pixels(
-    som: LabelledMap, sources: dict[str, Path], tiff_dir: Path, engine: Engine
-) -> tuple[list[Outcome], NDArray[np.int64] | None]:
-    """How many pixels (neurons,) of some scenes fall on each neuron, None without scenes; and what became of each.
-
-    sources  the scenes' spectra by name. Raises UserError where none of them can be read.
-    """
-    if not sources:
-        return [], None
-    jobs = [Job(name, (source, tiff_dir / f"{name}.tif", som)) for name, source in sources.items()]
-    outcomes = run_jobs(hits_of_scene, jobs, engine, "counting")
-    counts = results_or_errors(outcomes)
-    if not counts:
-        raise_if_any_failed(outcomes)
-    return outcomes, sum(counts)
-
-
 def clear_neighbours(cloud: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.float64]:
     """Share of each neuron's up to eight neighbours on the map that are clear; (rows * columns,)."""
-    clear = np.pad((cloud == CLEAR).astype(np.float64).reshape(rows, columns), 1)
-    there = np.pad(np.ones((rows, columns)), 1)
-    moves = [(i, j) for i in range(3) for j in range(3) if (i, j) != (1, 1)]
-
-    def total(layer: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.sum([layer[i : i + rows, j : j + columns] for i, j in moves], axis=0)
-
-    return np.asarray(total(clear) / np.maximum(total(there), 1)).ravel()
+    around = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]])
+    layers = (cloud == CLEAR).astype(np.float64).reshape(rows, columns), np.ones((rows, columns))
+    clear, there = (ndimage.convolve(layer, around, mode="constant") for layer in layers)
+    return np.asarray(clear / np.maximum(there, 1)).ravel()
 
 
 def rank_neurons(som: LabelledMap, pixels: NDArray[np.int64] | None) -> pd.DataFrame:
@@ -72,13 +52,13 @@ def rank_neurons(som: LabelledMap, pixels: NDArray[np.int64] | None) -> pd.DataF
     spectrum fell on has no votes to rank.
     """
     evidence = Evidence.before_samples(som)
-    total, clouds = evidence.votes.sum(axis=1), evidence.cloud_votes
+    total = evidence.votes.sum(axis=1)
     rows, columns, weights = som.labels.rows, som.labels.columns, som.reflectance
     table = pd.DataFrame(
         {
             "neuron": [neurons.name_of(neuron, columns) for neuron in range(len(total))],
             "votes": total,
-            "clear_votes": (total - clouds) / np.where(total, total, np.nan),
+            "clear_votes": evidence.clear_votes / np.where(total, total, np.nan),
             "clear_neighbours": clear_neighbours(evidence.cloud, rows, columns),
             "scene_pixels": 0 if pixels is None else pixels,
             "scene_share": np.nan if pixels is None else pixels / max(int(pixels.sum()), 1),
@@ -106,17 +86,21 @@ def suggest(
     """Write the table of `rank_neurons` and its picture, in which the `n_best` are outlined; what became of each scene.
 
     trained  the files of the labelled map by role
-    sources  spectra of cloud-free scenes by name
+    sources  spectra of cloud-free scenes by name; none: ranked without. UserError where none of them can be read
     """
     table_csv, picture = files
     made_by = stores.recipe(settings, trained | {source.name: source for source in sources.values()})
     for file in files:
         stores.finished(file, made_by, overwrite)  # refuses to write over somebody's own file
     som = labelled_map.from_steps(trained)
-    outcomes, pixels = scene_pixels(som, sources, tiff_dir, engine)
+    jobs = [Job(name, (source, tiff_dir / f"{name}.tif", som)) for name, source in sources.items()]
+    outcomes = run_jobs(hits_of_scene, jobs, engine, "counting") if jobs else []
+    counts = results_or_errors(outcomes)
+    if jobs and not counts:
+        raise_if_any_failed(outcomes)
     good = [outcome.name for outcome in outcomes if not outcome.error]
     made_by = made_by.only([*trained, *(sources[name].name for name in good)])
-    table = rank_neurons(som, pixels)
+    table = rank_neurons(som, sum(counts) if counts else None)
     if table.empty:
         raise UserError(f"{trained['NEURON_LABELS_CSV']}: no neuron is cloud; there is nothing to suggest")
     with stores.product(table_csv, made_by) as product:
