@@ -202,7 +202,6 @@ def read(mask: OtherMask, grid: Grid, cloud_share: float) -> NDArray[np.uint8]:
         return _read_polygons(mask, grid, cloud_share)
     with mask.open() as dataset, gdal_errors(mask.shown, "the file is damaged"):
         bands, nodata = _bands(mask, dataset)
-        _check_nodata(mask, nodata)
 
         def rows(first: int, n: int) -> NDArray[np.uint8]:
             layers = [dataset.GetRasterBand(band).ReadAsArray(0, first, dataset.RasterXSize, n) for band in bands]
@@ -213,22 +212,22 @@ def read(mask: OtherMask, grid: Grid, cloud_share: float) -> NDArray[np.uint8]:
 
 
 def _bands(mask: OtherMask, dataset: gdal.Dataset) -> tuple[tuple[int, ...], float | None]:
-    """The bands that are read (cloud is what either calls cloud), and the value declared to be no data."""
-    needed = esa_masks.IMAGE_BANDS if mask.codes.name == "l1c" else 1
-    if dataset.RasterCount != needed:
-        raise UserError(f"{mask.shown}: has {dataset.RasterCount} bands, {mask.codes.name} masks have {needed}")
-    bands = esa_masks.CLOUD_BANDS if needed > 1 else (1,)
-    return bands, dataset.GetRasterBand(1).GetNoDataValue()
+    """The bands that are read (cloud is what either calls cloud), and the value declared to be no data.
 
-
-def _check_nodata(mask: OtherMask, nodata: float | None) -> None:
-    """UserError where a file says of a value that it is no data, and the preset that it is cloud or clear."""
+    UserError for another number of bands than expected, and where the preset says of that value that it is cloud or
+    clear.
+    """
     codes = mask.codes
+    needed = esa_masks.IMAGE_BANDS if codes.name == "l1c" else 1
+    if dataset.RasterCount != needed:
+        raise UserError(f"{mask.shown}: has {dataset.RasterCount} bands, {codes.name} masks have {needed}")
+    nodata = dataset.GetRasterBand(1).GetNoDataValue()
     if nodata is not None and not codes.listed and codes.means(nodata):
         raise UserError(
             f"{mask.shown}: declares {nodata:g} to be no data, by the preset {codes.name} it is cloud or clear; say "
             "which: codes(cloud=...;clear=...;out=...), or remove the declaration (gdal_edit.py -unsetnodata)"
         )
+    return esa_masks.CLOUD_BANDS if needed > 1 else (1,), nodata
 
 
 def _check_codes(mask: OtherMask, dataset: gdal.Dataset, bands: Iterable[int], nodata: float | None) -> None:
