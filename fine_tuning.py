@@ -48,7 +48,7 @@ from cloudsom.running.settings import run, snapshot, step_files
 from cloudsom.som.labelled_map import STEP_FILES
 from cloudsom.som.submaps import SubMapRules
 from cloudsom.tuning import corrected_files
-from cloudsom.tuning.bright_samples import ReferenceRules, Sampling, read_positions
+from cloudsom.tuning.bright_samples import Sampling, read_positions
 from cloudsom.tuning.correction import Rules, check_bands_left_out
 from cloudsom.tuning.final_masks import FinalMasks, create_final_mask
 from cloudsom.tuning.scenes import Scenes, Split, choose_split, clear_scenes, find_scenes, sample
@@ -182,11 +182,11 @@ def check_constants() -> None:
 
 def sampling() -> Sampling:
     """What samples are taken by; polygons and hand-written tables are read."""
-    rules = ReferenceRules(tuple(CLOUD_CODES), tuple(LEFT_OUT_CODES), CLOUD_MARGIN, LEAST_BRIGHTNESS, MOST_CIRRUS)
-    polygon_files = [input_path(DATA_DIR, name) for name in POLYGONS]
     tables = [existing(DATA_DIR, name, "correct SAMPLE_CSVS") for name in SAMPLE_CSVS]
-    polygons = {file: read_features(file) for file in polygon_files}
-    return Sampling(rules, polygons, {file: read_positions(file) for file in tables}, SAMPLES_A_PRODUCT, SEED)
+    polygons = {file: read_features(file) for file in [input_path(DATA_DIR, name) for name in POLYGONS]}
+    positions = {file: read_positions(file) for file in tables}
+    false_alarms = tuple(CLOUD_CODES), tuple(LEFT_OUT_CODES), CLOUD_MARGIN, LEAST_BRIGHTNESS, MOST_CIRRUS
+    return Sampling(*false_alarms, polygons, positions, SAMPLES_A_PRODUCT, SEED)
 
 
 def correct(samples_csv: Path, split: Split, fold: int) -> Path:

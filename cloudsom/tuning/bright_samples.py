@@ -11,16 +11,12 @@ from numpy.typing import NDArray
 from cloudsom.bands import BANDS, BEYOND_REFLECTANCE, CLOUD, MASK_NODATA
 from cloudsom.brightness import is_bright
 from cloudsom.errors import UserError
-from cloudsom.files import stores
-from cloudsom.files.stores import Snapshot
 from cloudsom.images.filters import dilate
 from cloudsom.images.pixels import spectra_at, spectra_blocks
 from cloudsom.images.rasters import read_mask
 from cloudsom.images.references import read_reference
 from cloudsom.images.stripes import stripes
 from cloudsom.images.vectors import Feature, pixels_marked, sidecars
-from cloudsom.running.job import Job, Outcome
-from cloudsom.running.pool import Engine, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.som.model import read_table, whole_numbers
 
 #: Columns of bright_samples.csv: row and column counted from 0, reflectance, and which source the sample comes from.
@@ -32,22 +28,19 @@ SOURCES = {REFERENCE: "reference", POLYGONS: "polygons", CSV: "csv"}
 
 
 @dataclass(frozen=True)
-class ReferenceRules:
-    """Which false alarms of a mask are taken for bright ground; `fine_tuning.py` gives the numbers' reasons."""
+class Sampling:
+    """What samples are taken by; fit to send to a worker. `fine_tuning.py` gives the numbers' reasons.
+
+    polygons, tables  where people have marked bright ground, by file; the numbers before them say which false alarms
+                      of a mask are taken for it
+    most_samples      of a product; more are thinned out at random, by `seed`
+    """
 
     cloud_codes: tuple[int, ...]
     left_out_codes: tuple[int, ...]
     cloud_margin: int
     least_brightness: float
     most_cirrus: float
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """What samples are taken by: rules for those of references, polygons and tables of positions by file, at most how
-    many of a product, and the seed of thinning out; fit to send to a worker."""
-
-    rules: ReferenceRules
     polygons: dict[Path, list[Feature]]
     tables: dict[Path, pd.DataFrame]
     most_samples: int
@@ -63,13 +56,13 @@ class Sampling:
         return tied.union(*(table["product"] for table in self.tables.values()))
 
 
-def false_alarms(mask: NDArray[np.uint8], reference: NDArray[np.integer], rules: ReferenceRules) -> NDArray[np.bool_]:
+def false_alarms(mask: NDArray[np.uint8], reference: NDArray[np.integer], how: Sampling) -> NDArray[np.bool_]:
     """Which pixels a mask calls cloud and its reference clear, away from the reference's clouds."""
     clouds, found = np.zeros_like(mask), np.empty(mask.shape, np.bool_)
     for rows in stripes(len(mask)):
-        clouds[rows][np.isin(reference[rows], rules.cloud_codes)] = CLOUD
-        found[rows] = (mask[rows] == CLOUD) & ~np.isin(reference[rows], (*rules.cloud_codes, *rules.left_out_codes))
-    return found & (dilate(clouds, rules.cloud_margin, "square") != CLOUD)
+        clouds[rows][np.isin(reference[rows], how.cloud_codes)] = CLOUD
+        found[rows] = (mask[rows] == CLOUD) & ~np.isin(reference[rows], (*how.cloud_codes, *how.left_out_codes))
+    return found & (dilate(clouds, how.cloud_margin, "square") != CLOUD)
 
 
 def read_positions(path: Path) -> pd.DataFrame:
@@ -146,8 +139,8 @@ def sample_scene(scene: TunedScene, how: Sampling) -> pd.DataFrame:
         marked[inside[mask.ravel()[inside] != MASK_NODATA]] = POLYGONS
     if scene.reference:
         reference = read_reference(scene.reference, scene.mask, grid)
-        marked[false_alarms(mask, reference, how.rules).ravel()] = REFERENCE
-    _drop_unfit(marked, scene, how.rules)
+        marked[false_alarms(mask, reference, how).ravel()] = REFERENCE
+    _drop_unfit(marked, scene, how)
     pixels = np.flatnonzero(marked)
     if len(pixels) > how.most_samples:
         pixels = np.sort(np.random.default_rng(how.seed).choice(pixels, how.most_samples, replace=False))
@@ -158,7 +151,7 @@ def sample_scene(scene: TunedScene, how: Sampling) -> pd.DataFrame:
     return pd.DataFrame(dict(zip(COLUMNS, values, strict=True)))
 
 
-def _drop_unfit(marked: NDArray[np.uint8], scene: TunedScene, rules: ReferenceRules) -> None:
+def _drop_unfit(marked: NDArray[np.uint8], scene: TunedScene, how: Sampling) -> None:
     """Take the mark from pixels without data, and from those of the reference that are not bright.
 
     Their spectra are dropped, and those of the few that are chosen in the end read again: a false alarm may have
@@ -169,42 +162,12 @@ def _drop_unfit(marked: NDArray[np.uint8], scene: TunedScene, rules: ReferenceRu
         part = marked[start : start + len(block)]
         here = np.flatnonzero(part)
         spectra = block[here]
-        bright = is_bright(spectra, rules.least_brightness, rules.most_cirrus)
+        bright = is_bright(spectra, how.least_brightness, how.most_cirrus)
         fit = np.isfinite(spectra).all(axis=1) & ((part[here] != REFERENCE) | bright)
         part[here[~fit]] = 0
         start += len(block)
     if start != len(marked):
         raise UserError(f"{scene.source}: holds {start:,} pixels, the image {len(marked):,}; run step 8 again")
-
-
-def write(
-    samples_csv: Path, scenes: Sequence[TunedScene], how: Sampling, settings: Snapshot, engine: Engine, overwrite: bool
-) -> list[Outcome]:
-    """Write the bright samples of some products, where that is not done; the products that failed.
-
-    Without products the table is empty. Raises UserError where all of them fail.
-    """
-    marks = how.marks()
-    made_by = stores.recipe(settings, {role: file for scene in scenes for role, file in scene.inputs().items()} | marks)
-    if done := stores.up_to_date([samples_csv], made_by, overwrite):
-        print(done)
-        return []
-    samples, failed = pd.DataFrame(columns=list(COLUMNS)), list[Outcome]()
-    if scenes:  # else neurons are flipped by hand alone
-        outcomes = run_jobs(sample_scene, [Job(scene.name, (scene, how)) for scene in scenes], engine, "sampling")
-        found, failed = results_or_errors(outcomes), [outcome for outcome in outcomes if outcome.error]
-        if not found:
-            raise_if_any_failed(failed)
-        samples = pd.concat(found, ignore_index=True)
-        refuse_empty(samples, list(how.polygons))
-    bad = {outcome.name for outcome in failed}
-    made_by = made_by.only([role for scene in scenes if scene.name not in bad for role in scene.inputs()] + list(marks))
-    with stores.product(samples_csv, made_by) as product:
-        samples.to_csv(product.partial, index=False)
-        counts = ", ".join(f"{source} {n:,}" for source, n in samples["source"].value_counts().items())
-        product.results["summary"] = f"{len(samples):,} bright samples ({counts})"
-    print(f"{samples_csv}: {product.results['summary']}")
-    return failed
 
 
 def refuse_empty(samples: pd.DataFrame, polygon_files: Sequence[Path]) -> None:

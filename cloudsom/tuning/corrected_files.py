@@ -73,24 +73,15 @@ def make(
 
 def labels_table(som: LabelledMap, done: Correction) -> pd.DataFrame:
     """neuron_labels_finetuned.csv: step 5's columns after fine-tuning, then the labels before, and the reason."""
-    after, before = done.tuned.labels, som.labels
-    row, column = np.divmod(np.arange(len(before.cloud)), before.columns)  # from 0, as in step 5's table
-    table = pd.DataFrame(
-        {
-            "row": row,
-            "column": column,
-            "class": after.classes,
-            "cloud": after.cloud,
-            "share": after.share,
-            "class_before": before.classes,
-            "cloud_before": before.cloud,
-            "samples": done.evidence.samples,
-            "action": KEPT,
-            "reason": "",
-        }
+    table = model.neuron_labels_table(done.tuned.labels).assign(
+        class_before=som.labels.classes,
+        cloud_before=som.labels.cloud,
+        samples=done.evidence.samples,
+        action=KEPT,
+        reason="",
     )
-    for decision in done.decisions:
-        table.loc[decision.change.neuron, ["action", "reason"]] = decision.action, decision.reason
+    for change in done.decisions:
+        table.loc[change.neuron, ["action", "reason"]] = change.action, change.reason
     return table
 
 
@@ -102,7 +93,7 @@ def price_table(som: LabelledMap, done: Correction, min_samples: int) -> pd.Data
     sub-map; what was done, and why.
     """
     evidence = done.evidence
-    decided = {d.change.neuron: d for d in done.decisions}
+    decided = {change.neuron: change for change in done.decisions}
     total = max(int(evidence.cloud_votes.sum()), 1)
     rows = []
     reached = set(np.flatnonzero((evidence.cloud == CLOUD) & (evidence.copies > 0)).tolist())

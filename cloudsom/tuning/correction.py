@@ -20,9 +20,9 @@ from cloudsom.tables import csv_tables
 from cloudsom.tuning.relabelling import (
     FLIPPED,
     LAND,
+    REFUSED,
     SPLIT,
     Change,
-    Decision,
     Evidence,
     brightened,
     dark_ground,
@@ -107,7 +107,7 @@ class Correction:
     """What fine-tuning did: the evidence, the decisions with both prices, the corrected map, and the samples left."""
 
     evidence: Evidence
-    decisions: list[Decision]
+    decisions: list[Change]
     splits: dict[int, Change]
     tuned: LabelledMap
     samples_left: int
@@ -115,7 +115,7 @@ class Correction:
     @property
     def changes(self) -> list[Change]:
         """The changes that were made."""
-        return [d.change for d in self.decisions if d.action in (FLIPPED, SPLIT)]
+        return [change for change in self.decisions if change.action != REFUSED]
 
     @property
     def lost(self) -> int:
@@ -153,8 +153,8 @@ def correct(som: LabelledMap, reflectance: Floats, rules: Rules, training: Train
         flips = flips & (evidence.cloud_votes < rules.min_cloud)
     changes = {neuron: flip_of(evidence, neuron) for neuron in np.flatnonzero(flips).tolist()} | splits | named
     decisions = decide(list(changes.values()), evidence, rules.max_loss)
-    flipped = [d.change.neuron for d in decisions if d.action == FLIPPED]
-    kept = {d.change.neuron: submaps[d.change.neuron] for d in decisions if d.action == SPLIT}
+    flipped = [change.neuron for change in decisions if change.action == FLIPPED]
+    kept = {change.neuron: submaps[change.neuron] for change in decisions if change.action == SPLIT}
     tuned = replace(som, labels=relabel(som.labels, evidence.votes, flipped), submaps=kept)
     left = int((tuned.cloud(samples.scaled[: samples.n], samples.bmus[: samples.n]) == CLOUD).sum())
     return Correction(evidence, decisions, splits, tuned, left)

@@ -75,11 +75,13 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Change:
-    """What one change would do.
+    """What one change would do, and what has become of it once that is decided.
 
+    kind     FLIPPED or SPLIT
     lost     training cloud spectra that would no longer come out as cloud
     cleared  bright samples that would come out as clear
     gained   the same, with the samples' copies and the training spectra of clear classes
+    action   its kind, or REFUSED; and why
     """
 
     neuron: int
@@ -88,15 +90,8 @@ class Change:
     cleared: int
     gained: int
     by_hand: bool = False
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What becomes of a neuron, and why."""
-
-    change: Change
-    action: str
-    reason: str
+    action: str = ""
+    reason: str = ""
 
 
 def touched(evidence: Evidence, min_samples: int, min_share: float) -> NDArray[np.bool_]:
@@ -112,7 +107,7 @@ def flip_of(evidence: Evidence, neuron: int, by_hand: bool = False) -> Change:
     return Change(neuron, FLIPPED, lost, cleared, gained, by_hand)
 
 
-def decide(changes: Sequence[Change], evidence: Evidence, max_loss: float) -> list[Decision]:
+def decide(changes: Sequence[Change], evidence: Evidence, max_loss: float) -> list[Change]:
     """Make the changes, cheapest first, until the training cloud spectra they lose reach the share `max_loss`.
 
     Cheapest is the change that loses fewest cloud spectra for each clear one it gains. A change that does not fit into
@@ -130,8 +125,8 @@ def decide(changes: Sequence[Change], evidence: Evidence, max_loss: float) -> li
             action = REFUSED
             reason = f"would lose {change.lost} training cloud spectra, {max(int(budget) - spent, 0)} are left to lose"
         spent += change.lost if action != REFUSED else 0
-        decisions.append(Decision(change, action, reason))
-    return sorted(decisions, key=lambda d: d.change.neuron)
+        decisions.append(replace(change, action=action, reason=reason))
+    return sorted(decisions, key=lambda change: change.neuron)
 
 
 def relabel(labels: NeuronLabels, votes: NDArray[np.int64], flipped: Sequence[int]) -> NeuronLabels:

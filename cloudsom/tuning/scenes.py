@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cloudsom.errors import UserError
+from cloudsom.files import stores
 from cloudsom.files.stores import Snapshot
 from cloudsom.images.pixels import find_sources
 from cloudsom.images.rasters import masks_in, read_layer
@@ -15,8 +16,7 @@ from cloudsom.images.references import find_references
 from cloudsom.running.job import Job, Outcome
 from cloudsom.running.pool import Engine, choose_products, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.safe_names import fields_of
-from cloudsom.tuning import bright_samples
-from cloudsom.tuning.bright_samples import Sampling, TunedScene
+from cloudsom.tuning.bright_samples import COLUMNS, Sampling, TunedScene, read_samples, refuse_empty, sample_scene
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def _products_with_samples(scenes: Scenes, how: Sampling, every: bool) -> tuple[
     failed: list[Outcome] = []
     if scenes.sampled:
         known = [name for name in sorted(scenes.sources) if name in scenes.references]
-        codes = how.rules.cloud_codes, how.rules.left_out_codes
+        codes = how.cloud_codes, how.left_out_codes
         jobs = [Job(name, (scenes.references[name], *codes)) for name in known]
         outcomes = run_jobs(is_cloud_free, jobs, Engine(here=True), "reading references")
         failed = [outcome for outcome in outcomes if outcome.error]
@@ -212,31 +212,51 @@ def is_cloud_free(reference_file: Path, cloud_codes: Sequence[int], left_out_cod
 def sample(
     samples_csv: Path, scenes: Scenes, split: Split, how: Sampling, settings: Snapshot, engine: Engine, overwrite: bool
 ) -> Split:
-    """Write the bright samples of the products to tune on, where that is not done; the split by what gave samples."""
-    tuned = _scenes_to_tune(scenes, split.tune, how) if split.tune else []
-    _check_names(how.tables, split.tune, scenes.sources)
-    failed = bright_samples.write(samples_csv, tuned, how, settings, engine, overwrite)
-    bad = {outcome.name for outcome in failed}
-    good = [name for name in split.tune if name not in bad]
-    split = replace(split, tune=good, maybe=split.maybe - bad, failed=(*split.failed, *failed))
-    return split.sampled(set(bright_samples.read_samples(samples_csv)["product"])) if split.maybe else split
+    """Write the bright samples of the products to tune on, where that is not done; the split by what gave samples.
+
+    Without products the table is empty. Raises UserError where all of them fail.
+    """
+    tuned, marks = _scenes_to_tune(scenes, split.tune, how) if split.tune else [], how.marks()
+    made_by = stores.recipe(settings, {role: file for scene in tuned for role, file in scene.inputs().items()} | marks)
+    if done := stores.up_to_date([samples_csv], made_by, overwrite):
+        print(done)
+    else:
+        samples = pd.DataFrame(columns=list(COLUMNS))
+        if tuned:  # else neurons are flipped by hand alone
+            outcomes = run_jobs(sample_scene, [Job(scene.name, (scene, how)) for scene in tuned], engine, "sampling")
+            found, failed = results_or_errors(outcomes), [outcome for outcome in outcomes if outcome.error]
+            if not found:
+                raise_if_any_failed(failed)
+            samples = pd.concat(found, ignore_index=True)
+            refuse_empty(samples, list(how.polygons))
+            bad = {outcome.name for outcome in failed}
+            good = [name for name in split.tune if name not in bad]
+            split = replace(split, tune=good, maybe=split.maybe - bad, failed=(*split.failed, *failed))
+        read = [role for scene in tuned if scene.name in split.tune for role in scene.inputs()]
+        with stores.product(samples_csv, made_by.only([*read, *marks])) as product:
+            samples.to_csv(product.partial, index=False)
+            counts = ", ".join(f"{source} {n:,}" for source, n in samples["source"].value_counts().items())
+            product.results["summary"] = f"{len(samples):,} bright samples ({counts})"
+        print(f"{samples_csv}: {product.results['summary']}")
+    return split.sampled(set(read_samples(samples_csv)["product"])) if split.maybe else split
 
 
 def _scenes_to_tune(scenes: Scenes, names: Sequence[str], how: Sampling) -> list[TunedScene]:
-    """The files of the products to tune on; UserError for one without a SOM1 mask, or without a reference it needs."""
+    """The files of the products to tune on.
+
+    UserError for one without a SOM1 mask, or without a reference it needs, and for a hand-written table that names
+    another product.
+    """
     masks = choose_products(masks_in(scenes.mask_dir), names, scenes.mask_dir, "run step 9 (create_cloudmasks.py)")
     references = scenes.references if scenes.sampled else {}
     if scenes.sampled and not how.marks():
         choose_products(references, names, scenes.reference_dir, "run step 6")
+    for file, table in how.tables.items():
+        for name in sorted(set(table["product"]) - set(names)):
+            there = name in scenes.sources
+            reason = "is not among FINE_TUNE_PRODUCTS; add it" if there else "is not there; correct the name"
+            raise UserError(f"{file}: names the product {name}, which {reason}")
     return [
         TunedScene(name, scenes.sources[name], scenes.tiff(name), mask, references.get(name))
         for name, mask in masks.items()
     ]
-
-
-def _check_names(tables: dict[Path, pd.DataFrame], tune: Sequence[str], sources: dict[str, Path]) -> None:
-    """UserError for a hand-written table that names a product which is not tuned on."""
-    for file, table in tables.items():
-        for name in sorted(set(table["product"]) - set(tune)):
-            reason = "is not among FINE_TUNE_PRODUCTS; add it" if name in sources else "is not there; correct the name"
-            raise UserError(f"{file}: names the product {name}, which {reason}")

@@ -139,7 +139,7 @@ def test_the_authors_flips_take_125_cloud_neurons_to_107() -> None:
     neurons = [(int(row) - 1) * 15 + int(column) - 1 for row, column in places]
     decisions = decide([flip_of(evidence, neuron, by_hand=True) for neuron in neurons], evidence, max_loss=0.0)
     assert [d.action for d in decisions] == [FLIPPED] * 18
-    after = relabel(labels, votes, [d.change.neuron for d in decisions])
+    after = relabel(labels, votes, [d.neuron for d in decisions])
     assert ((labels.cloud == CLOUD).sum(), (after.cloud == CLOUD).sum()) == (125, 107)
     assert set(np.flatnonzero(labels.cloud != after.cloud)) == set(neurons)
     assert set(after.classes[neurons]) == {10} and np.allclose(after.share[neurons], 1 / 6)
@@ -317,7 +317,7 @@ def test_a_neuron_with_few_clouds_is_flipped_and_one_with_many_split() -> None:
     samples = np.concatenate([np.full((6, 13), 0.05), clear[:60]])
     rules = correction.Rules(5, 0, 1, submaps=replace(RULES, clear_share=0.7), min_cloud=5, min_cloud_for_copies=100)
     done = correction.correct(som, samples, rules, correction.Training(on, np.empty((0, 13))))
-    assert asked == [1] and {d.change.neuron: d.action for d in done.decisions} == {0: FLIPPED, 1: SPLIT}
+    assert asked == [1] and {d.neuron: d.action for d in done.decisions} == {0: FLIPPED, 1: SPLIT}
     assert done.tuned.labels.cloud.tolist() == [CLEAR, CLOUD] and set(done.tuned.submaps) == {1}
     assert done.samples_left <= 5 and done.lost <= 2 + 10
     table = corrected_files.price_table(som, done, 5)
@@ -401,7 +401,7 @@ def test_other_files_are_refused(tmp_path: Path, kind: str) -> None:
 def test_false_alarms_keep_away_from_clouds_and_unknown_pixels() -> None:
     mask = mask_of("##### ##### ....#")
     reference = np.array([[5, 5, 5, 5, 2], [0, 5, 5, 5, 5], [5, 5, 5, 5, 5]])
-    rules = bright_samples.ReferenceRules((2, 3), (0, 1), 1, 0.15, 0.005)
+    rules = bright_samples.Sampling((2, 3), (0, 1), 1, 0.15, 0.005, {}, {}, 9, 0)
     found = bright_samples.false_alarms(mask, reference, rules)
     assert np.argwhere(found).tolist() == [[0, 0], [0, 1], [0, 2], [1, 1], [1, 2], [2, 4]]
 
