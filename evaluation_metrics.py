@@ -131,7 +131,7 @@ def find_masks(references: dict[str, Path]) -> tuple[dict[str, Path], list[str]]
             f"reference of the same name among the {len(references)} in {reference_dir}; run step 6, or name the "
             "reference folders as the products"
         )
-    return {name: mask for name, mask in masks.items() if name in references}, alone
+    return {name: masks[name] for name in masks if name in references}, alone
 
 
 def find_others(references: dict[str, Path]) -> tuple[dict[str, dict[str, OtherMask]], list[str]]:
@@ -222,7 +222,8 @@ def compare_masks(scenes: list[ComparedScene], rules: Rules) -> list[Outcome]:
     compared = results_or_errors(outcomes)
     if not compared:
         return outcomes
-    good = [scene for scene in scenes if scene.name in {each.product for each in compared}]
+    names = {each.product for each in compared}
+    good = [scene for scene in scenes if scene.name in names]
     made_by = made_by.only([role for scene in good for role in scene.inputs()])
     labels = whose_labels(good)
     for file, table_of in zip(files, tables.values(), strict=True):

@@ -40,10 +40,6 @@ class Scenes:
         """The image of a product."""
         return self.tiff_dir / f"{name}.tif"
 
-    def silent(self) -> frozenset[str]:
-        """The products without a reference."""
-        return frozenset(self.sources.keys() - self.references)
-
 
 def find_scenes(
     pixels: str, sampled: bool, csv_dir: Path, tiff_dir: Path, mask_dir: Path, reference_dir: Path
@@ -127,8 +123,9 @@ def choose_split(scenes: Scenes, tune: Sequence[str], test: Sequence[str], how: 
     named = {"FINE_TUNE_PRODUCTS": [] if tune == ALL else tune, "TEST_PRODUCTS": [] if test == ALL else test}
     for constant, wanted in named.items():
         choose_products(scenes.sources, wanted, scenes.source_dir, f"correct {constant}")
+    silent = frozenset(scenes.sources.keys() - scenes.references)
     if not (scenes.sampled or how.marks()):
-        return Split([], sorted(named["TEST_PRODUCTS"] or scenes.sources), silent=scenes.silent(), named=bool(test))
+        return Split([], sorted(named["TEST_PRODUCTS"] or scenes.sources), silent=silent)
     tuned, failed, maybe = sorted(named["FINE_TUNE_PRODUCTS"]), list[Outcome](), frozenset[str]()
     if not tuned:
         tuned, failed = _products_with_samples(scenes, how, every=tune == ALL or n_folds > 0)
@@ -136,7 +133,7 @@ def choose_split(scenes: Scenes, tune: Sequence[str], test: Sequence[str], how: 
     folds = deal(tuned, n_folds) if n_folds else ()
     rest = [name for name in sorted(scenes.sources) if name not in tuned or folds or test == ALL]
     tested = sorted(named["TEST_PRODUCTS"]) or rest
-    return Split(tuned, tested, tuple(failed), folds, maybe, scenes.silent(), named=bool(test))
+    return Split(tuned, tested, tuple(failed), folds, maybe, silent, named=bool(test))
 
 
 def deal(names: Sequence[str], n_folds: int) -> tuple[tuple[str, ...], ...]:
@@ -168,8 +165,7 @@ def _products_with_samples(scenes: Scenes, how: Sampling, every: bool) -> tuple[
     failed: list[Outcome] = []
     if scenes.sampled:
         known = [name for name in sorted(scenes.sources) if name in scenes.references]
-        codes = how.cloud_codes, how.left_out_codes
-        jobs = [Job(name, (scenes.references[name], *codes)) for name in known]
+        jobs = [Job(name, (scenes.references[name], how.cloud_codes, how.left_out_codes)) for name in known]
         outcomes = run_jobs(is_cloud_free, jobs, Engine(here=True), "reading references")
         failed = [outcome for outcome in outcomes if outcome.error]
         scored = [outcome.name for outcome in outcomes if not outcome.error]
