@@ -39,7 +39,7 @@ def tally(cloud: NDArray[np.bool_], truth: NDArray[np.bool_], scored: NDArray[np
     return [int((pair & scored).sum()) for pair in pairs]
 
 
-def measures(counts: NDArray[np.int64]) -> dict[str, float]:
+def measures(counts: NDArray[Any]) -> dict[str, float]:
     """The usual measures of what `count` found, by the names of `MEASURES`; NaN where a measure is not defined.
 
     precision is the user's accuracy of the class cloud, TP / (TP + FP); recall its producer's accuracy, TP / (TP + FN).

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,9 +16,6 @@ from cloudsom.tuning.bright_samples import read_samples
 from cloudsom.tuning.correction import Correction, Rules, correct, training_of
 from cloudsom.tuning.relabelling import FLIPPED, KEPT, REFUSED, SPLIT, flip_of
 from cloudsom.tuning.scenes import Split
-
-#: What a change costs and gains: training cloud spectra, the same as a share of all (recall), and bright samples.
-PRICES = ("cloud_lost", "recall_lost", "samples_cleared")
 
 
 def make(
@@ -89,26 +85,31 @@ def price_table(som: LabelledMap, done: Correction, min_samples: int) -> pd.Data
     """flip_table.csv: what changing each neuron costs and gains.
 
     A row for each cloud neuron that samples or copies touch, and for each that something was decided on: the neuron as
-    row,column from 1, votes by class, samples (and with copies); `PRICES` of the flip and, where there is one, of the
-    sub-map; what was done, and why.
+    row,column from 1, votes by class, samples (and with copies); for the flip and, where there is one, for the sub-map:
+    training cloud spectra lost, the same as a share of all (recall), samples cleared; what was done, and why.
     """
-    evidence = done.evidence
-    decided = {change.neuron: change for change in done.decisions}
+    evidence, decided = done.evidence, {change.neuron: change for change in done.decisions}
+    reached = np.flatnonzero((evidence.cloud == CLOUD) & (evidence.copies > 0)).tolist()
+    rows = sorted({*reached, *decided})
+    table = pd.DataFrame(
+        {
+            "neuron": [neurons.name_of(neuron, som.labels.columns) for neuron in rows],
+            **dict(zip(model.HIT_COLUMNS, evidence.votes[rows].T, strict=True)),
+            "samples": evidence.samples[rows],
+            "samples_and_copies": evidence.copies[rows],
+        }
+    )
     total = max(int(evidence.cloud_votes.sum()), 1)
-    rows = []
-    reached = set(np.flatnonzero((evidence.cloud == CLOUD) & (evidence.copies > 0)).tolist())
-    for neuron in sorted(reached | set(decided)):
-        decision = decided.get(neuron)
-        row: dict[str, Any] = {"neuron": neurons.name_of(neuron, som.labels.columns)}
-        row |= dict(zip(model.HIT_COLUMNS, evidence.votes[neuron].tolist(), strict=True))
-        row |= {"samples": int(evidence.samples[neuron]), "samples_and_copies": int(evidence.copies[neuron])}
-        for kind, change in (("flip", flip_of(evidence, neuron)), ("split", done.splits.get(neuron))):
-            prices = (change.lost, change.lost / total, change.cleared) if change else (pd.NA, pd.NA, pd.NA)
-            row |= dict(zip((f"{kind}_{what}" for what in PRICES), prices, strict=True))
-        row["action"] = decision.action if decision else KEPT
-        row["reason"] = decision.reason if decision else f"fewer than {min_samples} samples, or too few clouds to split"
-        rows.append(row)
-    return pd.DataFrame(rows)
+    flips = {neuron: flip_of(evidence, neuron) for neuron in rows}
+    for kind, changes in (("flip", flips), ("split", done.splits)):
+        found = [changes.get(neuron) for neuron in rows]
+        table[f"{kind}_cloud_lost"] = [change.lost if change else pd.NA for change in found]
+        table[f"{kind}_recall_lost"] = [change.lost / total if change else pd.NA for change in found]
+        table[f"{kind}_samples_cleared"] = [change.cleared if change else pd.NA for change in found]
+    kept = f"fewer than {min_samples} samples, or too few clouds to split"
+    table["action"] = [decided[neuron].action if neuron in decided else KEPT for neuron in rows]
+    table["reason"] = [decided[neuron].reason if neuron in decided else kept for neuron in rows]
+    return table
 
 
 def shown(prices: pd.DataFrame) -> str:

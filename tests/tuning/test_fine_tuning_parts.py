@@ -330,6 +330,16 @@ def test_a_neuron_with_few_clouds_is_flipped_and_one_with_many_split() -> None:
     assert flips.samples_left == 0 and flips.lost == 202
 
 
+def test_samples_on_clear_neurons_alone_change_nothing() -> None:
+    labels = NeuronLabels(1, 2, np.array([50, 10], np.uint8), np.array([CLOUD, CLEAR], np.uint8), np.ones(2))
+    weights = np.stack([np.full(13, 0.8), np.full(13, 0.1)]).reshape(1, 2, 13)
+    som = LabelledMap(weights, np.ones(13), np.zeros(13), labels, np.full((2, 6), 9))
+    done = correction.correct(som, np.full((6, 13), 0.1), correction.Rules(5, 0, 1))
+    table = corrected_files.price_table(som, done, 5)
+    assert not done.decisions and table.empty and {"neuron", "flip_cloud_lost", "action"} <= set(table.columns)
+    assert corrected_files.shown(table) == "no neuron to change"
+
+
 def test_land_that_is_copied_is_bright_and_dry_and_land() -> None:
     bright_dry = np.full(13, 0.3)
     bright_dry[10] = 0.001
