@@ -242,19 +242,16 @@ def differences_table(compared: list[Compared]) -> pd.DataFrame:
 
     `beyond_chance` is yes where the 95 % interval of the difference does not hold zero.
     """
-    table: list[dict[str, object]] = []
+    table = []
     for group in groups(compared):
         final = next((name for name in (SOM2, SOM1) if name in group.processors), group.processors[0])
         for kind, estimate in zip(("pooled", "mean"), _estimates(group), strict=True):
             values, ends = estimate.differences(group.processors.index(final))
             for i, name in enumerate(group.processors):
-                for m, measure in enumerate(ALL_MEASURES if name != final else ()):
-                    low, high = float(ends[0, i, m]), float(ends[1, i, m])
-                    table.append(
-                        {"of": final, "minus": name, "product": kind, "role": group.role, "measure": measure,
-                         "difference": float(values[i, m]), "low": low, "high": high,
-                         "beyond_chance": "" if np.isnan(low) else "yes" if low > 0 or high < 0 else "no"}
-                    )  # fmt: skip
+                each = zip(ALL_MEASURES, values[i].tolist(), *ends[:, i].tolist(), strict=True)
+                for measure, difference, low, high in each if name != final else ():
+                    sure = "" if np.isnan(low) else "yes" if low > 0 or high < 0 else "no"
+                    table.append((final, name, kind, group.role, measure, difference, low, high, sure))
     columns = ["of", "minus", "product", "role", "measure", "difference", "low", "high", "beyond_chance"]
     return pd.DataFrame(table, columns=columns)
 
@@ -269,15 +266,13 @@ def surfaces_table(compared: list[Compared]) -> pd.DataFrame:
                 before = sums.get(surface, (0, 0))
                 sums[surface] = before[0] + pixels, before[1] + cloud
             rows.append(("pooled", group.role, name, sums))
-    return pd.DataFrame(
-        [
-            {"product": product, "role": role, "masks": name, "surface": surface, "pixels": pixels,
-             "called_cloud": cloud, "share": cloud / pixels}
-            for product, role, name, found in rows
-            for surface, (pixels, cloud) in found.items()
-        ],
-        columns=["product", "role", "masks", "surface", "pixels", "called_cloud", "share"],
-    )  # fmt: skip
+    lines = [
+        (product, role, name, surface, pixels, cloud, cloud / pixels)
+        for product, role, name, found in rows
+        for surface, (pixels, cloud) in found.items()
+    ]
+    columns = ["product", "role", "masks", "surface", "pixels", "called_cloud", "share"]
+    return pd.DataFrame(lines, columns=columns)
 
 
 #: What the summary line says of the scenes it is about.
