@@ -93,10 +93,6 @@ class Samples:
     bmus: NDArray[np.int32]
     n: int
 
-    def on(self, neuron: int) -> Floats:
-        """Samples and copies that fall on a neuron, the samples first."""
-        return self.scaled[self.bmus == neuron]
-
     def counts(self, n_neurons: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Samples on each neuron, and samples and copies."""
         return np.bincount(self.bmus[: self.n], minlength=n_neurons), np.bincount(self.bmus, minlength=n_neurons)
@@ -180,7 +176,7 @@ def train_submaps(
     for neuron, (spectra, labels) in training.items():
         clouds = np.isin(labels, CLOUD_CLASSES)
         scaled = som.scaled(spectra.copy())
-        bright = samples.on(neuron)
+        bright = samples.scaled[samples.bmus == neuron]
         bands = bands_for(int(som.labels.classes[neuron]), rules.left_out, rules.left_out_if_opaque)
         clear = np.concatenate([scaled[~clouds], bright])
         submap = train_submap(scaled[clouds], clear, bands, rules.submaps, neuron)

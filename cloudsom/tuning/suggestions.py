@@ -7,7 +7,6 @@ infrared as dry ground does and clouds do not; no signal in the cirrus band.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -143,17 +142,14 @@ def _draw_spectra(axes: Axes, weights: NDArray[np.float64], votes: NDArray[np.in
 
     The lines differ in colour, dashes and marker.
     """
-    opaque = votes.argmax(axis=1) == CLASS_CODES.index(50)
+    opaque = (votes.argmax(axis=1) == CLASS_CODES.index(50)) & (votes.sum(axis=1) > 0)
     order = np.argsort(WAVELENGTHS_NM)
     nm = np.asarray(WAVELENGTHS_NM)[order]
     for i, neuron in enumerate(best):
-        colour, line = colormaps["viridis"](0.85 * i / max(len(best) - 1, 1)), ("-", "--", ":")[i % 3]
-        marker = "osv^D"[i % 5]
-        look: dict[str, Any] = {"marker": marker, "markersize": 2.5, "linewidth": 0.9}
-        axes.plot(nm, weights[neuron][order], line, color=colour, label=str(i + 1), **look)
-    if (opaque & (votes.sum(axis=1) > 0)).any():
-        mean = weights[opaque & (votes.sum(axis=1) > 0)].mean(axis=0)[order]
-        axes.plot(nm, mean, color="black", linewidth=2, label="opaque cloud (mean)")
+        colour, look = colormaps["viridis"](0.85 * i / max(len(best) - 1, 1)), ("-", "--", ":")[i % 3] + "osv^D"[i % 5]
+        axes.plot(nm, weights[neuron][order], look, color=colour, linewidth=0.9, markersize=2.5, label=str(i + 1))
+    if opaque.any():
+        axes.plot(nm, weights[opaque].mean(axis=0)[order], color="black", linewidth=2, label="opaque cloud (mean)")
     axes.set_xlabel("wavelength (nm)")
     axes.set_ylabel("reflectance")
     axes.set_ylim(bottom=0)
