@@ -101,7 +101,8 @@ def price_table(som: LabelledMap, done: Correction, min_samples: int) -> pd.Data
     )
     total = max(int(evidence.cloud_votes.sum()), 1)
     flips = {neuron: flip_of(evidence, neuron) for neuron in rows}
-    for kind, changes in (("flip", flips), ("split", done.splits)):
+    splits = {change.neuron: change for change in done.decisions if change.kind == SPLIT}
+    for kind, changes in (("flip", flips), ("split", splits)):
         found = [changes.get(neuron) for neuron in rows]
         table[f"{kind}_cloud_lost"] = [change.lost if change else pd.NA for change in found]
         table[f"{kind}_recall_lost"] = [change.lost / total if change else pd.NA for change in found]

@@ -100,11 +100,10 @@ class Samples:
 
 @dataclass(frozen=True)
 class Correction:
-    """What fine-tuning did: the evidence, the decisions with both prices, the corrected map, and the samples left."""
+    """What fine-tuning did: the evidence, what was decided, the corrected map, and how many samples are cloud still."""
 
     evidence: Evidence
     decisions: list[Change]
-    splits: dict[int, Change]
     tuned: LabelledMap
     samples_left: int
 
@@ -153,7 +152,7 @@ def correct(som: LabelledMap, reflectance: Floats, rules: Rules, training: Train
     kept = {change.neuron: submaps[change.neuron] for change in decisions if change.action == SPLIT}
     tuned = replace(som, labels=relabel(som.labels, evidence.votes, flipped), submaps=kept)
     left = int((tuned.cloud(samples.scaled[: samples.n], samples.bmus[: samples.n]) == CLOUD).sum())
-    return Correction(evidence, decisions, splits, tuned, left)
+    return Correction(evidence, decisions, tuned, left)
 
 
 def contested(evidence: Evidence, flips: NDArray[np.bool_], rules: Rules) -> list[int]:

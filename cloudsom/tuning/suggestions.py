@@ -95,7 +95,7 @@ def suggest(
     jobs = [Job(name, (source, tiff_dir / f"{name}.tif", som)) for name, source in sources.items()]
     outcomes = run_jobs(hits_of_scene, jobs, engine, "counting") if jobs else []
     counts = results_or_errors(outcomes)
-    if jobs and not counts:
+    if not counts:
         raise_if_any_failed(outcomes)
     good = [outcome.name for outcome in outcomes if not outcome.error]
     made_by = made_by.only([*trained, *(sources[name].name for name in good)])
