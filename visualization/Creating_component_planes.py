@@ -26,7 +26,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from cloudsom.bands import BANDS, WAVELENGTHS_NM
-from cloudsom.drawing.figures import COLUMN, add_colour_bar, draw_cells, inches, portfolio_of, styled
+from cloudsom.drawing.figures import COLUMN, PRINT_WIDTHS, add_colour_bar, draw_cells, portfolio_of, styled
 from cloudsom.running.settings import run, step_files
 from cloudsom.som import model
 
@@ -75,7 +75,7 @@ def component_planes(
     """One panel a band, from the weights (rows, columns, 13) in scaled units and in reflectance."""
     rows, columns, n_bands = scaled.shape
     room = ConstrainedLayoutEngine(w_pad=0.09)  # inches: the last number of a colour bar stands beyond its end
-    width, wide = inches(print_width), print_width == "page"
+    width, wide = PRINT_WIDTHS[print_width], print_width == "page"
     down, across, share, below, n_ticks = (3, 5, 0.8, 0.25, 3) if wide else (5, 3, 0.66, 0.42, 2)
     figure = Figure(figsize=(width, down * (width / across * share * rows / columns + 0.72)), layout=room)
     panels = list(figure.subplots(down, across).flat)

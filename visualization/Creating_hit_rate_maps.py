@@ -25,7 +25,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
 from cloudsom.bands import CLASSES
-from cloudsom.drawing.figures import COLUMN, add_colour_bar, draw_cells, inches, portfolio_of, styled
+from cloudsom.drawing.figures import COLUMN, PRINT_WIDTHS, add_colour_bar, draw_cells, portfolio_of, styled
 from cloudsom.running.settings import run, step_files
 from cloudsom.som import model
 from cloudsom.som.labels import CLASS_CODES
@@ -73,7 +73,7 @@ def main() -> None:
 def hit_rate_maps(counts: NDArray[np.integer], print_width: str = "page", colours: str = "log") -> Figure:
     """Six panels in the paper's order, from counts (rows, columns, 6) in the order of `CLASS_CODES`."""
     rows, columns, _ = counts.shape
-    width = inches(print_width)
+    width = PRINT_WIDTHS[print_width]
     down, across, share = (2, 3, 0.66) if print_width == "page" else (3, 2, 0.6)
     figure = Figure(figsize=(width, down * (width / across * share * rows / columns + 0.3)), layout="constrained")
     for axes, (name, code) in zip(figure.subplots(down, across).flat, PANELS.items(), strict=True):

@@ -39,7 +39,7 @@ from cloudsom.bands import BANDS, CLASSES
 from cloudsom.drawing.figures import (
     BRIGHT_COLOUR,
     COLUMN,
-    inches,
+    PRINT_WIDTHS,
     optional_input,
     portfolio_of,
     read_corrections,
@@ -258,7 +258,7 @@ def scatterplots(
     print_width: str = "page",
 ) -> Figure:
     """Seven plots: all classes, then each one; one scale of counts for all."""
-    width, down, across = inches(print_width), *((2, 4) if print_width == "page" else (4, 2))
+    width, down, across = PRINT_WIDTHS[print_width], *((2, 4) if print_width == "page" else (4, 2))
     figure = Figure(figsize=(width, width / across * down * 1.12), layout="constrained")
     panels = figure.subplots(down, across, sharex=True, sharey=True)
     parts = [slice(None), *(slice(i, i + 1) for i in range(len(CLASS_CODES)))]

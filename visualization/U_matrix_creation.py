@@ -21,7 +21,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cloudsom.drawing.figures import add_colour_bar, draw_cells, inches, portfolio_of, styled
+from cloudsom.drawing.figures import PRINT_WIDTHS, add_colour_bar, draw_cells, portfolio_of, styled
 from cloudsom.errors import UserError
 from cloudsom.running.settings import run, step_files
 from cloudsom.som import model
@@ -65,7 +65,7 @@ def u_matrix_figure(distances: NDArray[np.float64], print_width: str = "page") -
     """Two panels: distances (rows, columns) and their natural logarithm; a distance of 0 has none and is left grey."""
     rows, columns = distances.shape
     logarithms = np.log(distances, out=np.full_like(distances, np.nan), where=distances > 0)
-    width, down, across = inches(print_width), *((1, 2) if print_width == "page" else (2, 1))
+    width, down, across = PRINT_WIDTHS[print_width], *((1, 2) if print_width == "page" else (2, 1))
     height = down * (width / across * 0.72 * rows / columns + 0.3)
     figure = Figure(figsize=(width, height), layout="constrained")
     first, second = figure.subplots(down, across)

@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 
 from cloudsom.bands import CLASSES, CLOUD
 from cloudsom.drawing.figures import (
+    PRINT_WIDTHS,
     Corrections,
     class_legend,
     cloud_legend,
     draw_classes,
     draw_cloud,
-    inches,
     portfolio_of,
     read_corrections,
     styled,
@@ -90,7 +90,7 @@ def neuron_label_maps(
     rows, columns = classes.shape
     n = 2 if corrections is None else 3
     down, across, legend_columns = (1, n, 2) if print_width == "page" else (n - 1, 2, 1)
-    panel = inches(print_width) / (3 if print_width == "page" else 2)
+    panel = PRINT_WIDTHS[print_width] / (3 if print_width == "page" else 2)
     lines = -(-len(class_legend(classes)) // legend_columns)
     height = down * (panel * 0.88 * rows / columns + 0.42 + 0.165 * lines)  # inches: map, title and ticks, legend
     figure = Figure(figsize=(panel * across, height), layout="constrained")

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from cloudsom.bands import BANDS, CLASSES, WAVELENGTHS_NM
 from cloudsom.drawing.class_spectra import LOOKS, ClassSpectra, class_spectra
-from cloudsom.drawing.figures import BRIGHT_COLOUR, inches, portfolio_of, read_corrections, styled
+from cloudsom.drawing.figures import BRIGHT_COLOUR, PRINT_WIDTHS, portfolio_of, read_corrections, styled
 from cloudsom.running.settings import optional_files, run, step_files
 from cloudsom.som import labelled_map, neurons
 from cloudsom.som.labels import CLASS_CODES
@@ -103,7 +103,7 @@ def neuron_spectra(
     spectra: ClassSpectra, neurons: list[Neuron], bright: NDArray[np.float64], print_width: str = "page"
 ) -> Figure:
     """(a) mean of each class with its standard deviation, (b) neurons, and `bright` ones (n, 13) as thin red lines."""
-    width, wide = inches(print_width), print_width == "page"
+    width, wide = PRINT_WIDTHS[print_width], print_width == "page"
     figure = Figure(figsize=(width, width * 0.78 if wide else width * 2.1), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, sharey=True)
     for i, code in enumerate(CLASS_CODES):

@@ -25,7 +25,15 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from cloudsom.bands import CLOUD
-from cloudsom.drawing.figures import CLEAR_COLOUR, CLOUD_COLOUR, cloud_legend, draw_cloud, inches, portfolio_of, styled
+from cloudsom.drawing.figures import (
+    CLEAR_COLOUR,
+    CLOUD_COLOUR,
+    PRINT_WIDTHS,
+    cloud_legend,
+    draw_cloud,
+    portfolio_of,
+    styled,
+)
 from cloudsom.errors import UserError
 from cloudsom.running.settings import run, step_files
 from cloudsom.som import labelled_map, neurons, submaps
@@ -90,7 +98,7 @@ def title_of(neuron: int, columns: int, table: pd.DataFrame) -> str:
 def sub_maps_figure(tuned: LabelledMap, titles: dict[int, str], print_width: str = "page") -> Figure:
     """One panel a sub-map, in the order of the neurons; `titles` by flat position of the neuron."""
     n = len(tuned.submaps)
-    panel = inches(print_width) / PANELS_A_ROW[print_width]
+    panel = PRINT_WIDTHS[print_width] / PANELS_A_ROW[print_width]
     across = min(n, PANELS_A_ROW[print_width])
     down = -(-n // across)
     figure = Figure(figsize=(panel * across, (panel + 0.45) * down + 0.25), layout="constrained")

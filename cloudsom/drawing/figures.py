@@ -35,7 +35,7 @@ from cloudsom.som.model import LABEL_COLUMNS, read_neuron_labels, read_table
 #: Widths of a journal's column and page in inches (85 and 180 mm); figures are drawn at the size they are printed.
 COLUMN, PAGE = 85 / 25.4, 180 / 25.4
 
-#: What a sheet of several panels can be laid out for.
+#: What a sheet of several panels can be laid out for, by the word of PRINT_WIDTH, and its width in inches.
 PRINT_WIDTHS = {"page": PAGE, "column": COLUMN}
 
 #: Pixels per inch of a PNG, and of pictures within a PDF or SVG.
@@ -289,13 +289,6 @@ def find_masks(mask_dir: Path, finetuned_dir: Path, products: Sequence[str]) -> 
 
 
 # --- inputs and files -------------------------------------------------------------------------------------------------
-
-
-def inches(print_width: str) -> float:
-    """The width of a sheet, "page" or "column"; UserError for any other word."""
-    if print_width not in PRINT_WIDTHS:
-        raise UserError(f"PRINT_WIDTH: {print_width!r} is not one of {', '.join(PRINT_WIDTHS)}; correct the setting")
-    return PRINT_WIDTHS[print_width]
 
 
 def read_corrections(labels: NeuronLabels, finetuned_csv: Path) -> Corrections:

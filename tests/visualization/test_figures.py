@@ -706,11 +706,6 @@ def test_sheets_are_as_wide_as_asked_and_no_text_lies_over_another(print_width: 
         assert overlapping(sheet) == [], name
 
 
-def test_a_width_there_is_not_is_refused() -> None:
-    with pytest.raises(UserError, match="PRINT_WIDTH: 'poster' is not one of page, column"):
-        U_matrix_creation.u_matrix_figure(made_weights()[:, :, 0], "poster")
-
-
 def made_sub_maps() -> tuple[LabelledMap, dict[int, str]]:
     cloud = np.where(np.arange(16) < 5, 0, CLOUD)
     inner = {neuron: made_submap(cloud) for neuron in (3, 7, 200, 256, 290, 299)}
@@ -894,7 +889,6 @@ def test_what_is_missing_is_named(script: ModuleType, gone: str, words: str, dat
         (U_matrix_creation, {"FORMATS": []}, "FORMATS: none"),
         (quicklooks, {"FORMATS": ["tif"]}, "'tif' is not one of png, pdf, svg"),
         (colored_cloudmasks, {"FORMATS": ["tif"]}, "'tif' is not one of png, pdf, svg"),
-        (U_matrix_creation, {"PRINT_WIDTH": "A0"}, "PRINT_WIDTH: 'A0' is not one of page, column"),
         (Creating_scatterplots, {"X_BAND": "B13"}, "X_BAND: 'B13' is not a band"),
         (quicklooks, {"OUTLINE": "mauvish"}, "not a colour"),
         (quicklooks, {"PRODUCTS": ["SCENE_C"]}, "nearest name there is SCENE"),
