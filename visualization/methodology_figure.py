@@ -48,6 +48,7 @@ from cloudsom.drawing.figures import (
     read_corrections,
     read_true_colour,
     styled,
+    swatch,
     true_colour,
 )
 from cloudsom.errors import UserError
@@ -255,7 +256,7 @@ def draw_stage_3(part: SubFigure, stages: Stages) -> None:
     show(panels[1], changes_picture(stages.mask, stages.final_mask), "(g) what changes in the mask")
     share = cloud_share(stages.final_mask)
     show(panels[2], mask_picture(stages.final_mask), f"(h) final mask: {share:.1%} cloud (white)")
-    changes = [patch(label, colour) for label, colour in CHANGES.items()]
+    changes = [swatch(colour, label) for label, colour in CHANGES.items()]
     legend(part, cloud_legend(stages.cloud, stages.corrections) + changes)
 
 
@@ -289,10 +290,6 @@ def show(axes: Axes, picture: NDArray[np.uint8], title: str) -> None:
     """A picture (height, width, 3) without axes."""
     axes.imshow(picture, interpolation="antialiased", interpolation_stage="rgba")
     axes.set(xticks=[], yticks=[], title=title)
-
-
-def patch(label: str, colour: str) -> Patch:
-    return Patch(facecolor=colour, edgecolor="#888888", linewidth=0.4, label=label)
 
 
 def mask_picture(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:

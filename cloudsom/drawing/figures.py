@@ -17,7 +17,7 @@ from matplotlib import patheffects, style
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colorbar import Colorbar
-from matplotlib.colors import BoundaryNorm, Colormap, ListedColormap, Normalize
+from matplotlib.colors import Normalize, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
@@ -118,6 +118,10 @@ class Corrections:
         return self.corrected if self.sampled is None else self.sampled
 
 
+#: No corrections at all, on a map of any size.
+UNCORRECTED = Corrections(*np.zeros((2, 1, 1), bool))
+
+
 def _look() -> Any:
     return style.context(["default", STYLE])
 
@@ -144,9 +148,7 @@ def map_ticks(n: int) -> list[int]:
     return [1, *range(5, n + 1, 5)]
 
 
-def draw_cells(
-    axes: Axes, values: NDArray[Any], cmap: Colormap | str = "viridis", norm: Normalize | None = None
-) -> QuadMesh:
+def draw_cells(axes: Axes, values: NDArray[Any], norm: Normalize | None = None) -> QuadMesh:
     """Draw values (rows, columns) as square cells with white lines, neuron (1, 1) at the top left (paper's figures).
 
     Cell (row, column), counted from 1, is centred on the data point x = column, y = row. NaN cells are grey. Values
@@ -155,7 +157,7 @@ def draw_cells(
     rows, columns = values.shape[:2]
     edges = np.arange(columns + 1) + 0.5, np.arange(rows + 1) + 0.5
     shown = np.ma.masked_invalid(values) if values.ndim == 2 else values
-    mesh = axes.pcolormesh(*edges, shown, cmap=cmap, norm=norm, edgecolors="white", linewidth=0.4)
+    mesh = axes.pcolormesh(*edges, shown, cmap="viridis", norm=norm, edgecolors="white", linewidth=0.4)
     mesh.set_facecolor(MISSING_COLOUR)
     axes.set_facecolor(MISSING_COLOUR)
     axes.set_aspect("equal")
@@ -178,34 +180,31 @@ def add_colour_bar(axes: Axes, mesh: QuadMesh, label: str = "", below: float = 0
     return bar
 
 
-def draw_codes(axes: Axes, codes: NDArray[np.integer], colours: dict[int, str]) -> QuadMesh:
+def draw_codes(axes: Axes, codes: NDArray[np.integer], colours: dict[int, str]) -> None:
     """Draw a map (rows, columns) of codes as cells, each code in its colour."""
-    order = sorted(colours)
-    cmap = ListedColormap([colours[code] for code in order])
-    norm = BoundaryNorm(np.arange(len(order) + 1) - 0.5, len(order))
-    return draw_cells(axes, np.searchsorted(order, codes).astype(np.float64), cmap, norm)
+    shown = np.zeros((*codes.shape, 3))
+    for code, colour in colours.items():
+        shown[codes == code] = to_rgb(colour)
+    draw_cells(axes, shown)
 
 
-def draw_classes(axes: Axes, classes: NDArray[np.integer]) -> QuadMesh:
-    """Draw the neurons' classes (rows, columns), 10..60 or 0, in the paper's colours."""
-    mesh = draw_codes(axes, classes, {NO_CLASS: NO_CLASS_COLOUR, **CLASS_COLOURS})
-    _cross(axes, classes == NO_CLASS)
-    return mesh
+def draw_classes(axes: Axes, classes: NDArray[np.integer]) -> None:
+    """Draw the neurons' classes (rows, columns), 10..60 or 0, in the paper's colours; a cross on those without one."""
+    draw_codes(axes, classes, {NO_CLASS: NO_CLASS_COLOUR, **CLASS_COLOURS})
+    rows, columns = np.nonzero(classes == NO_CLASS)
+    axes.scatter(columns + 1, rows + 1, marker="x", s=8, linewidth=0.6, color="#555555", zorder=3)
 
 
-def draw_cloud(axes: Axes, cloud: NDArray[np.integer], corrections: Corrections | None = None) -> QuadMesh:
+def draw_cloud(axes: Axes, cloud: NDArray[np.integer], corrections: Corrections = UNCORRECTED) -> None:
     """Draw the neurons' cloud/clear labels (rows, columns), 255 or 0.
 
     With `corrections` (`cloud` being the labels before them) corrected neurons are outlined in red; flipped ones have
     the colour of clear, split ones both.
     """
-    if corrections is None:
-        return draw_codes(axes, cloud, {CLEAR: CLEAR_COLOUR, CLOUD: CLOUD_COLOUR})
-    mesh = draw_cloud(axes, np.where(corrections.flipped, CLEAR, cloud))
+    draw_codes(axes, np.where(corrections.flipped, CLEAR, cloud), {CLEAR: CLEAR_COLOUR, CLOUD: CLOUD_COLOUR})
     for row, column in np.argwhere(corrections.split) + 1:
         axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **_SPLIT))
     outline(axes, corrections.corrected)
-    return mesh
 
 
 def outline(axes: Axes, chosen: NDArray[np.bool_], colour: str = BRIGHT_COLOUR) -> None:
@@ -217,10 +216,9 @@ def outline(axes: Axes, chosen: NDArray[np.bool_], colour: str = BRIGHT_COLOUR) 
         axes.add_patch(cell)
 
 
-def _cross(axes: Axes, chosen: NDArray[np.bool_]) -> None:
-    """Mark the chosen cells with a small cross."""
-    rows, columns = np.nonzero(chosen)
-    axes.scatter(columns + 1, rows + 1, marker="x", s=8, linewidth=0.6, color="#555555", zorder=3)
+def swatch(colour: str, label: str) -> Patch:
+    """The legend entry of a colour."""
+    return Patch(facecolor=colour, edgecolor="#888888", linewidth=0.4, label=label)
 
 
 def class_legend(classes: NDArray[np.integer]) -> list[Patch]:
@@ -229,25 +227,20 @@ def class_legend(classes: NDArray[np.integer]) -> list[Patch]:
     entries = [(code, CLASSES[code], CLASS_COLOURS[code]) for code in order]
     if (classes == NO_CLASS).any():
         entries.append((NO_CLASS, "never hit", NO_CLASS_COLOUR))
-    return [
-        Patch(facecolor=colour, edgecolor="#888888", linewidth=0.4, label=f"{name} ({(classes == code).sum()})")
-        for code, name, colour in entries
-    ]
+    return [swatch(colour, f"{name} ({(classes == code).sum()})") for code, name, colour in entries]
 
 
-def cloud_legend(cloud: NDArray[np.integer], corrections: Corrections | None = None) -> list[Patch]:
+def cloud_legend(cloud: NDArray[np.integer], corrections: Corrections = UNCORRECTED) -> list[Patch]:
     """Legend entries of what `draw_cloud` draws, with the neurons of each."""
-    flipped = np.zeros(cloud.shape, bool) if corrections is None else corrections.flipped
-    split = np.zeros(cloud.shape, bool) if corrections is None else corrections.split
+    flipped, split = corrections.flipped, corrections.split
     after = np.where(flipped, CLEAR, cloud)
-    edge: dict[str, Any] = {"edgecolor": "#888888", "linewidth": 0.4}
-    red: dict[str, Any] = {"edgecolor": BRIGHT_COLOUR, "linewidth": 1.1}
     entries = [
-        Patch(facecolor=CLOUD_COLOUR, label=f"cloud ({((after == CLOUD) & ~split).sum()})", **edge),
-        Patch(facecolor=CLEAR_COLOUR, label=f"clear ({(after == CLEAR).sum()})", **edge),
+        swatch(CLOUD_COLOUR, f"cloud ({((after == CLOUD) & ~split).sum()})"),
+        swatch(CLEAR_COLOUR, f"clear ({(after == CLEAR).sum()})"),
     ]
     if flipped.any():
-        entries.append(Patch(facecolor=CLEAR_COLOUR, label=f"cloud before ({flipped.sum()})", **red))
+        before = f"cloud before ({flipped.sum()})"
+        entries.append(Patch(facecolor=CLEAR_COLOUR, edgecolor=BRIGHT_COLOUR, linewidth=1.1, label=before))
     if split.any():
         entries.append(Patch(**_SPLIT | {"linewidth": 0.4}, label=f"split by sub-map ({split.sum()})"))
     return entries
