@@ -41,8 +41,13 @@ PRINT_WIDTHS = {"page": PAGE, "column": COLUMN}
 #: Pixels per inch of a PNG, and of pictures within a PDF or SVG.
 DPI = 300
 
-#: Formats a figure can be written in.
-FORMATS = ("png", "pdf", "svg")
+#: Formats a figure can be written in, and the metadata of each that matplotlib would date or sign with its version;
+#: without them the bytes depend on the content alone.
+FORMATS: dict[str, dict[str, None]] = {
+    "png": {"Software": None},
+    "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+    "svg": {"Creator": None, "Date": None, "Format": None, "Type": None},
+}
 
 #: The look of every figure: no letter under 7 points at printed size, letters kept as text in a PDF.
 STYLE: dict[str, Any] = {
@@ -66,13 +71,6 @@ STYLE: dict[str, Any] = {
     "svg.fonttype": "path",
     "hatch.linewidth": 0.6,
     "svg.hashsalt": "cloudsom",  # fixed names inside an SVG
-}
-
-#: Metadata matplotlib would date or sign with its version; without them the bytes depend on the content alone.
-_METADATA: dict[str, dict[str, None]] = {
-    "png": {"Software": None},
-    "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
-    "svg": {"Creator": None, "Date": None, "Format": None, "Type": None},
 }
 
 # Colours that are ours to choose: told apart by lightness alone, so by any eye and on a grey print.
@@ -249,15 +247,13 @@ def cloud_legend(cloud: NDArray[np.integer], corrections: Corrections = UNCORREC
 # --- scenes -----------------------------------------------------------------------------------------------------------
 
 
-def true_colour(
-    red_green_blue: NDArray[np.floating], brightest: float, gamma: float, nodata: int = 190
-) -> NDArray[np.uint8]:
+def true_colour(red_green_blue: NDArray[np.floating], brightest: float, gamma: float) -> NDArray[np.uint8]:
     """Reflectance of B4, B3, B2 (height, width, 3) as a picture for the eye, uint8 of the same shape.
 
-    `brightest` is the reflectance shown as white; `gamma` above 1 lifts the dark surfaces. NaN becomes grey (`nodata`).
+    `brightest` is the reflectance shown as white; `gamma` above 1 lifts the dark surfaces. NaN becomes grey.
     """
     share = np.clip(red_green_blue / brightest, 0, 1) ** (1 / gamma)
-    return np.where(np.isnan(share), nodata, np.nan_to_num(share) * 255 + 0.5).astype(np.uint8)
+    return np.where(np.isnan(share), 190, np.nan_to_num(share) * 255 + 0.5).astype(np.uint8)
 
 
 def read_true_colour(tiff: Path, brightest: float, gamma: float) -> tuple[NDArray[np.uint8], Grid]:
@@ -313,7 +309,7 @@ def optional_input(data_dir: str, name: str) -> Path | None:
 def save(figure: Figure, path: Path, kind: str, dpi: int = DPI) -> None:
     """Write a figure as 'png', 'pdf' or 'svg'; the same figure gives the same bytes."""
     with _look():
-        figure.savefig(path, format=kind, dpi=dpi, metadata=_METADATA[kind])
+        figure.savefig(path, format=kind, dpi=dpi, metadata=FORMATS[kind])
 
 
 @dataclass(frozen=True)
