@@ -55,7 +55,7 @@ def main() -> None:
     inputs = step_files(globals(), "SOM_FILE", "SCALER_FILE")
     portfolio = portfolio_of(globals(), inputs)
     singles = list(BANDS) if SINGLE_PLANES else []
-    if portfolio.finished(["component_planes", *(f"component_plane_{band}" for band in singles)]):
+    if portfolio.finished("component_planes", *(f"component_plane_{band}" for band in singles)):
         return
     scaled = model.load_som(inputs["SOM_FILE"]).get_weights()
     reflectance = model.load_scaler(inputs["SCALER_FILE"]).reflectance(scaled)

@@ -57,7 +57,7 @@ PANELS = {"(a1)": 10, "(a2)": 20, "(a3)": 40, "(a4)": 50, "(a5)": 60, "(a6)": 30
 def main() -> None:
     inputs = step_files(globals(), "HIT_MAPS_CSV")
     portfolio = portfolio_of(globals(), inputs)
-    if portfolio.finished(["hit_rate_maps", "hit_rate_map_total"]):
+    if portfolio.finished("hit_rate_maps", "hit_rate_map_total"):
         return
     counts, rows, columns = model.read_hit_maps(inputs["HIT_MAPS_CSV"])
     counts = counts.reshape(rows, columns, -1)

@@ -116,7 +116,7 @@ def main() -> None:
     suffix = f"{X_BAND}_{Y_BAND}"
     parts = {"all": slice(None)} | {name: slice(i, i + 1) for i, name in enumerate(model.HIT_COLUMNS)}
     plots = {f"scatterplot_{suffix}_{name}": part for name, part in parts.items()} if SINGLE_PLOTS else {}
-    if portfolio.finished([f"scatterplots_{suffix}", *plots]):
+    if portfolio.finished(f"scatterplots_{suffix}", *plots):
         return
     scaler = model.load_scaler(inputs["SCALER_FILE"])
     neurons = read_neurons(inputs, scaler, x, y)

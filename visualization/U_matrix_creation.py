@@ -49,7 +49,7 @@ OVERWRITE = False  # draw again what is finished
 def main() -> None:
     inputs = step_files(globals(), "SOM_FILE")
     portfolio = portfolio_of(globals(), inputs)
-    if portfolio.finished(["u_matrix"]):
+    if portfolio.finished("u_matrix"):
         return
     weights = model.load_som(inputs["SOM_FILE"]).get_weights()
     if weights.shape[0] * weights.shape[1] < 2:

@@ -26,17 +26,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cloudsom.drawing.figures import COLUMN, Portfolio, find_masks, styled
+from cloudsom.drawing.figures import COLUMN, Portfolio, find_masks, portfolio_of, styled
 from cloudsom.drawing.outcomes import NOT_SCORED, OUTCOMES, outcomes_of, patches, picture
 from cloudsom.errors import UserError
 from cloudsom.files import stores
 from cloudsom.files.places import under
-from cloudsom.files.stores import Snapshot
 from cloudsom.images.rasters import Grid, read_mask, write_layer
 from cloudsom.images.references import check_cloud_codes, find_references, read_reference
 from cloudsom.running.job import Job
-from cloudsom.running.pool import Engine, raise_if_any_failed, results_or_errors, run_jobs
-from cloudsom.running.settings import run, snapshot
+from cloudsom.running.settings import run
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
@@ -62,15 +60,15 @@ OVERWRITE = False  # make again what is finished
 
 
 def main() -> None:
-    references, settings = find_references(under(DATA_DIR, REFERENCE_DIR)), snapshot(globals())
-    portfolio = Portfolio(under(DATA_DIR, FIGURES_DIR), stores.recipe(settings, {}), FORMATS, OVERWRITE, SHOW)
+    references = find_references(under(DATA_DIR, REFERENCE_DIR))
+    portfolio = portfolio_of(globals(), {})
     codes = tuple(CLOUD_CODES), tuple(LEFT_OUT_CODES)
     jobs = []
-    for kind, masks in find_masks(under(DATA_DIR, MASK_DIR), under(DATA_DIR, MASK_FINETUNED_DIR), PRODUCTS).items():
+    for kind, masks in find_masks(globals()).items():
         for name, mask in masks.items():
             if name in references:
                 inputs = {f"{kind} {name}": mask, f"reference {name}": references[name]}
-                jobs.append(Job(name, (settings, name, inputs, codes, portfolio)))
+                jobs.append(Job(name, (name, inputs, codes, portfolio)))
             else:
                 print(f"{mask}: has no reference in {under(DATA_DIR, REFERENCE_DIR)}, left out")
     if not jobs:
@@ -79,43 +77,35 @@ def main() -> None:
             "reference folders as the products"
         )
     check_cloud_codes(CLOUD_CODES, {references[job.name] for job in jobs})
-    if not portfolio.finished(["colored_cloudmasks_legend"]):
+    if not portfolio.finished("colored_cloudmasks_legend"):
         words = "; ".join(f"{name}: {meaning}" for name, meaning, _ in OUTCOMES.values())
         portfolio.write("colored_cloudmasks_legend", legend_figure(), "Legend of the coloured masks", words)
-    outcomes = run_jobs(colour_mask, jobs, Engine(WORKERS, here=SHOW), "colouring")
-    for lines in results_or_errors(outcomes):
-        print(lines)
-    portfolio.show_windows()
-    raise_if_any_failed(outcomes)
+    portfolio.draw_scenes(colour_mask, jobs, WORKERS, "colouring")
 
 
 def colour_mask(
-    settings: Snapshot,
-    name: str,
-    inputs: dict[str, Path],
-    codes: tuple[tuple[int, ...], tuple[int, ...]],
-    portfolio: Portfolio,
+    name: str, inputs: dict[str, Path], codes: tuple[tuple[int, ...], tuple[int, ...]], portfolio: Portfolio
 ) -> str:
     """Write one product's coloured mask and its picture; returns a line of summary a file.
 
     `inputs` are its mask and its reference by role; `codes` the reference codes of cloud, and those left out.
     """
-    made_by = stores.recipe(settings, inputs)
-    portfolio = portfolio.made_of(made_by)
+    portfolio = portfolio.made_of(inputs)
     mask_file, reference_file = inputs.values()
     image = f"colored_{mask_file.parent.name}/{name}_colored"
     target = portfolio.folder / f"{image}.tif"
-    done, drawn = stores.up_to_date([target], made_by, portfolio.overwrite), portfolio.up_to_date([image])
-    if done and drawn:
+    done = stores.up_to_date([target], portfolio.made_by, portfolio.overwrite)
+    if portfolio.up_to_date(image) and done:
         return done
     mask, grid = read_mask(mask_file)
     outcomes = outcomes_of(mask, read_reference(reference_file, mask_file, grid), *codes)
-    with stores.product(target, made_by) as product:
+    with stores.product(target, portfolio.made_by) as product:
         write_outcomes(product.partial, outcomes, grid, name)
         product.results["summary"] = summary(outcomes)
     title = f"{name}: right and wrong pixels ({mask_file.parent.name})"
-    portfolio.keep(image, colored_mask(outcomes, name), title, f"{title}: {summary(outcomes)}")
-    return f"{target}: {summary(outcomes)}\n{portfolio.lines([image], 'the same as a picture')}"
+    alt, said = f"{title}: {summary(outcomes)}", "the same as a picture"
+    lines = portfolio.keep(image, colored_mask(outcomes, name), title, alt, said)
+    return f"{target}: {summary(outcomes)}\n{lines}"
 
 
 def write_outcomes(target: Path, outcomes: NDArray[np.uint8], grid: Grid, name: str) -> None:

@@ -31,17 +31,16 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cloudsom.bands import MASK_NODATA
-from cloudsom.drawing.figures import CLEAR_COLOUR, PAGE, Portfolio, read_true_colour, styled
+from cloudsom.drawing.figures import CLEAR_COLOUR, PAGE, Portfolio, portfolio_of, read_true_colour, styled
 from cloudsom.drawing.outcomes import OUTCOMES, outcomes_of, patches, picture
 from cloudsom.errors import UserError
 from cloudsom.files import stores
 from cloudsom.files.places import existing, under
-from cloudsom.files.stores import Snapshot
 from cloudsom.images.rasters import masks_in
 from cloudsom.images.references import find_references
 from cloudsom.running.job import Job
-from cloudsom.running.pool import Engine, choose_products, raise_if_any_failed, results_or_errors, run_jobs
-from cloudsom.running.settings import run, snapshot
+from cloudsom.running.pool import choose_products
+from cloudsom.running.settings import run
 from cloudsom.scoring import classes, comparison, other_masks
 from cloudsom.scoring.bootstrap import ALL_MEASURES
 from cloudsom.scoring.comparison import ComparedScene
@@ -106,19 +105,14 @@ def main() -> None:
     table, rules = read_table(file, COLUMNS), (stores.read_record(file) or {}).get("constants", {})
     if not {"OTHER_MASKS", "CLOUD_CODES", "LEFT_OUT_CODES", "CLOUD_SHARE"} <= set(rules):
         raise UserError(f"{file}: has no settings file that says what was scored; run step 10 with --OVERWRITE")
-    settings = snapshot(globals())
-    portfolio = Portfolio(under(DATA_DIR, FIGURES_DIR), stores.recipe(settings, {}), FORMATS, OVERWRITE, SHOW)
-    draw_measures(table, portfolio.made_of(stores.recipe(settings, {"processors.csv": file})))
+    portfolio = portfolio_of(globals(), {})
+    draw_measures(table, portfolio.made_of({"processors.csv": file}))
     class_file = file.with_name("classes.csv")
     if class_file.is_file():
-        draw_classes(class_file, portfolio.made_of(stores.recipe(settings, {"classes.csv": class_file})))
+        draw_classes(class_file, portfolio.made_of({"classes.csv": class_file}))
     scenes = find_scenes(table, rules)
-    jobs = [Job(each.scene.name, (settings, each, portfolio, BRIGHTEST, GAMMA)) for each in scenes]
-    outcomes = run_jobs(draw_scene, jobs, Engine(WORKERS, here=SHOW), "drawing")
-    for lines in results_or_errors(outcomes):
-        print(lines)
-    portfolio.show_windows()
-    raise_if_any_failed(outcomes)
+    jobs = [Job(each.scene.name, (each, portfolio, BRIGHTEST, GAMMA)) for each in scenes]
+    portfolio.draw_scenes(draw_scene, jobs, WORKERS, "drawing")
 
 
 def find_scenes(table: pd.DataFrame, rules: dict[str, Any]) -> list[Scored]:
@@ -156,14 +150,14 @@ def words(processor: str, row: pd.Series) -> str:
 # --- scenes -----------------------------------------------------------------------------------------------------------
 
 
-def draw_scene(settings: Snapshot, scored: Scored, portfolio: Portfolio, brightest: float, gamma: float) -> str:
+def draw_scene(scored: Scored, portfolio: Portfolio, brightest: float, gamma: float) -> str:
     """Draw one scene; returns a line of summary a file."""
     scene, target = scored.scene, f"compared/{scored.scene.name}"
     if not scene.tiff.is_file():
         raise UserError(f"{scene.tiff}: no such file; run step 7, or leave the product out with PRODUCTS")
-    portfolio = portfolio.made_of(stores.recipe(settings, scene.inputs()))
-    if portfolio.up_to_date([target]):
-        return portfolio.lines([target], "is up to date")
+    portfolio = portfolio.made_of(scene.inputs())
+    if done := portfolio.up_to_date(target):
+        return done
     reference, grid, masks = comparison.read_masks(scene, scored.cloud_share)
     image, image_grid = read_true_colour(scene.tiff, brightest, gamma)
     if difference := grid.difference(image_grid):
@@ -177,8 +171,7 @@ def draw_scene(settings: Snapshot, scored: Scored, portfolio: Portfolio, brighte
     }
     title = f"{scene.name}: masks of {len(masks)} processors"
     alt = f"{title} beside true colour. {'; '.join(' '.join(line.split()) for line in panels)}"
-    portfolio.keep(target, compared(image, panels, scene.name), title, alt)
-    return portfolio.lines([target], f"{', '.join(masks)}")
+    return portfolio.keep(target, compared(image, panels, scene.name), title, alt, ", ".join(masks))
 
 
 @styled
@@ -213,7 +206,7 @@ def draw_measures(table: pd.DataFrame, portfolio: Portfolio) -> None:
     rows = pooled[pooled["role"].eq(role) | pooled["role"].isna()]
     of = comparison.OF["" if pd.isna(role) else str(role)]
     title = f"Pooled measures and their 95 % intervals: {of}, {rows['pixels'].iloc[0]:,.0f} pixels"
-    if not portfolio.finished(["processors"]):
+    if not portfolio.finished("processors"):
         values = "; ".join(f"{row['processor']}: accuracy {row['accuracy']:.4f}" for _, row in rows.iterrows())
         portfolio.write("processors", measures_figure(rows, title), title, f"{title}. {values}")
 
@@ -249,7 +242,7 @@ def measures_figure(rows: pd.DataFrame, title: str) -> Figure:
 
 def draw_classes(file: Path, portfolio: Portfolio) -> None:
     """Draw the pooled matrix of classes."""
-    if portfolio.finished(["class_confusion"]):
+    if portfolio.finished("class_confusion"):
         return
     table = read_table(file, ("product", "reference", *classes.COLUMNS))
     own = table[(table["product"] == "pooled") & (table["reference"] != classes.USERS_ACCURACY)]

@@ -125,7 +125,7 @@ class Stages:
 def main() -> None:
     name, inputs = find_inputs()
     portfolio = portfolio_of(globals(), inputs)
-    if portfolio.finished(["methodology"]):
+    if portfolio.finished("methodology"):
         return
     stages = read_stages(inputs, name)
     figure, alt = methodology_figure(stages, training_facts(inputs["SOM_FILE"], stages), name), describe(stages, name)

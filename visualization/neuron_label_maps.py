@@ -63,7 +63,7 @@ def main() -> None:
     without = "the panel of fine-tuned labels is left out"
     inputs |= optional_files(globals(), "NEURON_LABELS_FINETUNED_CSV", without=without)
     portfolio = portfolio_of(globals(), inputs)
-    if portfolio.finished(["neuron_label_maps"]):
+    if portfolio.finished("neuron_label_maps"):
         return
     labels = model.read_neuron_labels(inputs["NEURON_LABELS_CSV"])
     shape = labels.rows, labels.columns

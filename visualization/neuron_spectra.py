@@ -73,7 +73,7 @@ def main() -> None:
     inputs = step_files(globals(), "TRAINING_CSV", *labelled_map.STEP_FILES)
     inputs |= optional_files(globals(), "NEURON_LABELS_FINETUNED_CSV", without="no bright neurons are drawn")
     portfolio = portfolio_of(globals(), inputs)
-    if portfolio.finished(["neuron_spectra"]):
+    if portfolio.finished("neuron_spectra"):
         return
     som = labelled_map.from_steps(inputs)
     assert som.votes is not None

@@ -22,16 +22,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cloudsom.bands import CLOUD, MASK_NODATA
-from cloudsom.drawing.figures import Portfolio, find_masks, read_true_colour, styled
+from cloudsom.drawing.figures import Portfolio, find_masks, portfolio_of, read_true_colour, styled
 from cloudsom.drawing.pictures import side_by_side
 from cloudsom.errors import UserError
-from cloudsom.files import stores
 from cloudsom.files.places import under
-from cloudsom.files.stores import Snapshot
 from cloudsom.images.rasters import Grid, read_mask
 from cloudsom.running.job import Job
-from cloudsom.running.pool import Engine, raise_if_any_failed, results_or_errors, run_jobs
-from cloudsom.running.settings import run, snapshot
+from cloudsom.running.settings import run
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
@@ -65,27 +62,17 @@ def main() -> None:
     if not is_color_like(OUTLINE):
         raise UserError(f"OUTLINE: {OUTLINE!r} is not a colour; give one such as #FF00C8")
     picture = (WIDTH, BRIGHTEST, GAMMA, OUTLINE)
-    folder, settings = under(DATA_DIR, FIGURES_DIR) / "quicklooks", snapshot(globals())
-    portfolio = Portfolio(folder, stores.recipe(settings, {}), FORMATS, OVERWRITE, SHOW, PIXELS_PER_INCH)
-    masks = find_masks(under(DATA_DIR, MASK_DIR), under(DATA_DIR, MASK_FINETUNED_DIR), PRODUCTS)
+    portfolio = portfolio_of(globals(), {})
     jobs = []
-    for kind, files in masks.items():
+    for kind, files in find_masks(globals()).items():
         for name, mask in files.items():
             inputs = {f"image {name}": under(DATA_DIR, TIFF_DIR) / f"{name}.tif", f"{kind} {name}": mask}
-            jobs.append(Job(name, (settings, name, inputs, portfolio, picture)))
-    outcomes = run_jobs(write_quicklook, jobs, Engine(WORKERS, here=SHOW), "drawing")
-    for lines in results_or_errors(outcomes):
-        print(lines)
-    portfolio.show_windows()
-    raise_if_any_failed(outcomes)
+            jobs.append(Job(name, (name, inputs, portfolio, picture)))
+    portfolio.draw_scenes(write_quicklook, jobs, WORKERS, "drawing")
 
 
 def write_quicklook(
-    settings: Snapshot,
-    name: str,
-    inputs: dict[str, Path],
-    portfolio: Portfolio,
-    picture: tuple[int, float, float, str],
+    name: str, inputs: dict[str, Path], portfolio: Portfolio, picture: tuple[int, float, float, str]
 ) -> str:
     """Write one quicklook; returns a line of summary a file.
 
@@ -94,22 +81,20 @@ def write_quicklook(
     tiff, mask_file = inputs.values()
     if not tiff.is_file():
         raise UserError(f"{tiff}: no such file, but there is {mask_file}; run step 7, or remove the mask")
-    portfolio = portfolio.made_of(stores.recipe(settings, inputs))
-    target = f"{name}_{mask_file.parent.name}"
-    if portfolio.up_to_date([target]):
-        return portfolio.lines([target], "is up to date")
+    portfolio = portfolio.made_of(inputs)
+    target = f"quicklooks/{name}_{mask_file.parent.name}"
+    if done := portfolio.up_to_date(target):
+        return done
     mask, grid = read_mask(mask_file)
     width, brightest, gamma, colour = picture
     scene, scene_grid = read_true_colour(tiff, brightest, gamma)
-    difference = grid.difference(scene_grid)
-    if difference:
+    if difference := grid.difference(scene_grid):
         raise UserError(f"{mask_file}: does not cover the pixels of {tiff} ({difference}); run step 9 again")
-    valid = mask != MASK_NODATA
-    share = (mask == CLOUD).sum() / max(1, valid.sum())
+    share = (mask == CLOUD).sum() / max(1, (mask != MASK_NODATA).sum())
     title = f"{name}: {share:.1%} cloud, outlined ({mask_file.parent.name})"
     alt = f"{title}. Left: true colour. Right: the same with the mask's outline"
-    portfolio.keep(target, quicklook(scene, mask, grid, title, width, colour), title, alt)
-    return portfolio.lines([target], f"{share:.1%} cloud")
+    figure = quicklook(scene, mask, grid, title, width, colour)
+    return portfolio.keep(target, figure, title, alt, f"{share:.1%} cloud", PIXELS_PER_INCH)
 
 
 @styled

@@ -68,7 +68,7 @@ PANELS_A_ROW = {"page": 5, "column": 3}
 def main() -> None:
     inputs = step_files(globals(), "FINETUNED_MAP_NPZ", "FLIP_TABLE_CSV")
     portfolio = portfolio_of(globals(), inputs)
-    if portfolio.finished(["sub_maps"]):
+    if portfolio.finished("sub_maps"):
         return
     tuned = labelled_map.load(inputs["FINETUNED_MAP_NPZ"])
     if not tuned.submaps:

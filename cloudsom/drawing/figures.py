@@ -6,7 +6,7 @@ Nothing here opens a window or needs a display unless a script is asked to show 
 
 import functools
 import signal
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -27,7 +27,8 @@ from cloudsom.errors import UserError
 from cloudsom.files import stores
 from cloudsom.files.places import input_path, under
 from cloudsom.images.rasters import Grid, masks_in, open_scene, reflectance
-from cloudsom.running.pool import choose_products
+from cloudsom.running.job import Job
+from cloudsom.running.pool import Engine, choose_products, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.running.settings import snapshot
 from cloudsom.som.labels import NeuronLabels
 from cloudsom.som.model import LABEL_COLUMNS, read_neuron_labels, read_table
@@ -263,12 +264,14 @@ def read_true_colour(tiff: Path, brightest: float, gamma: float) -> tuple[NDArra
         return np.concatenate([true_colour(rgb, brightest, gamma) for rgb in stripes]), scene.info.grid
 
 
-def find_masks(mask_dir: Path, finetuned_dir: Path, products: Sequence[str]) -> dict[str, dict[str, Path]]:
-    """The masks "SOM1" and, where fine-tuning has made some, "SOM2", each by product name: those of `products`, or all.
+def find_masks(namespace: dict[str, Any]) -> dict[str, dict[str, Path]]:
+    """The masks "SOM1" and, where fine-tuning has made some, "SOM2", each by product name: those of PRODUCTS, or all.
 
-    Raises UserError when there are no masks, or a named product has none.
+    Where, and of which products, the constants among the script's `globals()` say. Raises UserError when there are no
+    masks, or a named product has none.
     """
-    first, final = (masks_in(folder) for folder in (mask_dir, finetuned_dir))
+    mask_dir, finetuned_dir = (under(namespace["DATA_DIR"], namespace[c]) for c in ("MASK_DIR", "MASK_FINETUNED_DIR"))
+    first, final, products = masks_in(mask_dir), masks_in(finetuned_dir), namespace["PRODUCTS"]
     found = {SOM1: choose_products(first, products, mask_dir, "run step 9 (create_cloudmasks.py)")}
     if final:
         found[SOM2] = choose_products(final, products, finetuned_dir, "run fine_tuning.py")
@@ -316,7 +319,7 @@ def save(figure: Figure, path: Path, kind: str, dpi: int = DPI) -> None:
 class Portfolio:
     """The figures of one script: where they go, what they are made of, in which formats, and whether they are shown.
 
-    `dpi` are the pixels per inch of a PNG. Raises UserError for a format there is not, or no display to show them on.
+    Raises UserError for a format there is not, or no display to show them on.
     """
 
     folder: Path
@@ -324,7 +327,6 @@ class Portfolio:
     formats: Sequence[str] = ("png",)
     overwrite: bool = False
     show: bool = False
-    dpi: int = DPI
 
     def __post_init__(self) -> None:
         unknown = [kind for kind in self.formats if kind not in FORMATS]
@@ -334,49 +336,57 @@ class Portfolio:
         if self.show:
             _check_display()
 
-    def made_of(self, made_by: stores.Recipe) -> "Portfolio":
-        """The same for figures that are made of something else: of each product's own files."""
-        return replace(self, made_by=made_by)
+    def made_of(self, inputs: Mapping[str, Path]) -> "Portfolio":
+        """The same for figures that are made of these files by role: of a product's own."""
+        settings = stores.Snapshot(self.made_by.script, self.made_by.constants)
+        return replace(self, made_by=stores.recipe(settings, inputs))
 
-    def files(self, name: str) -> list[Path]:
-        """The files of figure `name`, one a format."""
-        return [self.folder / f"{name}.{kind}" for kind in self.formats]
-
-    def lines(self, names: Iterable[str], text: str) -> str:
-        """What is said of the figures: a line a file."""
-        return "\n".join(f"{file}: {text}" for name in names for file in self.files(name))
-
-    def up_to_date(self, names: Iterable[str]) -> bool:
-        """Whether every figure is there and made of these very inputs and settings.
+    def up_to_date(self, *names: str) -> str:
+        """A line a file where every figure is there and made of these very inputs and settings; else nothing.
 
         Figures to be shown are always drawn. Raises UserError where a file is not this pipeline's (`stores.finished`).
         """
-        done = [stores.finished(file, self.made_by, self.overwrite) for name in names for file in self.files(name)]
-        return all(done) and not self.show
+        files = [self.folder / f"{name}.{kind}" for name in names for kind in self.formats]
+        records = [stores.finished(file, self.made_by, self.overwrite) for file in files]
+        done = all(records) and not self.show
+        return "\n".join(f"{file}: is up to date" for file in files) if done else ""
 
-    def finished(self, names: Sequence[str]) -> bool:
-        """`up_to_date`, and says so."""
-        done = self.up_to_date(names)
+    def finished(self, *names: str) -> bool:
+        """Whether the figures are `up_to_date`, which is then said."""
+        done = self.up_to_date(*names)
         if done:
-            print(self.lines(names, "is up to date"))
-        return done
+            print(done)
+        return bool(done)
 
-    def keep(self, name: str, figure: Figure, title: str, alt: str) -> None:
+    def keep(self, name: str, figure: Figure, title: str, alt: str, said: str, dpi: int = DPI) -> str:
         """Write a figure in every format, its title and its description in words (`alt`) in its settings file.
 
-        Its window, where one is asked for, belongs to this process: figures to be shown are drawn by the main one.
+        Returns a line a file that ends in what is `said` of it. The figure's window, where one is asked for, belongs to
+        this process: figures to be shown are drawn by the main one.
         """
-        for file, kind in zip(self.files(name), self.formats, strict=True):
+        files = {kind: self.folder / f"{name}.{kind}" for kind in self.formats}
+        for kind, file in files.items():
             with stores.product(file, self.made_by) as product:
-                save(figure, product.partial, kind, self.dpi)
+                save(figure, product.partial, kind, dpi)
                 product.results |= {"title": title, "alt": alt, "matplotlib": matplotlib.__version__}
         if self.show:
             _add_window(figure, title)
+        return "\n".join(f"{file}: {said}" for file in files.values())
 
     def write(self, name: str, figure: Figure, title: str, alt: str) -> None:
         """`keep`, and say what was written."""
-        self.keep(name, figure, title, alt)
-        print(self.lines([name], title))
+        print(self.keep(name, figure, title, alt, title))
+
+    def draw_scenes(self, draw: Callable[..., str], jobs: Sequence[Job], workers: int, what: str) -> None:
+        """Run jobs, each of which keeps figures and returns what is said of them, and show the windows.
+
+        Raises UserError for the jobs that failed, once the others are done.
+        """
+        outcomes = run_jobs(draw, jobs, Engine(workers, here=self.show), what)
+        for lines in results_or_errors(outcomes):
+            print(lines)
+        self.show_windows()
+        raise_if_any_failed(outcomes)
 
     def show_windows(self) -> None:
         """Where windows were asked for, show them and wait until the last one is closed."""
