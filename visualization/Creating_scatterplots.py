@@ -40,15 +40,13 @@ from cloudsom.drawing.figures import (
     BRIGHT_COLOUR,
     COLUMN,
     PRINT_WIDTHS,
-    optional_input,
     portfolio_of,
     read_corrections,
     styled,
 )
 from cloudsom.errors import UserError
-from cloudsom.files.places import under
 from cloudsom.progress import progress
-from cloudsom.running.settings import run, step_files
+from cloudsom.running.settings import optional_files, run, step_files
 from cloudsom.som import model
 from cloudsom.som.labels import CLASS_CODES
 from cloudsom.tables import csv_tables
@@ -136,14 +134,10 @@ def main() -> None:
 
 def find_inputs() -> dict[str, Path]:
     """The files by role; the two tables of labels only where both are there."""
-    inputs = step_files(globals(), "TRAINING_CSV", "SCALER_FILE", "SOM_FILE")
-    names = {"NEURON_LABELS_CSV": NEURON_LABELS_CSV, "NEURON_LABELS_FINETUNED_CSV": NEURON_LABELS_FINETUNED_CSV}
-    labels = {role: optional_input(DATA_DIR, name) for role, name in names.items()}
-    missing = [names[role] for role, place in labels.items() if place is None]
-    if missing:
-        print(f"no {under(DATA_DIR, missing[-1])}: no neuron is marked as bright")
-        return inputs
-    return inputs | {role: place for role, place in labels.items() if place}
+    inputs, without = step_files(globals(), "TRAINING_CSV", "SCALER_FILE", "SOM_FILE"), "no neuron is marked as bright"
+    tuned = optional_files(globals(), "NEURON_LABELS_FINETUNED_CSV", without=without)
+    labels = optional_files(globals(), "NEURON_LABELS_CSV", without=without) if tuned else {}
+    return inputs | labels | tuned if labels else inputs
 
 
 def band_index(setting: str, band: str) -> int:

@@ -42,8 +42,6 @@ from cloudsom.drawing.figures import (
     draw_cells,
     draw_classes,
     draw_cloud,
-    masks_in,
-    optional_input,
     portfolio_of,
     read_corrections,
     read_true_colour,
@@ -53,10 +51,10 @@ from cloudsom.drawing.figures import (
 )
 from cloudsom.errors import UserError
 from cloudsom.files import stores
-from cloudsom.files.places import existing, under
-from cloudsom.images.rasters import read_mask
+from cloudsom.files.places import existing, input_path, under
+from cloudsom.images.rasters import masks_in, read_mask
 from cloudsom.running.pool import choose_products
-from cloudsom.running.settings import run, step_files
+from cloudsom.running.settings import optional_files, run, step_files
 from cloudsom.som import labelled_map
 from cloudsom.som.labels import CLASS_CODES
 
@@ -141,10 +139,10 @@ def find_inputs() -> tuple[str, dict[str, Path]]:
     name = most_data(masks)
     image = existing(DATA_DIR, f"{TIFF_DIR}/{name}.tif", "run step 7, or choose another SCENE")
     inputs |= {f"{SOM1} {name}": masks[name], f"image {name}": image}
-    labels = optional_input(DATA_DIR, NEURON_LABELS_FINETUNED_CSV)
-    final = optional_input(DATA_DIR, f"{MASK_FINETUNED_DIR}/{name}_mask.tif")
-    if labels and final:
-        inputs |= {"NEURON_LABELS_FINETUNED_CSV": labels, f"{SOM2} {name}": final}
+    labels = optional_files(globals(), "NEURON_LABELS_FINETUNED_CSV")
+    final = input_path(DATA_DIR, f"{MASK_FINETUNED_DIR}/{name}_mask.tif")
+    if labels and final.is_file():
+        inputs |= labels | {f"{SOM2} {name}": final}
     else:
         print(f"no {under(DATA_DIR, NEURON_LABELS_FINETUNED_CSV)}, or no final mask of {name}: stage 3 is left out")
     return name, inputs

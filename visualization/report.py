@@ -31,11 +31,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cloudsom.bands import CLASSES, CLOUD, MASK_NODATA
-from cloudsom.drawing.figures import SOM1, SOM2, Corrections, optional_input, read_corrections
+from cloudsom.drawing.figures import SOM1, SOM2, Corrections, read_corrections
 from cloudsom.drawing.pages import data_uri, page, show
 from cloudsom.errors import UserError
 from cloudsom.files import stores
-from cloudsom.files.places import is_remote, local, under
+from cloudsom.files.places import input_path, is_remote, local, under
 from cloudsom.images.rasters import masks_in, read_mask
 from cloudsom.running.job import Job, Outcome
 from cloudsom.running.pool import Engine, raise_if_any_failed, results_or_errors, run_jobs
@@ -275,8 +275,8 @@ def find_run_files() -> dict[str, Path]:
         "NEURON_LABELS_FINETUNED_CSV",
         "FINETUNED_MAP_NPZ",
     )
-    walk = optional_input(DATA_DIR, f"{FIGURES_DIR}/map_explorer.html")
-    return optional_files(globals(), *roles) | ({"map to walk in": walk} if walk else {})
+    walk = input_path(DATA_DIR, f"{FIGURES_DIR}/map_explorer.html")
+    return optional_files(globals(), *roles) | ({"map to walk in": walk} if walk.is_file() else {})
 
 
 def has_sub_maps(run_files: dict[str, Path]) -> bool:

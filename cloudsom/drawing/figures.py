@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from cloudsom.bands import CLASS_COLOURS, CLASSES, CLEAR, CLOUD, NO_CLASS, SAFE_BANDS
 from cloudsom.errors import UserError
 from cloudsom.files import stores
-from cloudsom.files.places import input_path, under
+from cloudsom.files.places import under
 from cloudsom.images.rasters import Grid, masks_in, open_scene, reflectance
 from cloudsom.running.job import Job
 from cloudsom.running.pool import Engine, choose_products, raise_if_any_failed, results_or_errors, run_jobs
@@ -301,12 +301,6 @@ def read_corrections(labels: NeuronLabels, finetuned_csv: Path) -> Corrections:
     if "samples" in table.columns:
         sampled = (was_cloud & (table["samples"].to_numpy() > 0)).reshape(shape)
     return Corrections(flipped.reshape(shape), (was_cloud & split).reshape(shape), sampled)
-
-
-def optional_input(data_dir: str, name: str) -> Path | None:
-    """`settings.input_path` of a file a figure can do without; None where it is not there."""
-    found = input_path(data_dir, name)
-    return found if found.is_file() else None
 
 
 def save(figure: Figure, path: Path, kind: str, dpi: int = DPI) -> None:
