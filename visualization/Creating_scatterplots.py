@@ -87,6 +87,10 @@ COUNT_COLOURS = LinearSegmentedColormap.from_list("counts", colormaps["YlGnBu"](
 
 MOST_BINS = 1000  # a band
 
+#: The spectra of each plot, as a part of the classes in the order of `CLASS_CODES`.
+ALL = "all classes"
+PARTS = {ALL: slice(None)} | {name: slice(i, i + 1) for i, name in enumerate(CLASSES.values())}
+
 
 @dataclass(frozen=True)
 class Density:
@@ -95,6 +99,10 @@ class Density:
     x_edges: NDArray[np.float64]
     y_edges: NDArray[np.float64]
     counts: NDArray[np.int64]
+
+    def of(self, part: str) -> NDArray[np.int64]:
+        """The counts (x bins, y bins) of one of `PARTS`."""
+        return np.asarray(self.counts[PARTS[part]].sum(axis=0))
 
 
 @dataclass(frozen=True)
@@ -107,28 +115,35 @@ class Neurons:
     line: str = "order"
 
 
+@dataclass(frozen=True)
+class Plots:
+    """What all plots share; `frame` is the limits of x, then of y, `bands` are the names of both."""
+
+    density: Density
+    neurons: Neurons
+    frame: tuple[float, float, float, float]
+    bands: tuple[str, str]
+
+
 def main() -> None:
     inputs = find_inputs()
     x, y = band_index("X_BAND", X_BAND), band_index("Y_BAND", Y_BAND)
     portfolio = portfolio_of(globals(), inputs)
     suffix = f"{X_BAND}_{Y_BAND}"
-    parts = {"all": slice(None)} | {name: slice(i, i + 1) for i, name in enumerate(model.HIT_COLUMNS)}
-    plots = {f"scatterplot_{suffix}_{name}": part for name, part in parts.items()} if SINGLE_PLOTS else {}
-    if portfolio.finished(f"scatterplots_{suffix}", *plots):
+    names = [f"scatterplot_{suffix}_{name}" for name in ("all", *model.HIT_COLUMNS)]
+    singles = dict(zip(names, PARTS, strict=True)) if SINGLE_PLOTS else {}
+    if portfolio.finished(f"scatterplots_{suffix}", *singles):
         return
     scaler = model.load_scaler(inputs["SCALER_FILE"])
     neurons = read_neurons(inputs, scaler, x, y)
     ranges = [(scaler.data_min_[band], scaler.data_max_[band]) for band in (x, y)]
     density = count(csv_tables.read_spectra(inputs["TRAINING_CSV"]), x, y, *(edges(*r, BIN_WIDTH) for r in ranges))
-    frame = frame_of(density, neurons, FRAME_SHARE)
-    figure = scatterplots(density, neurons, frame, (X_BAND, Y_BAND), PRINT_WIDTH)
-    alt = describe(density.counts, neurons, "one of all, one a class")
+    plots = Plots(density, neurons, frame_of(density, neurons, FRAME_SHARE), (X_BAND, Y_BAND))
+    figure, alt = scatterplots(plots, PRINT_WIDTH), describe(plots, ALL, "one of all, one a class")
     portfolio.write(f"scatterplots_{suffix}", figure, f"Scatterplots of {X_BAND} against {Y_BAND}", alt)
-    for name, part in plots.items():
-        figure = scatterplot(density, neurons, frame, (X_BAND, Y_BAND), part)
-        what = "all classes" if part == slice(None) else CLASSES[CLASS_CODES[part.start]]
-        alt = describe(density.counts[part], neurons, what)
-        portfolio.write(name, figure, f"Scatterplot of {X_BAND} against {Y_BAND}: {what}", alt)
+    for name, part in singles.items():
+        title = f"Scatterplot of {X_BAND} against {Y_BAND}: {part}"
+        portfolio.write(name, scatterplot(plots, part), title, describe(plots, part, part))
     portfolio.show_windows()
 
 
@@ -213,60 +228,44 @@ def frame_of(density: Density, neurons: Neurons, share: float) -> tuple[float, f
     return limits[0], limits[1], limits[2], limits[3]
 
 
-def outside(density: Density, frame: tuple[float, float, float, float]) -> int:
-    """How many spectra of a density are outside the frame."""
+def outside(plots: Plots, part: str) -> int:
+    """How many spectra of a plot are outside its frame."""
+    density, frame, counts = plots.density, plots.frame, plots.density.of(part)
     x = (density.x_edges[1:] > frame[0]) & (density.x_edges[:-1] < frame[1])
     y = (density.y_edges[1:] > frame[2]) & (density.y_edges[:-1] < frame[3])
-    return int(density.counts.sum() - density.counts[:, x][:, :, y].sum())
+    return int(counts.sum() - counts[np.ix_(x, y)].sum())
 
 
 # --- drawing ----------------------------------------------------------------------------------------------------------
 
 
 @styled
-def scatterplot(
-    density: Density,
-    neurons: Neurons,
-    frame: tuple[float, float, float, float],
-    bands: tuple[str, str],
-    part: slice = slice(None),
-) -> Figure:
-    """One plot at column width, of the classes in `part` of the density's counts."""
+def scatterplot(plots: Plots, part: str) -> Figure:
+    """One plot at column width, of one of `PARTS`."""
     figure = Figure(figsize=(COLUMN, COLUMN * 0.95), layout="constrained")
     axes = figure.subplots()
-    chosen = Density(density.x_edges, density.y_edges, density.counts[part])
-    draw(axes, chosen, neurons, frame, norm_of(density), size=0.8)
-    axes.set(xlabel=f"reflectance in {bands[0]}", ylabel=f"reflectance in {bands[1]}")
-    axes.set_title(heading(chosen, part))
-    figure.legend(handles=legend(neurons, chosen, frame), loc="outside lower center", ncols=2, columnspacing=1.2)
-    add_scale(figure, density, ax=axes, aspect=30)
+    draw(axes, plots, part, size=0.8)
+    axes.set(xlabel=f"reflectance in {plots.bands[0]}", ylabel=f"reflectance in {plots.bands[1]}")
+    figure.legend(handles=legend(plots, part), loc="outside lower center", ncols=2, columnspacing=1.2)
+    add_scale(figure, plots.density, ax=axes, aspect=30)
     return figure
 
 
 @styled
-def scatterplots(
-    density: Density,
-    neurons: Neurons,
-    frame: tuple[float, float, float, float],
-    bands: tuple[str, str],
-    print_width: str = "page",
-) -> Figure:
+def scatterplots(plots: Plots, print_width: str = "page") -> Figure:
     """Seven plots: all classes, then each one; one scale of counts for all."""
     width, down, across = PRINT_WIDTHS[print_width], *((2, 4) if print_width == "page" else (4, 2))
     figure = Figure(figsize=(width, width / across * down * 1.12), layout="constrained")
     panels = figure.subplots(down, across, sharex=True, sharey=True)
-    parts = [slice(None), *(slice(i, i + 1) for i in range(len(CLASS_CODES)))]
-    for axes, part in zip(panels.flat, parts, strict=False):
-        chosen = Density(density.x_edges, density.y_edges, density.counts[part])
-        draw(axes, chosen, neurons, frame, norm_of(density), size=0.45)
-        axes.set_title(heading(chosen, part))
+    for axes, part in zip(panels.flat, PARTS, strict=False):
+        draw(axes, plots, part, size=0.45)
         axes.xaxis.set_tick_params(labelbottom=True)
     last = panels.flat[-1]
     last.set_axis_off()
-    last.legend(handles=legend(neurons, density, frame), loc="upper left", borderaxespad=0, handlelength=1.4)
-    add_scale(figure, density, cax=last.inset_axes((0.05, 0.3, 0.85, 0.05)), orientation="horizontal")
-    figure.supxlabel(f"reflectance in {bands[0]}", fontsize=7.5)
-    figure.supylabel(f"reflectance in {bands[1]}", fontsize=7.5)
+    last.legend(handles=legend(plots, ALL), loc="upper left", borderaxespad=0, handlelength=1.4)
+    add_scale(figure, plots.density, cax=last.inset_axes((0.05, 0.3, 0.85, 0.05)), orientation="horizontal")
+    figure.supxlabel(f"reflectance in {plots.bands[0]}", fontsize=7.5)
+    figure.supylabel(f"reflectance in {plots.bands[1]}", fontsize=7.5)
     return figure
 
 
@@ -278,21 +277,14 @@ def add_scale(figure: Figure, density: Density, **place: Any) -> None:
 
 def norm_of(density: Density) -> LogNorm:
     """The scale of counts, logarithmic, from 1 to the fullest square of all classes together."""
-    return LogNorm(1, max(2, int(density.counts.sum(axis=0).max())))
+    return LogNorm(1, max(2, int(density.of(ALL).max())))
 
 
-def draw(
-    axes: Axes,
-    density: Density,
-    neurons: Neurons,
-    frame: tuple[float, float, float, float],
-    norm: LogNorm,
-    size: float,
-) -> None:
-    """Counts of all classes in `density`, the neurons over them; `size` is that of marks and lines, in points."""
-    counts = density.counts.sum(axis=0).T
+def draw(axes: Axes, plots: Plots, part: str, size: float) -> None:
+    """The counts of a part, the neurons over them; `size` is that of marks and lines, in points."""
+    density, neurons, counts = plots.density, plots.neurons, plots.density.of(part)
     extent = density.x_edges[0], density.x_edges[-1], density.y_edges[0], density.y_edges[-1]
-    shown = np.ma.masked_equal(counts, 0)
+    shown, norm = np.ma.masked_equal(counts.T, 0), norm_of(density)
     axes.imshow(shown, COUNT_COLOURS, norm, extent=extent, origin="lower", aspect="auto", interpolation="nearest")
     for x, y in lines(neurons):
         axes.plot(x, y, color="#333333", linewidth=0.5 * size, zorder=2)
@@ -300,8 +292,10 @@ def draw(
     for chosen, marker, colour, wide in ((calm, "o", "#222222", 3.4), (~calm, "D", BRIGHT_COLOUR, 4.4)):
         place = neurons.x[chosen], neurons.y[chosen]
         axes.plot(*place, marker, color=colour, ms=wide * size, mec="white", mew=0.4 * size, zorder=3)
-    axes.set_xlim(frame[:2])
-    axes.set_ylim(frame[2:])
+    axes.set_xlim(plots.frame[:2])
+    axes.set_ylim(plots.frame[2:])
+    n = int(counts.sum())
+    axes.set_title(f"{part} ({n:,})" if n < 1e6 else f"{part} ({n / 1e6:.2f} million)")
 
 
 def lines(neurons: Neurons) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
@@ -313,30 +307,24 @@ def lines(neurons: Neurons) -> list[tuple[NDArray[np.float64], NDArray[np.float6
     return [*zip(neurons.x, neurons.y, strict=True), *zip(neurons.x.T, neurons.y.T, strict=True)]
 
 
-def legend(neurons: Neurons, density: Density, frame: tuple[float, float, float, float]) -> list[Line2D]:
+def legend(plots: Plots, part: str) -> list[Line2D]:
     """Legend entries: neurons, bright neurons where there are any, spectra outside the frame where there are any."""
+    bright = plots.neurons.bright
     entries = [Line2D([], [], color="#333333", lw=0.5, marker="o", ms=3.4, mec="white", mew=0.3, label="neurons")]
-    if neurons.bright.any():
-        label = f"bright neurons ({neurons.bright.sum()})"
+    if bright.any():
+        label = f"bright neurons ({bright.sum()})"
         entries.append(Line2D([], [], color=BRIGHT_COLOUR, lw=0, marker="D", ms=4.4, mec="white", label=label))
-    if n := outside(density, frame):
+    if n := outside(plots, part):
         entries.append(Line2D([], [], lw=0, label=f"{n:,} outside the frame"))
     return entries
 
 
-def heading(density: Density, part: slice) -> str:
-    """'land (1,234)', or '(8.68 million)'."""
-    n = int(density.counts.sum())
-    name = "all classes" if part == slice(None) else CLASSES[CLASS_CODES[part.start]]
-    return f"{name} ({n:,})" if n < 1e6 else f"{name} ({n / 1e6:.2f} million)"
-
-
-def describe(counts: NDArray[np.int64], neurons: Neurons, what: str) -> str:
+def describe(plots: Plots, part: str, what: str) -> str:
     """A plot in words."""
-    rows, columns = neurons.x.shape
+    neurons, (rows, columns), n = plots.neurons, plots.neurons.x.shape, plots.density.of(part).sum()
     bright = f", {neurons.bright.sum()} of them bright and red" if neurons.bright.any() else ""
     return (
-        f"Scatterplot of {X_BAND} against {Y_BAND} ({what}): density of {counts.sum():,} spectra, logarithmic, and the "
+        f"Scatterplot of {' against '.join(plots.bands)} ({what}): density of {n:,} spectra, logarithmic, and the "
         f" {rows} x {columns} neurons joined by a thin line{bright}. The neurons span reflectances of "
         f"{neurons.x.min():.2f} to {neurons.x.max():.2f} and {neurons.y.min():.2f} to {neurons.y.max():.2f}"
     )

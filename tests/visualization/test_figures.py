@@ -333,8 +333,9 @@ def test_frame_holds_the_neurons_and_tells_what_it_leaves_out() -> None:
     assert frame[0] < -0.2
     assert frame[1] < 2.4
     assert frame[3] > 1.4
-    assert Creating_scatterplots.outside(density, frame) >= 1
-    assert Creating_scatterplots.outside(density, (-1, 9, -1, 9)) == 0
+    for limits, some in ((frame, True), ((-1, 9, -1, 9), False)):
+        plots = Creating_scatterplots.Plots(density, neurons, limits, ("B8", "B11"))
+        assert (Creating_scatterplots.outside(plots, Creating_scatterplots.ALL) >= 1) == some
 
 
 def test_scatterplot_shows_spectra_neurons_and_bright_neurons_in_red() -> None:
@@ -343,8 +344,8 @@ def test_scatterplot_shows_spectra_neurons_and_bright_neurons_in_red() -> None:
     neurons = Creating_scatterplots.Neurons(
         np.array([[0.1, 0.5]]), np.array([[0.5, 0.1]]), np.array([[False, True]]), "none"
     )
-    frame = (0.0, 0.8, 0.0, 0.8)
-    figure = Creating_scatterplots.scatterplot(density, neurons, frame, ("B8", "B11"), slice(0, 1))
+    plots = Creating_scatterplots.Plots(density, neurons, (0.0, 0.8, 0.0, 0.8), ("B8", "B11"))
+    figure = Creating_scatterplots.scatterplot(plots, "land")
     axes = panel(figure, "land (50)")
     assert pixel(figure, axes, 0.3, 0.3) not in ((255, 255, 255), pixel(figure, axes, 0.6, 0.6))
     assert pixel(figure, axes, 0.6, 0.6) == (255, 255, 255)  # opaque cloud is not in the plot of land
@@ -643,10 +644,8 @@ def pages_and_columns(draw: Callable[[str], Figure]) -> tuple[Callable[[], Figur
         lambda: Creating_hit_rate_maps.hit_rate_map(np.full((20, 15), 523_400)),
         *pages_and_columns(lambda w: Creating_component_planes.component_planes(made_weights(), made_weights(), w)),
         lambda: Creating_component_planes.component_plane(made_weights()[:, :, 0], made_weights()[:, :, 0], "B1"),
-        *pages_and_columns(
-            lambda w: Creating_scatterplots.scatterplots(*made_scatter(), (0, 1, 0, 1), ("B8", "B11"), w)
-        ),
-        lambda: Creating_scatterplots.scatterplot(*made_scatter(), (0, 1, 0, 1), ("B8a", "B11"), slice(4, 5)),
+        *pages_and_columns(lambda width: Creating_scatterplots.scatterplots(made_scatter(), width)),
+        lambda: Creating_scatterplots.scatterplot(made_scatter(), "opaque cloud"),
         *pages_and_columns(lambda width: U_matrix_creation.u_matrix_figure(made_weights()[:, :, 0], width)),
         *pages_and_columns(
             lambda width: neuron_label_maps.neuron_label_maps(
@@ -716,9 +715,9 @@ def made_weights() -> np.ndarray:
     return np.random.default_rng(0).random((20, 15, 13))
 
 
-def made_scatter() -> tuple[Any, Any]:
-    bright = np.eye(2, dtype=bool)
-    return density_of(*make_spectra(200)), Creating_scatterplots.Neurons(np.ones((2, 2)), np.ones((2, 2)), bright)
+def made_scatter() -> Any:
+    neurons = Creating_scatterplots.Neurons(np.ones((2, 2)), np.ones((2, 2)), np.eye(2, dtype=bool))
+    return Creating_scatterplots.Plots(density_of(*make_spectra(200)), neurons, (0, 1, 0, 1), ("B8a", "B11"))
 
 
 def made_spectra_of_classes() -> tuple[Any, list[Any], np.ndarray]:
