@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is besi
 
 import cloudsom.start  # first: without its packages, a script starts again with .venv
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import numpy as np
@@ -25,7 +26,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from cloudsom.bands import BANDS, WAVELENGTHS_NM
+from cloudsom.bands import BANDS, N_BANDS, WAVELENGTHS_NM
 from cloudsom.drawing.figures import COLUMN, PRINT_WIDTHS, add_colour_bar, draw_cells, portfolio_of, styled
 from cloudsom.running.settings import run, step_files
 from cloudsom.som import model
@@ -57,69 +58,57 @@ def main() -> None:
     singles = list(BANDS) if SINGLE_PLANES else []
     if portfolio.finished("component_planes", *(f"component_plane_{band}" for band in singles)):
         return
-    scaled = model.load_som(inputs["SOM_FILE"]).get_weights()
-    reflectance = model.load_scaler(inputs["SCALER_FILE"]).reflectance(scaled)
-    figure = component_planes(scaled, reflectance, PRINT_WIDTH)
-    portfolio.write("component_planes", figure, "Component planes of the 13 bands", describe(reflectance))
+    scaler = model.load_scaler(inputs["SCALER_FILE"])
+    planes = scaler.reflectance(model.load_som(inputs["SOM_FILE"]).get_weights())
+    figure, alt = component_planes(planes, scaler, PRINT_WIDTH), describe(planes, range(N_BANDS))
+    portfolio.write("component_planes", figure, "Component planes of the 13 bands", alt)
     for i, band in enumerate(singles):
-        figure = component_plane(scaled[:, :, i], reflectance[:, :, i], heading(i))
-        title, alt = f"Component plane of {heading(i)}", describe(reflectance[:, :, i : i + 1], (band,))
-        portfolio.write(f"component_plane_{band}", figure, title, alt)
+        figure, alt = component_plane(planes, scaler, i), describe(planes, [i])
+        portfolio.write(f"component_plane_{band}", figure, f"Component plane of {heading(i)}", alt)
     portfolio.show_windows()
 
 
 @styled
-def component_planes(
-    scaled: NDArray[np.float64], reflectance: NDArray[np.float64], print_width: str = "page"
-) -> Figure:
-    """One panel a band, from the weights (rows, columns, 13) in scaled units and in reflectance."""
-    rows, columns, n_bands = scaled.shape
+def component_planes(planes: NDArray[np.float64], scaler: model.Scaler, print_width: str = "page") -> Figure:
+    """One panel a band, from the weights (rows, columns, 13) in reflectance."""
+    rows, columns, _ = planes.shape
     room = ConstrainedLayoutEngine(w_pad=0.09)  # inches: the last number of a colour bar stands beyond its end
     width, wide = PRINT_WIDTHS[print_width], print_width == "page"
     down, across, share, below, n_ticks = (3, 5, 0.8, 0.25, 3) if wide else (5, 3, 0.66, 0.42, 2)
     figure = Figure(figsize=(width, down * (width / across * share * rows / columns + 0.72)), layout=room)
     panels = list(figure.subplots(down, across).flat)
-    for i in range(n_bands):
-        draw_plane(panels[i], scaled[:, :, i], reflectance[:, :, i], below, n_ticks)
-        panels[i].set_title(heading(i))
-    for axes in panels[n_bands:]:
+    for i in range(N_BANDS):
+        draw_plane(panels[i], planes, scaler, i, below, n_ticks)
+    for axes in panels[N_BANDS:]:
         axes.set_axis_off()
     words = "Colour bars\nabove: scaled units\nbelow: reflectance"
-    panels[n_bands].text(0, 0.5, words, va="center", linespacing=1.7, in_layout=False)
+    panels[N_BANDS].text(0, 0.5, words, va="center", linespacing=1.7, in_layout=False)
     return figure
 
 
 @styled
-def component_plane(scaled: NDArray[np.float64], reflectance: NDArray[np.float64], title: str) -> Figure:
-    """One band's plane, from its weights (rows, columns) in scaled units and in reflectance."""
-    rows, columns = scaled.shape
+def component_plane(planes: NDArray[np.float64], scaler: model.Scaler, i: int) -> Figure:
+    """The plane of band i alone."""
+    rows, columns, _ = planes.shape
     figure = Figure(figsize=(COLUMN * 0.8, COLUMN * 0.72 * rows / columns * 1.2 + 0.5), layout="constrained")
-    axes = figure.subplots()
-    draw_plane(axes, scaled, reflectance, below=0.14, n_ticks=5).set_label("above: scaled units; below: reflectance")
-    axes.set_title(title)
+    bar = draw_plane(figure.subplots(), planes, scaler, i, below=0.14, n_ticks=5)
+    bar.set_label("above: scaled units; below: reflectance")
     return figure
 
 
 def draw_plane(
-    axes: Axes, scaled: NDArray[np.float64], reflectance: NDArray[np.float64], below: float = 0.25, n_ticks: int = 3
+    axes: Axes, planes: NDArray[np.float64], scaler: model.Scaler, i: int, below: float, n_ticks: int
 ) -> Colorbar:
-    """One plane (rows, columns) over a colour bar with both units: scaled ones above it, reflectance below."""
-    bar = add_colour_bar(axes, draw_cells(axes, reflectance), below=below, ticks=MaxNLocator(n_ticks))
-    slope, offset = line_between(reflectance, scaled)
+    """The plane of band i over a colour bar with both units: scaled ones above it, reflectance below."""
+    bar = add_colour_bar(axes, draw_cells(axes, planes[:, :, i]), below=below, ticks=MaxNLocator(n_ticks))
+    slope, offset = scaler.scale_[i], scaler.min_[i]
     scales: Any = (lambda value: offset + slope * value, lambda value: (value - offset) / slope)
     above = bar.ax.secondary_xaxis("top", functions=scales)
     above.xaxis.set_major_locator(MaxNLocator(n_ticks))
     above.tick_params(length=2, pad=1.5)
     above.spines["top"].set_visible(False)
+    axes.set_title(heading(i))
     return bar
-
-
-def line_between(reflectance: NDArray[np.float64], scaled: NDArray[np.float64]) -> tuple[float, float]:
-    """Slope and offset of the scaler in one band: scaled = offset + slope * reflectance; slope 1 on a flat plane."""
-    low, high = reflectance.argmin(), reflectance.argmax()
-    rise = scaled.flat[high] - scaled.flat[low]
-    slope = float(rise / (reflectance.flat[high] - reflectance.flat[low])) if rise else 1.0
-    return slope, float(scaled.flat[low] - slope * reflectance.flat[low])
 
 
 def heading(i: int) -> str:
@@ -127,10 +116,10 @@ def heading(i: int) -> str:
     return f"{BANDS[i]} ({WAVELENGTHS_NM[i]:.0f} nm)"
 
 
-def describe(reflectance: NDArray[np.float64], bands: tuple[str, ...] = BANDS) -> str:
-    """The planes (rows, columns, n) of n bands in words."""
-    rows, columns, n = reflectance.shape
-    ranges = [f"{bands[i]} {reflectance[:, :, i].min():.3f} to {reflectance[:, :, i].max():.3f}" for i in range(n)]
+def describe(planes: NDArray[np.float64], shown: Iterable[int]) -> str:
+    """The planes of these bands in words."""
+    rows, columns, _ = planes.shape
+    ranges = [f"{BANDS[i]} {planes[:, :, i].min():.3f} to {planes[:, :, i].max():.3f}" for i in shown]
     return f"Map of {rows} x {columns} neurons coloured by its weights, in reflectance: " + ", ".join(ranges)
 
 

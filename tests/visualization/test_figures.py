@@ -269,24 +269,29 @@ def test_u_matrix_of_equal_neurons_has_no_logarithm_and_is_grey() -> None:
 
 
 def test_component_planes_show_both_units() -> None:
-    scaler = MinMaxScaler().fit(np.array([np.zeros(13), np.full(13, 2.0)]))
+    scaler = scaler_of(0.0, 2.0)
     scaled = np.random.default_rng(5).random((20, 15, 13))
     scaled[4, 6, 8], scaled[10, 2, 8] = 1.0, 0.0
-    reflectance = model.Scaler(scaler.scale_, scaler.min_, scaler.data_min_, scaler.data_max_).reflectance(scaled)
+    reflectance = scaler.reflectance(scaled)
     np.testing.assert_allclose(model.scale(reflectance.copy(), scaler), scaled, atol=1e-15)
-    figure = Creating_component_planes.component_planes(scaled, reflectance)
+    figure = Creating_component_planes.component_planes(reflectance, scaler)
     axes = panel(figure, "B8a")
     assert pixel(figure, axes, 7, 5) == tuple(round(255 * v) for v in colormaps["viridis"](1.0)[:3])
     assert pixel(figure, axes, 3, 11) == tuple(round(255 * v) for v in colormaps["viridis"](0.0)[:3])
     assert sum(axes.get_title().startswith("B") for axes in figure.axes) == 13
-    slope, offset = Creating_component_planes.line_between(reflectance[:, :, 8], scaled[:, :, 8])
-    assert (slope, offset) == pytest.approx((0.5, 0.0))
+    single = Creating_component_planes.component_plane(reflectance, scaler, 8)
+    rendered(single)
+    bar = panel(single, "B8a").child_axes[0]
+    assert (bar.get_xlim(), bar.child_axes[0].get_xlim()) == (pytest.approx((0, 2)), pytest.approx((0, 1)))
+
+
+def scaler_of(low: float, high: float) -> model.Scaler:
+    fitted = MinMaxScaler().fit(np.array([np.full(13, low), np.full(13, high)]))
+    return model.Scaler(fitted.scale_, fitted.min_, fitted.data_min_, fitted.data_max_)
 
 
 def test_component_plane_of_one_value_is_drawn() -> None:
-    flat = np.full((4, 3), 0.25)
-    assert Creating_component_planes.line_between(flat, flat / 2) == (1.0, -0.125)
-    Creating_component_planes.component_plane(flat / 2, flat, "B1")
+    rendered(Creating_component_planes.component_plane(np.full((4, 3, 13), 0.25), scaler_of(0.0, 2.0), 0))
 
 
 # --- scatterplots -----------------------------------------------------------------------------------------------------
@@ -642,8 +647,8 @@ def pages_and_columns(draw: Callable[[str], Figure]) -> tuple[Callable[[], Figur
     [
         *pages_and_columns(lambda width: Creating_hit_rate_maps.hit_rate_maps(np.full((20, 15, 6), 52_340), width)),
         lambda: Creating_hit_rate_maps.hit_rate_map(np.full((20, 15), 523_400)),
-        *pages_and_columns(lambda w: Creating_component_planes.component_planes(made_weights(), made_weights(), w)),
-        lambda: Creating_component_planes.component_plane(made_weights()[:, :, 0], made_weights()[:, :, 0], "B1"),
+        *pages_and_columns(lambda w: Creating_component_planes.component_planes(made_weights(), scaler_of(0, 1), w)),
+        lambda: Creating_component_planes.component_plane(made_weights(), scaler_of(0, 1), 0),
         *pages_and_columns(lambda width: Creating_scatterplots.scatterplots(made_scatter(), width)),
         lambda: Creating_scatterplots.scatterplot(made_scatter(), "opaque cloud"),
         *pages_and_columns(lambda width: U_matrix_creation.u_matrix_figure(made_weights()[:, :, 0], width)),
@@ -692,7 +697,7 @@ def test_sheets_are_as_wide_as_asked_and_no_text_lies_over_another(print_width: 
     wide = {"page": 180, "column": 85}[print_width] / 25.4
     sheets = {
         "hits": Creating_hit_rate_maps.hit_rate_maps(np.full((20, 15, 6), 52_340), print_width),
-        "planes": Creating_component_planes.component_planes(made_weights(), made_weights() * 2, print_width),
+        "planes": Creating_component_planes.component_planes(made_weights(), scaler_of(0, 0.5), print_width),
         "u": U_matrix_creation.u_matrix_figure(made_weights()[:, :, 0], print_width),
         "labels": neuron_label_maps.neuron_label_maps(
             CLASSES_OF_AUTHORS, made_stages().cloud, made_stages().corrections, print_width
