@@ -17,7 +17,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is besi
 
 import cloudsom.start  # first: without its packages, a script starts again with .venv
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -30,6 +29,7 @@ from cloudsom.drawing.class_spectra import LOOKS, ClassSpectra, class_spectra
 from cloudsom.drawing.figures import BRIGHT_COLOUR, PRINT_WIDTHS, portfolio_of, read_corrections, styled
 from cloudsom.running.settings import optional_files, run, step_files
 from cloudsom.som import labelled_map, neurons
+from cloudsom.som.labelled_map import LabelledMap
 from cloudsom.som.labels import CLASS_CODES
 from cloudsom.tables import csv_tables
 
@@ -59,16 +59,6 @@ OVERWRITE = False  # draw again what is finished
 # --- end of constants -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Neuron:
-    """One neuron to draw: its place counted from 1, its class and its reflectance (13,)."""
-
-    row: int
-    column: int
-    code: int
-    spectrum: NDArray[np.float64]
-
-
 def main() -> None:
     inputs = step_files(globals(), "TRAINING_CSV", *labelled_map.STEP_FILES)
     inputs |= optional_files(globals(), "NEURON_LABELS_FINETUNED_CSV", without="no bright neurons are drawn")
@@ -79,12 +69,10 @@ def main() -> None:
     assert som.votes is not None
     labels, reflectance = som.labels, som.reflectance
     shown = neurons.parse("NEURONS", NEURONS, labels.rows, labels.columns) or fullest(som.votes, labels.classes)
-    places = [(i // labels.columns + 1, i % labels.columns + 1) for i in shown]
-    chosen = [Neuron(*at, int(labels.classes[i]), reflectance[i]) for i, at in zip(shown, places, strict=True)]
     finetuned_csv = inputs.get("NEURON_LABELS_FINETUNED_CSV")
     bright = reflectance[read_corrections(labels, finetuned_csv).bright.ravel()] if finetuned_csv else reflectance[:0]
     spectra = class_spectra(csv_tables.read_spectra(inputs["TRAINING_CSV"]))
-    figure, alt = neuron_spectra(spectra, chosen, bright, PRINT_WIDTH), describe(spectra, chosen, bright)
+    figure, alt = neuron_spectra(spectra, som, shown, bright, PRINT_WIDTH), describe(spectra, som, shown, bright)
     portfolio.write("neuron_spectra", figure, "Spectra of the classes and of neurons", alt)
     portfolio.show_windows()
 
@@ -100,9 +88,12 @@ def fullest(counts: NDArray[np.int64], classes: NDArray[np.uint8]) -> list[int]:
 
 @styled
 def neuron_spectra(
-    spectra: ClassSpectra, neurons: list[Neuron], bright: NDArray[np.float64], print_width: str = "page"
+    spectra: ClassSpectra, som: LabelledMap, shown: list[int], bright: NDArray[np.float64], print_width: str = "page"
 ) -> Figure:
-    """(a) mean of each class with its standard deviation, (b) neurons, and `bright` ones (n, 13) as thin red lines."""
+    """(a) mean of each class with its standard deviation, (b) the neurons `shown`, as flat positions on the map.
+
+    Reflectances of `bright` neurons (n, 13) are thin red lines.
+    """
     width, wide = PRINT_WIDTHS[print_width], print_width == "page"
     figure = Figure(figsize=(width, width * 0.78 if wide else width * 2.1), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, sharey=True)
@@ -114,9 +105,9 @@ def neuron_spectra(
     for j, spectrum in enumerate(bright):
         label = f"bright neurons ({len(bright)})" if j == 0 else None
         below.plot(WAVELENGTHS_NM, spectrum, color=BRIGHT_COLOUR, linewidth=0.5, label=label)
-    for neuron in neurons:
-        name = CLASSES.get(neuron.code, "never hit")
-        draw(below, neuron.spectrum, neuron.code, f"({neuron.row}, {neuron.column}) {name}")
+    for neuron in shown:
+        code = int(som.labels.classes[neuron])
+        draw(below, som.reflectance[neuron], code, f"{place(neuron, som)} {CLASSES.get(code, 'never hit')}")
     name_bands(above, n_rows := 2 if wide else 3)
     what = "shaded one standard deviation (spectra)"
     above.set_title(f"(a) classes: mean,{' ' if wide else chr(10)}{what}", pad=6 + 8 * n_rows, loc="left")
@@ -139,6 +130,11 @@ def draw(axes: Axes, spectrum: NDArray[np.float64], code: int, label: str) -> No
     axes.plot(WAVELENGTHS_NM, spectrum, color=colour, marker=marker, linestyle=line, ms=3.2, lw=1.1, label=label)
 
 
+def place(neuron: int, som: LabelledMap) -> str:
+    """A neuron's (row, column), counted from 1."""
+    return f"({neurons.name_of(neuron, som.labels.columns).replace(',', ', ')})"
+
+
 def name_bands(axes: Axes, n_rows: int) -> None:
     """The bands' names above their wavelengths, in turn in each of `n_rows` rows: some are close."""
     for i, (band, wavelength) in enumerate(zip(BANDS, WAVELENGTHS_NM, strict=True)):
@@ -148,14 +144,14 @@ def name_bands(axes: Axes, n_rows: int) -> None:
         )
 
 
-def describe(spectra: ClassSpectra, neurons: list[Neuron], bright: NDArray[np.float64]) -> str:
+def describe(spectra: ClassSpectra, som: LabelledMap, shown: list[int], bright: NDArray[np.float64]) -> str:
     """The figure in words."""
     peaks = [
         f"{CLASSES[code]} {spectra.mean[i].max():.2f} in {BANDS[int(spectra.mean[i].argmax())]}"
         for i, code in enumerate(CLASS_CODES)
         if spectra.number[i]
     ]
-    places = " ".join(f"({neuron.row}, {neuron.column})" for neuron in neurons)
+    places = " ".join(place(neuron, som) for neuron in shown)
     return (
         f"Two graphs of reflectance against wavelength. Peaks of the classes' mean spectra: {', '.join(peaks)}. "
         f"Spectra of the neurons {places} and of {len(bright)} bright neurons"

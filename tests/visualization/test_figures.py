@@ -725,9 +725,9 @@ def made_scatter() -> Any:
     return Creating_scatterplots.Plots(density_of(*make_spectra(200)), neurons, (0, 1, 0, 1), ("B8a", "B11"))
 
 
-def made_spectra_of_classes() -> tuple[Any, list[Any], np.ndarray]:
+def made_spectra_of_classes() -> tuple[Any, LabelledMap, list[int], np.ndarray]:
     found = neuron_spectra.class_spectra([make_spectra(200)])
-    return found, [neuron_spectra.Neuron(20, 15, 50, found.mean[4])], found.mean[:2]
+    return found, tuned_map({}, 20, 15), [299], found.mean[:2]
 
 
 def made_stages() -> Any:
