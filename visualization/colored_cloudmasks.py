@@ -27,11 +27,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cloudsom.drawing.figures import COLUMN, Portfolio, find_masks, portfolio_of, styled
-from cloudsom.drawing.outcomes import NOT_SCORED, OUTCOMES, outcomes_of, patches, picture
+from cloudsom.drawing.outcomes import MEANINGS, NOT_SCORED, OUTCOMES, outcomes_of, patches, picture
 from cloudsom.errors import UserError
 from cloudsom.files import stores
 from cloudsom.files.places import under
-from cloudsom.images.rasters import Grid, read_mask, write_layer
+from cloudsom.images.rasters import read_mask, write_layer
 from cloudsom.images.references import check_cloud_codes, find_references, read_reference
 from cloudsom.running.job import Job
 from cloudsom.running.settings import run
@@ -78,8 +78,8 @@ def main() -> None:
         )
     check_cloud_codes(CLOUD_CODES, {references[job.name] for job in jobs})
     if not portfolio.finished("colored_cloudmasks_legend"):
-        words = "; ".join(f"{name}: {meaning}" for name, meaning, _ in OUTCOMES.values())
-        portfolio.write("colored_cloudmasks_legend", legend_figure(), "Legend of the coloured masks", words)
+        alt = "; ".join(MEANINGS)
+        portfolio.write("colored_cloudmasks_legend", legend_figure(), "Legend of the coloured masks", alt)
     portfolio.draw_scenes(colour_mask, jobs, WORKERS, "colouring")
 
 
@@ -99,26 +99,18 @@ def colour_mask(
         return done
     mask, grid = read_mask(mask_file)
     outcomes = outcomes_of(mask, read_reference(reference_file, mask_file, grid), *codes)
+    codes_in_words = ", ".join(f"{code} {short}" for code, (short, _, _) in OUTCOMES.items())
+    colours = {code: colour for code, (_, _, colour) in OUTCOMES.items()}
+    tags = {"PRODUCT": name, "CODES": codes_in_words}
     with stores.product(target, portfolio.made_by) as product:
-        write_outcomes(product.partial, outcomes, grid, name)
+        write_layer(
+            product.partial, outcomes, grid, nodata=NOT_SCORED, descriptions=["outcome"], tags=tags, colours=colours
+        )
         product.results["summary"] = summary(outcomes)
     title = f"{name}: right and wrong pixels ({mask_file.parent.name})"
     alt, said = f"{title}: {summary(outcomes)}", "the same as a picture"
     lines = portfolio.keep(image, colored_mask(outcomes, name), title, alt, said)
     return f"{target}: {summary(outcomes)}\n{lines}"
-
-
-def write_outcomes(target: Path, outcomes: NDArray[np.uint8], grid: Grid, name: str) -> None:
-    """Write outcomes (height, width) as a GeoTIFF with the colours of OUTCOMES."""
-    write_layer(
-        target,
-        outcomes,
-        grid,
-        nodata=NOT_SCORED,
-        descriptions=["outcome"],
-        tags={"PRODUCT": name, "CODES": ", ".join(f"{code} {text[0]}" for code, text in OUTCOMES.items())},
-        colours={code: colour for code, (_, _, colour) in OUTCOMES.items()},
-    )
 
 
 @styled
@@ -134,7 +126,7 @@ def colored_mask(codes: NDArray[np.uint8], name: str) -> Figure:
     axes.set_axis_off()
     counts = np.bincount(codes.ravel(), minlength=5)
     scored = max(1, counts[1:].sum())
-    labels = [f"{name}: {meaning} {counts[code] / scored:.2%}" for code, (name, meaning, _) in OUTCOMES.items()]
+    labels = [f"{text} {counts[code] / scored:.2%}" for code, text in zip(OUTCOMES, MEANINGS, strict=True)]
     if counts[NOT_SCORED]:
         axes.set_title(f"white: not scored, {counts[NOT_SCORED] / codes.size:.2%} of the pixels")
     figure.legend(handles=patches(labels), loc="outside lower center", ncols=2, columnspacing=1, handlelength=1.2)
@@ -145,8 +137,7 @@ def colored_mask(codes: NDArray[np.uint8], name: str) -> Figure:
 def legend_figure() -> Figure:
     """The legend alone."""
     figure = Figure(figsize=(COLUMN * 0.45, 0.75))
-    labels = [f"{name}: {meaning}" for name, meaning, _ in OUTCOMES.values()]
-    figure.legend(handles=patches(labels), loc="center left", borderaxespad=0.3)
+    figure.legend(handles=patches(MEANINGS), loc="center left", borderaxespad=0.3)
     return figure
 
 

@@ -21,8 +21,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cloudsom is besi
 
 import cloudsom.start  # first: without its packages, a script starts again with .venv
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,7 +30,7 @@ from numpy.typing import NDArray
 
 from cloudsom.bands import MASK_NODATA
 from cloudsom.drawing.figures import CLEAR_COLOUR, PAGE, Portfolio, portfolio_of, read_true_colour, styled
-from cloudsom.drawing.outcomes import OUTCOMES, outcomes_of, patches, picture
+from cloudsom.drawing.outcomes import MEANINGS, outcomes_of, patches, picture
 from cloudsom.errors import UserError
 from cloudsom.files import stores
 from cloudsom.files.places import existing, under
@@ -74,12 +72,9 @@ OVERWRITE = False  # draw again what is finished
 #: Columns of processors.csv that are read.
 COLUMNS = ("processor", "product", "role", "pixels", *ALL_MEASURES)
 
-NAMES = dict.fromkeys(ALL_MEASURES, "") | {
-    "accuracy": "accuracy",
-    "precision": "precision",
-    "recall": "recall",
+#: The measures as the figure calls them.
+NAMES = {measure: measure.replace("_", " ") for measure in ALL_MEASURES} | {
     "f_score": "F-score",
-    "balanced_accuracy": "balanced accuracy",
     "iou": "IoU",
     "false_alarm_rate": "false-alarm rate",
     "bright_land_false_alarms": "false alarms, bright land",
@@ -87,17 +82,6 @@ NAMES = dict.fromkeys(ALL_MEASURES, "") | {
 
 #: Panels of a scene side by side.
 ACROSS = 3
-
-
-@dataclass(frozen=True)
-class Scored:
-    """What step 10 says of one product: its masks' measures by processor, and the rules they were scored by."""
-
-    scene: ComparedScene
-    lines: dict[str, str]
-    cloud_codes: tuple[int, ...]
-    left_out: tuple[int, ...]
-    cloud_share: float
 
 
 def main() -> None:
@@ -111,12 +95,12 @@ def main() -> None:
     if class_file.is_file():
         draw_classes(class_file, portfolio.made_of({"classes.csv": class_file}))
     scenes = find_scenes(table, rules)
-    jobs = [Job(each.scene.name, (each, portfolio, BRIGHTEST, GAMMA)) for each in scenes]
+    jobs = [Job(scene.name, (scene, lines, rules, portfolio, (BRIGHTEST, GAMMA))) for scene, lines in scenes]
     portfolio.draw_scenes(draw_scene, jobs, WORKERS, "drawing")
 
 
-def find_scenes(table: pd.DataFrame, rules: dict[str, Any]) -> list[Scored]:
-    """The products that step 10 has scored, with the files it has scored them by."""
+def find_scenes(table: pd.DataFrame, rules: dict[str, Any]) -> list[tuple[ComparedScene, dict[str, str]]]:
+    """The products that step 10 has scored: the files it has scored them by, and `words` on each of their masks."""
     own = table[~table["product"].isin(["mean", "pooled"])]
     references = find_references(under(DATA_DIR, REFERENCE_DIR))
     names = {name: references[name] for name in own["product"].unique() if name in references}
@@ -135,9 +119,7 @@ def find_scenes(table: pd.DataFrame, rules: dict[str, Any]) -> list[Scored]:
             {other: files[other][name] for other in files if other in rows.index and name in files[other]},
             under(DATA_DIR, TIFF_DIR) / f"{name}.tif",
         )
-        lines = {processor: words(processor, row) for processor, row in rows.iterrows()}
-        codes = tuple(rules["CLOUD_CODES"]), tuple(rules["LEFT_OUT_CODES"])
-        found.append(Scored(scene, lines, *codes, float(rules["CLOUD_SHARE"])))
+        found.append((scene, {processor: words(processor, row) for processor, row in rows.iterrows()}))
     return found
 
 
@@ -150,23 +132,27 @@ def words(processor: str, row: pd.Series) -> str:
 # --- scenes -----------------------------------------------------------------------------------------------------------
 
 
-def draw_scene(scored: Scored, portfolio: Portfolio, brightest: float, gamma: float) -> str:
-    """Draw one scene; returns a line of summary a file."""
-    scene, target = scored.scene, f"compared/{scored.scene.name}"
+def draw_scene(
+    scene: ComparedScene, lines: dict[str, str], rules: dict[str, Any], portfolio: Portfolio, look: tuple[float, float]
+) -> str:
+    """Draw one scene as step 10's `rules` scored it, masks under their `lines`; returns a line of summary a file.
+
+    `look` is BRIGHTEST and GAMMA.
+    """
+    target = f"compared/{scene.name}"
     if not scene.tiff.is_file():
         raise UserError(f"{scene.tiff}: no such file; run step 7, or leave the product out with PRODUCTS")
     portfolio = portfolio.made_of(scene.inputs())
     if done := portfolio.up_to_date(target):
         return done
-    reference, grid, masks = comparison.read_masks(scene, scored.cloud_share)
-    image, image_grid = read_true_colour(scene.tiff, brightest, gamma)
+    reference, grid, masks = comparison.read_masks(scene, rules["CLOUD_SHARE"])
+    image, image_grid = read_true_colour(scene.tiff, *look)
     if difference := grid.difference(image_grid):
         raise UserError(f"{scene.tiff}: does not cover the reference's pixels ({difference}); run step 7 again")
     nodata = np.logical_or.reduce([mask == MASK_NODATA for mask in masks.values()])
+    codes = rules["CLOUD_CODES"], rules["LEFT_OUT_CODES"]
     panels = {
-        scored.lines[name]: outcomes_of(
-            np.where(nodata, np.uint8(MASK_NODATA), mask), reference, scored.cloud_codes, scored.left_out
-        )
+        lines[name]: outcomes_of(np.where(nodata, np.uint8(MASK_NODATA), mask), reference, *codes)
         for name, mask in masks.items()
     }
     title = f"{scene.name}: masks of {len(masks)} processors"
@@ -188,8 +174,7 @@ def compared(image: NDArray[np.uint8], panels: dict[str, NDArray[np.uint8]], nam
         axes.imshow(shown, interpolation="antialiased", interpolation_stage="rgba")
         axes.set_title(line)
     figure.suptitle(name)
-    labels = [f"{short}: {meaning}" for short, meaning, _ in OUTCOMES.values()]
-    figure.legend(handles=patches([*labels]), loc="outside lower center", ncols=4)
+    figure.legend(handles=patches(MEANINGS), loc="outside lower center", ncols=4)
     return figure
 
 
@@ -248,14 +233,9 @@ def draw_classes(file: Path, portfolio: Portfolio) -> None:
     own = table[(table["product"] == "pooled") & (table["reference"] != classes.USERS_ACCURACY)]
     pixels = own.set_index("reference").loc[classes.REFERENCE_CLASSES, classes.COLUMNS].to_numpy(float)
     title = f"Classes of step 9 against the reference's, {pixels.sum():,.0f} pixels"
-    right = ratio(np.diag(pixels), pixels.sum(axis=1))
-    alt = "; ".join(f"{name} {share:.1%}" for name, share in known(classes.REFERENCE_CLASSES, right))
+    right = zip(classes.REFERENCE_CLASSES, ratio(np.diag(pixels), pixels.sum(axis=1)), strict=True)
+    alt = "; ".join(f"{name} {share:.1%}" for name, share in right if np.isfinite(share))
     portfolio.write("class_confusion", confusion_figure(pixels, title), title, f"{title}. Producer's accuracy: {alt}")
-
-
-def known(names: Iterable[str], values: Iterable[float]) -> list[tuple[str, float]]:
-    """The names whose values are defined, with them."""
-    return [(name, value) for name, value in zip(names, values, strict=True) if np.isfinite(value)]
 
 
 @styled

@@ -1,5 +1,7 @@
 """Right and wrong in a mask, in the paper's colours."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
@@ -16,9 +18,12 @@ OUTCOMES = {
     FP: ("FP", "false alarm", (153, 0, 0)),
 }
 
+#: Each of them in words, for legends.
+MEANINGS = [f"{name}: {meaning}" for name, meaning, _ in OUTCOMES.values()]
+
 
 def outcomes_of(
-    mask: NDArray[np.uint8], reference: NDArray[np.integer], cloud_codes: tuple[int, ...], left_out: tuple[int, ...]
+    mask: NDArray[np.uint8], reference: NDArray[np.integer], cloud_codes: Sequence[int], left_out: Sequence[int]
 ) -> NDArray[np.uint8]:
     """TP, TN, FN and FP of each pixel; NOT_SCORED where the mask has no data or the reference code is left out.
 
