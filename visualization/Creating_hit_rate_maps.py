@@ -25,10 +25,9 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
 from cloudsom.bands import CLASSES
-from cloudsom.drawing.figures import COLUMN, PRINT_WIDTHS, add_colour_bar, draw_cells, portfolio_of, styled
+from cloudsom.drawing.figures import COLUMN, HIT_PANELS, PRINT_WIDTHS, add_colour_bar, draw_cells, portfolio_of, styled
 from cloudsom.running.settings import run, step_files
 from cloudsom.som import model
-from cloudsom.som.labels import CLASS_CODES
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
@@ -49,9 +48,6 @@ FORMATS = ["png"]  # png (300 dpi), pdf, svg: one or more
 SHOW = False  # open the figures in a window too
 OVERWRITE = False  # draw again what is finished
 # --- end of constants -------------------------------------------------------------------------------------------------
-
-#: The paper's order of panels.
-PANELS = {"(a1)": 10, "(a2)": 20, "(a3)": 40, "(a4)": 50, "(a5)": 60, "(a6)": 30}
 
 
 def main() -> None:
@@ -76,9 +72,9 @@ def hit_rate_maps(counts: NDArray[np.integer], print_width: str = "page", colour
     width = PRINT_WIDTHS[print_width]
     down, across, share = (2, 3, 0.66) if print_width == "page" else (3, 2, 0.6)
     figure = Figure(figsize=(width, down * (width / across * share * rows / columns + 0.3)), layout="constrained")
-    for axes, (name, code) in zip(figure.subplots(down, across).flat, PANELS.items(), strict=True):
-        draw_counts(axes, counts[:, :, CLASS_CODES.index(code)], colours)
-        axes.set_title(f"{name} {CLASSES[code]}")
+    for axes, (title, column) in zip(figure.subplots(down, across).flat, HIT_PANELS.items(), strict=True):
+        draw_counts(axes, counts[:, :, column], colours)
+        axes.set_title(title)
     return figure
 
 
@@ -118,7 +114,8 @@ def short(n: float, _: object = None) -> str:
 def describe(counts: NDArray[np.integer]) -> str:
     """The six panels in words."""
     rows, columns, _ = counts.shape
-    each = [f"{CLASSES[code]}: {peak(counts[:, :, CLASS_CODES.index(code)])}" for code in PANELS.values()]
+    names = list(CLASSES.values())
+    each = [f"{names[column]}: {peak(counts[:, :, column])}" for column in HIT_PANELS.values()]
     return f"Six maps of {rows} x {columns} neurons coloured by the training spectra on them. " + "; ".join(each)
 
 

@@ -32,10 +32,12 @@ from numpy.typing import NDArray
 
 from cloudsom.bands import CLASSES, CLOUD, MASK_NODATA
 from cloudsom.drawing.figures import (
+    HIT_PANELS,
     PAGE,
     SOM1,
     SOM2,
     TRUE_COLOUR_BANDS,
+    UNCORRECTED,
     Corrections,
     class_legend,
     cloud_legend,
@@ -56,7 +58,6 @@ from cloudsom.images.rasters import masks_in, read_mask
 from cloudsom.running.pool import choose_products
 from cloudsom.running.settings import optional_files, run, step_files
 from cloudsom.som import labelled_map
-from cloudsom.som.labels import CLASS_CODES
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
@@ -84,9 +85,6 @@ SHOW = False  # open the figure in a window too
 OVERWRITE = False  # draw again what is finished
 # --- end of constants -------------------------------------------------------------------------------------------------
 
-#: The paper's order and letters of the hit maps.
-HIT_PANELS = {"(a1)": 10, "(a2)": 20, "(a3)": 40, "(a4)": 50, "(a5)": 60, "(a6)": 30}
-
 #: What fine-tuning changed in a mask: colours that are ours, told apart by any eye.
 CHANGES = {
     "(g) cloud before and after": "#FFFFFF",
@@ -99,25 +97,27 @@ NODATA_COLOUR = "#808080"
 
 @dataclass(frozen=True)
 class Stages:
-    """What the figure shows. Maps are (rows, columns), pictures (height, width); the last two are None before stage 3.
+    """What the figure shows. Maps are (rows, columns), pictures (height, width).
 
+    name     of the scene
+    facts    lines about the training
     neurons  (rows, columns, 3) uint8, the weights in true colour
     counts   (rows, columns, 6) hits in the order of `CLASS_CODES`
     classes, cloud  labels of the neurons
     scene    (height, width, 3) uint8, true colour
-    mask     255, 0 and nodata
+    masks    255, 0 and nodata: step 9's and, where stage 3 has been, that after fine-tuning, median filter and dilation
     corrections  what fine-tuning did to the neurons
-    final_mask   the mask after fine-tuning, median filter and dilation
     """
 
+    name: str
+    facts: list[str]
     neurons: NDArray[np.uint8]
     counts: NDArray[np.int64]
     classes: NDArray[np.uint8]
     cloud: NDArray[np.uint8]
     scene: NDArray[np.uint8]
-    mask: NDArray[np.uint8]
-    corrections: Corrections | None = None
-    final_mask: NDArray[np.uint8] | None = None
+    masks: list[NDArray[np.uint8]]
+    corrections: Corrections = UNCORRECTED
 
 
 def main() -> None:
@@ -126,8 +126,7 @@ def main() -> None:
     if portfolio.finished("methodology"):
         return
     stages = read_stages(inputs, name)
-    figure, alt = methodology_figure(stages, training_facts(inputs["SOM_FILE"], stages), name), describe(stages, name)
-    portfolio.write("methodology", figure, "The method, stage by stage", alt)
+    portfolio.write("methodology", methodology_figure(stages), "The method, stage by stage", describe(stages))
     portfolio.show_windows()
 
 
@@ -136,7 +135,8 @@ def find_inputs() -> tuple[str, dict[str, Path]]:
     inputs = step_files(globals(), *labelled_map.STEP_FILES)
     mask_dir = under(DATA_DIR, MASK_DIR)
     masks = choose_products(masks_in(mask_dir), [SCENE] if SCENE else [], mask_dir, "run step 9 (create_cloudmasks.py)")
-    name = most_data(masks)
+    # The one with most data, the first by name where several have: no sliver of a granule.
+    name = max(masks, key=lambda name: int((read_mask(masks[name])[0] != MASK_NODATA).sum()))
     image = existing(DATA_DIR, f"{TIFF_DIR}/{name}.tif", "run step 7, or choose another SCENE")
     inputs |= {f"{SOM1} {name}": masks[name], f"image {name}": image}
     labels = optional_files(globals(), "NEURON_LABELS_FINETUNED_CSV")
@@ -148,13 +148,6 @@ def find_inputs() -> tuple[str, dict[str, Path]]:
     return name, inputs
 
 
-def most_data(masks: dict[str, Path]) -> str:
-    """The product whose mask has most pixels with data, the first by name where several do: no sliver of a granule."""
-    if len(masks) == 1:
-        return next(iter(masks))
-    return max(masks, key=lambda name: int((read_mask(masks[name])[0] != MASK_NODATA).sum()))
-
-
 def read_stages(inputs: dict[str, Path], name: str) -> Stages:
     """The arrays of the figure; UserError where they do not belong together."""
     som = labelled_map.from_steps(inputs)
@@ -163,27 +156,29 @@ def read_stages(inputs: dict[str, Path], name: str) -> Stages:
     in_colour = som.reflectance.reshape(som.weights.shape)[..., TRUE_COLOUR_BANDS]
     image = inputs[f"image {name}"]
     scene, grid = read_true_colour(image, BRIGHTEST, GAMMA)
-    files = [inputs[role] for role in (f"{SOM1} {name}", f"{SOM2} {name}") if role in inputs]
-    masks = [read_mask(file) for file in files]
-    for file, (_, mask_grid) in zip(files, masks, strict=True):
-        difference = mask_grid.difference(grid)
-        if difference:
+    masks = []
+    for file in (inputs[role] for role in (f"{SOM1} {name}", f"{SOM2} {name}") if role in inputs):
+        mask, mask_grid = read_mask(file)
+        if difference := mask_grid.difference(grid):
             raise UserError(f"{file}: does not cover the pixels of {image} ({difference}); mask the scene again")
+        masks.append(mask)
+    finetuned_csv = inputs.get("NEURON_LABELS_FINETUNED_CSV")
     return Stages(
+        name,
+        training_facts(inputs["SOM_FILE"], som.votes),
         true_colour(in_colour, BRIGHTEST, GAMMA),
         som.votes.reshape(*shape, -1),
         labels.classes.reshape(shape),
         labels.cloud.reshape(shape),
         scene,
-        masks[0][0],
-        read_corrections(labels, inputs["NEURON_LABELS_FINETUNED_CSV"]) if len(masks) == 2 else None,
-        masks[1][0] if len(masks) == 2 else None,
+        masks,
+        read_corrections(labels, finetuned_csv) if finetuned_csv else UNCORRECTED,
     )
 
 
-def training_facts(som_file: Path, stages: Stages) -> list[str]:
-    """Lines about the training: spectra a class, and what the map's settings file says of it."""
-    totals = stages.counts.sum(axis=(0, 1))
+def training_facts(som_file: Path, votes: NDArray[np.int64]) -> list[str]:
+    """Lines about the training: spectra a class (neurons, 6), and what the map's settings file says of it."""
+    totals = votes.sum(axis=0)
     lines = [f"{totals.sum():,} spectra", "of 13 bands, in 6 classes:", ""]
     lines += [f"   {name} {total:,}" for name, total in zip(CLASSES.values(), totals, strict=True)]
     record = stores.read_record(som_file) or {}
@@ -196,41 +191,36 @@ def training_facts(som_file: Path, stages: Stages) -> list[str]:
 
 
 @styled
-def methodology_figure(stages: Stages, facts: list[str], name: str) -> Figure:
-    """The stages one below the other, at page width; `facts` are lines about the training, `name` is the scene's."""
-    complete = stages.corrections is not None
-    heights = [2.9, 2.75, 2.75] if complete else [2.9, 2.75]
+def methodology_figure(stages: Stages) -> Figure:
+    """The stages one below the other, at page width."""
+    heights = [2.9, 2.75, 2.75][: 1 + len(stages.masks)]  # of the stages, inches
     figure = Figure(figsize=(PAGE, sum(heights)), layout="constrained")
     parts = figure.subfigures(len(heights), 1, height_ratios=heights, hspace=0.02, squeeze=False)[:, 0]
-    draw_stage_1(parts[0], stages, facts)
-    draw_stage_2(parts[1], stages, name)
-    if complete:
-        draw_stage_3(parts[2], stages)
+    for part, draw in zip(parts, (draw_stage_1, draw_stage_2, draw_stage_3), strict=False):
+        draw(part, stages)
     return figure
 
 
-def draw_stage_1(part: SubFigure, stages: Stages, facts: list[str]) -> None:
+def draw_stage_1(part: SubFigure, stages: Stages) -> None:
     """Training spectra, the trained map in true colour, and the six hit maps."""
     heading(part, "Stage 1: train the map")
     grid = part.add_gridspec(2, 7, width_ratios=[1.1, 0.22, 1.5, 0.3, 0.95, 0.95, 0.95])
     text = part.add_subplot(grid[:, 0])
     text.set_axis_off()
-    text.text(0, 0.5, "\n".join(facts), va="center", linespacing=1.35, transform=text.transAxes)
+    text.text(0, 0.5, "\n".join(stages.facts), va="center", linespacing=1.35, transform=text.transAxes)
     arrow(part.add_subplot(grid[:, 1]))
     neurons = part.add_subplot(grid[:, 2])
     draw_cells(neurons, stages.neurons / 255)
     neurons.set_title("trained map,\nneurons in true colour")
     arrow(part.add_subplot(grid[:, 3]))
     part.text(0.565, 0.985, "Stage 2: count each class on each neuron", va="top", fontweight="bold", fontsize=8)
-    for i, (panel, code) in enumerate(HIT_PANELS.items()):
+    for i, (title, column) in enumerate(HIT_PANELS.items()):
         axes = part.add_subplot(grid[i // 3, 4 + i % 3])
-        draw_cells(axes, stages.counts[:, :, CLASS_CODES.index(code)])
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.set_title(f"{panel} {CLASSES[code]}")
+        draw_cells(axes, stages.counts[:, :, column])
+        axes.set(xticks=[], yticks=[], title=title)
 
 
-def draw_stage_2(part: SubFigure, stages: Stages, name: str) -> None:
+def draw_stage_2(part: SubFigure, stages: Stages) -> None:
     """Labels by majority vote, the scene and its mask."""
     heading(part, "Stage 2: label the neurons by majority vote, and mask a scene")
     panels = row_of_panels(part, [1, 1, 1.3, 1.3])
@@ -239,21 +229,20 @@ def draw_stage_2(part: SubFigure, stages: Stages, name: str) -> None:
     draw_cloud(panels[1], stages.cloud)
     panels[1].set_title("(c) cloud or clear")
     show(panels[2], stages.scene, "(d) scene")
-    panels[2].set_xlabel("\n".join(textwrap.wrap(name, 30)), fontsize=7)
-    show(panels[3], mask_picture(stages.mask), f"(e) mask: {cloud_share(stages.mask):.1%} cloud (white)")
+    panels[2].set_xlabel("\n".join(textwrap.wrap(stages.name, 30)), fontsize=7)
+    show(panels[3], mask_picture(stages.masks[0]), f"(e) mask: {cloud_share(stages.masks[0]):.1%} cloud (white)")
     legend(part, class_legend(stages.classes) + cloud_legend(stages.cloud))
 
 
 def draw_stage_3(part: SubFigure, stages: Stages) -> None:
     """Labels after fine-tuning, what they change in the mask, and the final mask."""
-    assert stages.corrections is not None and stages.final_mask is not None
     heading(part, "Stage 3: bright surfaces taken for cloud correct the labels; median filter and dilation")
     panels = row_of_panels(part, [1, 1.3, 1.3])
     draw_cloud(panels[0], stages.cloud, stages.corrections)
     panels[0].set_title("(f) fine-tuned labels")
-    show(panels[1], changes_picture(stages.mask, stages.final_mask), "(g) what changes in the mask")
-    share = cloud_share(stages.final_mask)
-    show(panels[2], mask_picture(stages.final_mask), f"(h) final mask: {share:.1%} cloud (white)")
+    show(panels[1], changes_picture(*stages.masks), "(g) what changes in the mask")
+    final = stages.masks[1]
+    show(panels[2], mask_picture(final), f"(h) final mask: {cloud_share(final):.1%} cloud (white)")
     changes = [swatch(colour, label) for label, colour in CHANGES.items()]
     legend(part, cloud_legend(stages.cloud, stages.corrections) + changes)
 
@@ -299,7 +288,7 @@ def mask_picture(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def changes_picture(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Two masks (height, width) against each other, in the colours of CHANGES (height, width, 3)."""
     colours = np.array([list(bytes.fromhex(c[1:])) for c in (*CHANGES.values(), NODATA_COLOUR)], np.uint8)
-    kind = np.where(before == CLOUD, np.where(after == CLOUD, 0, 1), np.where(after == CLOUD, 2, 3))
+    kind = 2 * (before != CLOUD) + (after != CLOUD)
     kind[(before == MASK_NODATA) | (after == MASK_NODATA)] = 4
     return colours[kind]
 
@@ -309,20 +298,20 @@ def cloud_share(mask: NDArray[np.uint8]) -> float:
     return float((mask == CLOUD).sum() / max(1, (mask != MASK_NODATA).sum()))
 
 
-def describe(stages: Stages, name: str) -> str:
+def describe(stages: Stages) -> str:
     """The figure in words."""
     rows, columns = stages.cloud.shape
     text = (
         f"The method in stages. Stage 1: {stages.counts.sum():,} spectra train a map of {rows} x {columns} neurons. "
         f"Stage 2: six hit maps, the class of each neuron, {(stages.cloud == CLOUD).sum()} of them cloud, the scene "
-        f"{name} and its mask with {cloud_share(stages.mask):.1%} cloud"
+        f"{stages.name} and its mask with {cloud_share(stages.masks[0]):.1%} cloud"
     )
-    if stages.corrections is None or stages.final_mask is None:
+    if len(stages.masks) == 1:
         return text
     flipped, split = stages.corrections.flipped.sum(), stages.corrections.split.sum()
     return (
         f"{text}. Stage 3: fine-tuning turns {flipped} neurons to clear and splits {split}; what that changes in the "
-        f"mask; the final mask with {cloud_share(stages.final_mask):.1%} cloud"
+        f"mask; the final mask with {cloud_share(stages.masks[1]):.1%} cloud"
     )
 
 

@@ -30,7 +30,7 @@ from cloudsom.images.rasters import Grid, masks_in, open_scene, reflectance
 from cloudsom.running.job import Job
 from cloudsom.running.pool import Engine, choose_products, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.running.settings import snapshot
-from cloudsom.som.labels import NeuronLabels
+from cloudsom.som.labels import CLASS_CODES, NeuronLabels
 from cloudsom.som.model import LABEL_COLUMNS, read_neuron_labels, read_table
 
 #: Widths of a journal's column and page in inches (85 and 180 mm); figures are drawn at the size they are printed.
@@ -82,6 +82,11 @@ MISSING_COLOUR = "#BDBDBD"  # neurons without a value, pixels without data
 
 #: The masks before and after fine-tuning, as the paper calls them.
 SOM1, SOM2 = "SOM1", "SOM2"
+
+#: The paper's titles of the hit maps in its order, and the column of each in the table of counts.
+HIT_PANELS = {
+    f"(a{n}) {CLASSES[code]}": CLASS_CODES.index(code) for n, code in enumerate((10, 20, 40, 50, 60, 30), start=1)
+}
 
 #: Red, green and blue among the 13 bands.
 TRUE_COLOUR_BANDS = [SAFE_BANDS.index(band) for band in ("B04", "B03", "B02")]

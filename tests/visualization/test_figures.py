@@ -664,7 +664,7 @@ def pages_and_columns(draw: Callable[[str], Figure]) -> tuple[Callable[[], Figur
         ),
         *pages_and_columns(lambda width: neuron_spectra.neuron_spectra(*made_spectra_of_classes(), width)),
         *pages_and_columns(lambda width: sub_maps.sub_maps_figure(*made_sub_maps(), width)),
-        lambda: methodology_figure.methodology_figure(made_stages(), ["988,404 spectra"], "S2A_" * 15),
+        lambda: methodology_figure.methodology_figure(made_stages()),
         lambda: colored_cloudmasks.colored_mask(np.arange(100, dtype=np.uint8).reshape(10, 10) % 5, "S2A_" * 15),
         colored_cloudmasks.legend_figure,
     ],
@@ -735,7 +735,8 @@ def made_stages() -> Any:
     scene, mask = np.zeros((50, 60, 3), np.uint8), np.zeros((50, 60), np.uint8)
     neurons, counts = np.zeros((20, 15, 3), np.uint8), np.ones((20, 15, 6), np.int64)
     corrections = figures.Corrections(CLASSES_OF_AUTHORS == 40, CLASSES_OF_AUTHORS == 50)
-    return methodology_figure.Stages(neurons, counts, CLASSES_OF_AUTHORS, cloud, scene, mask, corrections, mask)
+    name, facts, classes = "S2A_" * 15, ["988,404 spectra"], CLASSES_OF_AUTHORS
+    return methodology_figure.Stages(name, facts, neurons, counts, classes, cloud, scene, [mask, mask], corrections)
 
 
 def test_figures_use_fine_tuned_labels_where_there_are_some(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
