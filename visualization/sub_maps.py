@@ -130,14 +130,10 @@ def draw_submap(axes: Axes, submap: submaps.SubMap) -> None:
 
 def neighbour_distance(weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean distance (rows, columns) of each sub-neuron to those beside, above and below it."""
-    total, count = np.zeros(weights.shape[:2]), np.zeros(weights.shape[:2])
-    for axis in (0, 1):
-        step = np.linalg.norm(np.diff(weights, axis=axis), axis=-1)
-        for end in (slice(None, -1), slice(1, None)):
-            place = (end, slice(None)) if axis == 0 else (slice(None), end)
-            total[place] += step
-            count[place] += 1
-    return total / np.maximum(count, 1)
+    padded = np.pad(weights, ((1, 1), (1, 1), (0, 0)), constant_values=np.nan)
+    beside = np.stack([padded[2:, 1:-1], padded[:-2, 1:-1], padded[1:-1, 2:], padded[1:-1, :-2]])
+    distances = np.linalg.norm(beside - weights, axis=-1)
+    return np.asarray(np.ma.masked_invalid(distances).mean(axis=0).filled(0))
 
 
 def describe(tuned: LabelledMap) -> str:
