@@ -64,13 +64,12 @@ def main() -> None:
     portfolio = portfolio_of(globals(), {})
     codes = tuple(CLOUD_CODES), tuple(LEFT_OUT_CODES)
     jobs = []
-    for kind, masks in find_masks(globals()).items():
-        for name, mask in masks.items():
-            if name in references:
-                inputs = {f"{kind} {name}": mask, f"reference {name}": references[name]}
-                jobs.append(Job(name, (name, inputs, codes, portfolio)))
-            else:
-                print(f"{mask}: has no reference in {under(DATA_DIR, REFERENCE_DIR)}, left out")
+    for kind, name, mask in find_masks(globals()):
+        if name in references:
+            inputs = {f"{kind} {name}": mask, f"reference {name}": references[name]}
+            jobs.append(Job(name, (name, inputs, codes, portfolio)))
+        else:
+            print(f"{mask}: has no reference in {under(DATA_DIR, REFERENCE_DIR)}, left out")
     if not jobs:
         raise UserError(
             f"{under(DATA_DIR, REFERENCE_DIR)}: has no reference for any mask in {MASK_DIR}; run step 6, or name the "

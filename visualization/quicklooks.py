@@ -64,10 +64,9 @@ def main() -> None:
     picture = (WIDTH, BRIGHTEST, GAMMA, OUTLINE)
     portfolio = portfolio_of(globals(), {})
     jobs = []
-    for kind, files in find_masks(globals()).items():
-        for name, mask in files.items():
-            inputs = {f"image {name}": under(DATA_DIR, TIFF_DIR) / f"{name}.tif", f"{kind} {name}": mask}
-            jobs.append(Job(name, (name, inputs, portfolio, picture)))
+    for kind, name, mask in find_masks(globals()):
+        inputs = {f"image {name}": under(DATA_DIR, TIFF_DIR) / f"{name}.tif", f"{kind} {name}": mask}
+        jobs.append(Job(name, (name, inputs, portfolio, picture)))
     portfolio.draw_scenes(write_quicklook, jobs, WORKERS, "drawing")
 
 
@@ -99,19 +98,9 @@ def write_quicklook(
 
 @styled
 def quicklook(
-    scene: NDArray[np.uint8],
-    mask: NDArray[np.uint8],
-    grid: Grid,
-    title: str,
-    width: int = 1000,
-    colour: str = "#FF00C8",
+    scene: NDArray[np.uint8], mask: NDArray[np.uint8], grid: Grid, title: str, width: int, colour: str
 ) -> Figure:
-    """True colour (height, width, 3) and beside it the same with the outline of the clouds of `mask` (height, width).
-
-    Both are cropped to what has data; a scale bar stands on the left one where the grid says where the pixels are.
-
-    The figure is `width` pixels wide at 100 pixels an inch.
-    """
+    """`side_by_side` under its title, `width` pixels wide at 100 pixels an inch."""
     pair = side_by_side(scene, mask, grid, width, colour)
     height = len(pair) + CAPTION
     figure = Figure(figsize=(width / PIXELS_PER_INCH, height / PIXELS_PER_INCH), dpi=PIXELS_PER_INCH)

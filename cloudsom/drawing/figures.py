@@ -269,8 +269,8 @@ def read_true_colour(tiff: Path, brightest: float, gamma: float) -> tuple[NDArra
         return np.concatenate([true_colour(rgb, brightest, gamma) for rgb in stripes]), scene.info.grid
 
 
-def find_masks(namespace: dict[str, Any]) -> dict[str, dict[str, Path]]:
-    """The masks "SOM1" and, where fine-tuning has made some, "SOM2", each by product name: those of PRODUCTS, or all.
+def find_masks(namespace: dict[str, Any]) -> list[tuple[str, str, Path]]:
+    """The masks of step 9 ("SOM1") and those fine-tuning has made ("SOM2"), with the names of their products.
 
     Where, and of which products, the constants among the script's `globals()` say. Raises UserError when there are no
     masks, or a named product has none.
@@ -282,7 +282,7 @@ def find_masks(namespace: dict[str, Any]) -> dict[str, dict[str, Path]]:
         found[SOM2] = choose_products(final, products, finetuned_dir, "run fine_tuning.py")
     else:
         print(f"no masks in {finetuned_dir}: left out")
-    return found
+    return [(kind, name, mask) for kind, masks in found.items() for name, mask in masks.items()]
 
 
 # --- inputs and files -------------------------------------------------------------------------------------------------

@@ -554,7 +554,7 @@ def test_quicklook_is_1000_pixels_wide_with_the_outline_on_the_right(shape: tupl
     mask = np.zeros(shape, np.uint8)
     mask[shape[0] // 4 : shape[0] // 2, shape[1] // 4 : shape[1] // 2] = CLOUD
     buffer = io.BytesIO()
-    figure = quicklooks.quicklook(scene, mask, Grid(shape[1], shape[0]), "S2A " * 20)
+    figure = quicklooks.quicklook(scene, mask, Grid(shape[1], shape[0]), "S2A " * 20, 1000, "#FF00C8")
     figures.save(figure, buffer, "png", quicklooks.PIXELS_PER_INCH)  # type: ignore[arg-type]
     picture = np.asarray(Image.open(buffer))[:, :, :3]
     assert picture.shape[1] == 1000
