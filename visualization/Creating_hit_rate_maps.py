@@ -24,7 +24,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
-from cloudsom.bands import CLASSES
 from cloudsom.drawing.figures import COLUMN, HIT_PANELS, PRINT_WIDTHS, add_colour_bar, draw_cells, portfolio_of, styled
 from cloudsom.running.settings import run, step_files
 from cloudsom.som import model
@@ -73,8 +72,7 @@ def hit_rate_maps(counts: NDArray[np.integer], print_width: str = "page", colour
     down, across, share = (2, 3, 0.66) if print_width == "page" else (3, 2, 0.6)
     figure = Figure(figsize=(width, down * (width / across * share * rows / columns + 0.3)), layout="constrained")
     for axes, (title, column) in zip(figure.subplots(down, across).flat, HIT_PANELS.items(), strict=True):
-        draw_counts(axes, counts[:, :, column], colours)
-        axes.set_title(title)
+        draw_counts(axes, counts[:, :, column], colours, title)
     return figure
 
 
@@ -83,17 +81,16 @@ def hit_rate_map(counts: NDArray[np.integer], colours: str = "log") -> Figure:
     """One map, from counts (rows, columns)."""
     rows, columns = counts.shape
     figure = Figure(figsize=(COLUMN, COLUMN * 0.72 * rows / columns + 0.3), layout="constrained")
-    axes = figure.subplots()
-    draw_counts(axes, counts, colours)
-    axes.set_title("all classes")
+    draw_counts(figure.subplots(), counts, colours, "all classes")
     return figure
 
 
-def draw_counts(axes: Axes, counts: NDArray[np.integer], colours: str) -> None:
+def draw_counts(axes: Axes, counts: NDArray[np.integer], colours: str, title: str) -> None:
     """One hit map (rows, columns) and its colour bar: in thousands (paper), or in ones where there are fewer.
 
     Coloured by the logarithm, neurons without hits are grey.
     """
+    axes.set_title(title)
     if colours == "log":
         hit = np.where(counts > 0, counts, np.nan)
         mesh = draw_cells(axes, hit, norm=LogNorm(1, max(10, int(counts.max()))))
@@ -114,8 +111,7 @@ def short(n: float, _: object = None) -> str:
 def describe(counts: NDArray[np.integer]) -> str:
     """The six panels in words."""
     rows, columns, _ = counts.shape
-    names = list(CLASSES.values())
-    each = [f"{names[column]}: {peak(counts[:, :, column])}" for column in HIT_PANELS.values()]
+    each = [f"{title.partition(' ')[2]}: {peak(counts[:, :, column])}" for title, column in HIT_PANELS.items()]
     return f"Six maps of {rows} x {columns} neurons coloured by the training spectra on them. " + "; ".join(each)
 
 

@@ -104,26 +104,21 @@ class Corrections:
 
     flipped  the whole neuron is clear now, as in the paper
     split    a small map inside the neuron tells its clouds from bright surfaces
-    sampled  bright samples fall on it; None where the table does not tell
+    bright   the paper's bright neurons, on which bright samples fall; others are split for the training's land alone
     """
 
     flipped: NDArray[np.bool_]
     split: NDArray[np.bool_]
-    sampled: NDArray[np.bool_] | None = None
+    bright: NDArray[np.bool_]
 
     @property
     def corrected(self) -> NDArray[np.bool_]:
         """All that were changed."""
         return self.flipped | self.split
 
-    @property
-    def bright(self) -> NDArray[np.bool_]:
-        """The paper's bright neurons, on which bright samples fall; others are split for the training's land alone."""
-        return self.corrected if self.sampled is None else self.sampled
-
 
 #: No corrections at all, on a map of any size.
-UNCORRECTED = Corrections(*np.zeros((2, 1, 1), bool))
+UNCORRECTED = Corrections(*np.zeros((3, 1, 1), bool))
 
 
 def _look() -> Any:
@@ -291,7 +286,8 @@ def find_masks(namespace: dict[str, Any]) -> list[tuple[str, str, Path]]:
 def read_corrections(labels: NeuronLabels, finetuned_csv: Path) -> Corrections:
     """What the fine-tuned labels change in `labels`; UserError if they are those of another map.
 
-    A neuron is split where the table has a column `action` that says so, and bright where one of `samples` does.
+    A neuron is split where the table has a column `action` that says so, and bright where one of `samples` does;
+    without that column all that were changed are.
     """
     after, table = read_neuron_labels(finetuned_csv), read_table(finetuned_csv, LABEL_COLUMNS)
     if (after.rows, after.columns) != (labels.rows, labels.columns):
@@ -300,12 +296,10 @@ def read_corrections(labels: NeuronLabels, finetuned_csv: Path) -> Corrections:
             f"{labels.rows} x {labels.columns}; run fine_tuning.py again"
         )
     shape, was_cloud = (labels.rows, labels.columns), labels.cloud == CLOUD
-    split = table["action"].to_numpy() == "split" if "action" in table.columns else np.zeros(len(table), bool)
-    flipped = was_cloud & (after.cloud == CLEAR) & ~split
-    sampled = None
-    if "samples" in table.columns:
-        sampled = (was_cloud & (table["samples"].to_numpy() > 0)).reshape(shape)
-    return Corrections(flipped.reshape(shape), (was_cloud & split).reshape(shape), sampled)
+    is_split = table["action"].to_numpy() == "split" if "action" in table.columns else np.zeros(len(table), bool)
+    flipped, split = was_cloud & (after.cloud == CLEAR) & ~is_split, was_cloud & is_split
+    bright = was_cloud & (table["samples"].to_numpy() > 0) if "samples" in table.columns else flipped | split
+    return Corrections(flipped.reshape(shape), split.reshape(shape), bright.reshape(shape))
 
 
 def save(figure: Figure, path: Path, kind: str, dpi: int = DPI) -> None:

@@ -395,14 +395,14 @@ def test_authors_map_comes_out_in_the_papers_layout_and_colours() -> None:
 
 
 def only_flipped(flipped: np.ndarray) -> figures.Corrections:
-    return figures.Corrections(flipped, np.zeros_like(flipped))
+    return figures.Corrections(flipped, np.zeros_like(flipped), flipped)
 
 
 def test_split_neurons_show_both_colours_within_a_red_outline() -> None:
     cloud = np.full((4, 3), CLOUD, np.uint8)
     split = np.zeros((4, 3), bool)
     split[1, 2] = True
-    figure = neuron_label_maps.neuron_label_maps(cloud, cloud, figures.Corrections(np.zeros_like(split), split))
+    figure = neuron_label_maps.neuron_label_maps(cloud, cloud, figures.Corrections(np.zeros_like(split), split, split))
     axes = panel(figure, "(c)")
     inside = [pixel(figure, axes, 2.7 + step / 50, 2.0) for step in range(30)]
     assert max(map(sum, inside)) > sum(rgb(figures.CLOUD_COLOUR)) - 60
@@ -734,7 +734,7 @@ def made_stages() -> Any:
     cloud = labels.is_cloud(CLASSES_OF_AUTHORS)
     scene, mask = np.zeros((50, 60, 3), np.uint8), np.zeros((50, 60), np.uint8)
     neurons, counts = np.zeros((20, 15, 3), np.uint8), np.ones((20, 15, 6), np.int64)
-    corrections = figures.Corrections(CLASSES_OF_AUTHORS == 40, CLASSES_OF_AUTHORS == 50)
+    corrections = figures.Corrections(CLASSES_OF_AUTHORS == 40, CLASSES_OF_AUTHORS == 50, CLASSES_OF_AUTHORS == 40)
     name, facts, classes = "S2A_" * 15, ["988,404 spectra"], CLASSES_OF_AUTHORS
     return methodology_figure.Stages(name, facts, neurons, counts, classes, cloud, scene, [mask, mask], corrections)
 
