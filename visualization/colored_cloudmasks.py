@@ -98,9 +98,8 @@ def colour_mask(
         return done
     mask, grid = read_mask(mask_file)
     outcomes = outcomes_of(mask, read_reference(reference_file, mask_file, grid), *codes)
-    codes_in_words = ", ".join(f"{code} {short}" for code, (short, _, _) in OUTCOMES.items())
+    tags = {"PRODUCT": name, "CODES": ", ".join(f"{code} {short}" for code, (short, _, _) in OUTCOMES.items())}
     colours = {code: colour for code, (_, _, colour) in OUTCOMES.items()}
-    tags = {"PRODUCT": name, "CODES": codes_in_words}
     with stores.product(target, portfolio.made_by) as product:
         write_layer(
             product.partial, outcomes, grid, nodata=NOT_SCORED, descriptions=["outcome"], tags=tags, colours=colours

@@ -62,8 +62,6 @@ SHOW = False  # open the figure in a window too
 OVERWRITE = False  # draw again what is finished
 # --- end of constants -------------------------------------------------------------------------------------------------
 
-PANELS_A_ROW = {"page": 5, "column": 3}
-
 
 def main() -> None:
     inputs = step_files(globals(), "FINETUNED_MAP_NPZ", "FLIP_TABLE_CSV")
@@ -98,8 +96,8 @@ def title_of(neuron: int, columns: int, table: pd.DataFrame) -> str:
 def sub_maps_figure(tuned: LabelledMap, titles: dict[int, str], print_width: str = "page") -> Figure:
     """One panel a sub-map, in the order of the neurons; `titles` by flat position of the neuron."""
     n = len(tuned.submaps)
-    panel = PRINT_WIDTHS[print_width] / PANELS_A_ROW[print_width]
-    across = min(n, PANELS_A_ROW[print_width])
+    most = 5 if print_width == "page" else 3  # panels a row
+    panel, across = PRINT_WIDTHS[print_width] / most, min(n, most)
     down = -(-n // across)
     figure = Figure(figsize=(panel * across, (panel + 0.45) * down + 0.25), layout="constrained")
     panels = figure.subplots(down, across, squeeze=False).ravel()
