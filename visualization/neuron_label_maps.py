@@ -21,7 +21,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from numpy.typing import NDArray
 
 from cloudsom.bands import CLASSES, CLOUD
 from cloudsom.drawing.figures import (
@@ -37,6 +36,7 @@ from cloudsom.drawing.figures import (
 )
 from cloudsom.running.settings import optional_files, run, step_files
 from cloudsom.som import model
+from cloudsom.som.labels import NeuronLabels
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
@@ -66,28 +66,18 @@ def main() -> None:
     if portfolio.finished("neuron_label_maps"):
         return
     labels = model.read_neuron_labels(inputs["NEURON_LABELS_CSV"])
-    shape = labels.rows, labels.columns
-    classes, cloud = labels.classes.reshape(shape), labels.cloud.reshape(shape)
     finetuned_csv = inputs.get("NEURON_LABELS_FINETUNED_CSV")
     corrections = read_corrections(labels, finetuned_csv) if finetuned_csv else None
-    figure = neuron_label_maps(classes, cloud, corrections, PRINT_WIDTH)
-    portfolio.write("neuron_label_maps", figure, "Labels of the neurons", describe(classes, cloud, corrections))
+    figure = neuron_label_maps(labels, corrections, PRINT_WIDTH)
+    portfolio.write("neuron_label_maps", figure, "Labels of the neurons", describe(labels, corrections))
     portfolio.show_windows()
 
 
 @styled
-def neuron_label_maps(
-    classes: NDArray[np.integer],
-    cloud: NDArray[np.integer],
-    corrections: Corrections | None = None,
-    print_width: str = "page",
-) -> Figure:
-    """Two panels, or three with the corrections of fine-tuning; arrays are (rows, columns).
-
-    classes  10..60, or 0 for a neuron never hit
-    cloud    255 or 0, before fine-tuning
-    """
-    rows, columns = classes.shape
+def neuron_label_maps(labels: NeuronLabels, corrections: Corrections | None, print_width: str = "page") -> Figure:
+    """Two panels of the labels before fine-tuning, or three with its corrections."""
+    rows, columns = labels.rows, labels.columns
+    classes, cloud = labels.classes.reshape(rows, columns), labels.cloud.reshape(rows, columns)
     n = 2 if corrections is None else 3
     down, across, legend_columns = (1, n, 2) if print_width == "page" else (n - 1, 2, 1)
     panel = PRINT_WIDTHS[print_width] / (3 if print_width == "page" else 2)
@@ -122,11 +112,11 @@ def add_legend(axes: Axes, title: str, entries: list[Patch], legend_columns: int
     )
 
 
-def describe(classes: NDArray[np.integer], cloud: NDArray[np.integer], corrections: Corrections | None = None) -> str:
+def describe(labels: NeuronLabels, corrections: Corrections | None) -> str:
     """The figure in words."""
-    rows, columns = classes.shape
-    neurons = ", ".join(f"{name} {(classes == code).sum()}" for code, name in CLASSES.items())
-    text = f"Maps of {rows} x {columns} neurons by label. Classes: {neurons}. Cloud: {(cloud == CLOUD).sum()} neurons"
+    neurons, cloud = f"{labels.rows} x {labels.columns} neurons", (labels.cloud == CLOUD).sum()
+    classes = ", ".join(f"{name} {(labels.classes == code).sum()}" for code, name in CLASSES.items())
+    text = f"Maps of {neurons} by label. Classes: {classes}. Cloud: {cloud} neurons"
     if corrections is None:
         return text
     flipped, split = corrections.flipped, corrections.split

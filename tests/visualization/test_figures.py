@@ -375,7 +375,7 @@ def test_authors_map_comes_out_in_the_papers_layout_and_colours() -> None:
     assert (cloud == CLOUD).sum() == 125
     flipped = np.zeros((20, 15), bool)
     flipped[tuple(np.array(FLIPPED_BY_AUTHORS).T - 1)] = True
-    figure = neuron_label_maps.neuron_label_maps(CLASSES_OF_AUTHORS, cloud, only_flipped(flipped))
+    figure = label_maps(CLASSES_OF_AUTHORS, cloud, only_flipped(flipped))
     classes, cloud_panel, tuned = (panel(figure, f"({letter})") for letter in "abc")
     known = ((1, 1, 50), (1, 15, 60), (8, 4, 10), (8, 9, 40), (20, 15, 20), (20, 8, 30), (16, 9, 30))
     for row, column, code in known:
@@ -394,6 +394,15 @@ def test_authors_map_comes_out_in_the_papers_layout_and_colours() -> None:
         assert count in words
 
 
+def label_maps(
+    classes: np.ndarray, cloud: np.ndarray, corrections: figures.Corrections | None = None, print_width: str = "page"
+) -> Figure:
+    """The maps of labels (rows, columns)."""
+    rows, columns = classes.shape
+    labelled = labels.NeuronLabels(rows, columns, classes.ravel(), cloud.ravel(), np.ones(classes.size))
+    return neuron_label_maps.neuron_label_maps(labelled, corrections, print_width)
+
+
 def only_flipped(flipped: np.ndarray) -> figures.Corrections:
     return figures.Corrections(flipped, np.zeros_like(flipped), flipped)
 
@@ -402,7 +411,7 @@ def test_split_neurons_show_both_colours_within_a_red_outline() -> None:
     cloud = np.full((4, 3), CLOUD, np.uint8)
     split = np.zeros((4, 3), bool)
     split[1, 2] = True
-    figure = neuron_label_maps.neuron_label_maps(cloud, cloud, figures.Corrections(np.zeros_like(split), split, split))
+    figure = label_maps(cloud, cloud, figures.Corrections(np.zeros_like(split), split, split))
     axes = panel(figure, "(c)")
     inside = [pixel(figure, axes, 2.7 + step / 50, 2.0) for step in range(30)]
     assert max(map(sum, inside)) > sum(rgb(figures.CLOUD_COLOUR)) - 60
@@ -429,7 +438,7 @@ def test_corrections_are_what_the_fine_tuned_table_says(tmp_path: Path) -> None:
 
 
 def test_every_cell_of_the_authors_map_has_its_class_colour() -> None:
-    figure = neuron_label_maps.neuron_label_maps(CLASSES_OF_AUTHORS, labels.is_cloud(CLASSES_OF_AUTHORS))
+    figure = label_maps(CLASSES_OF_AUTHORS, labels.is_cloud(CLASSES_OF_AUTHORS))
     axes, picture = panel(figure, "(a)"), rendered(figure)
     rows, columns = np.indices((20, 15)) + 1
     place = axes.transData.transform(np.stack([columns.ravel(), rows.ravel()], axis=1)).astype(int)
@@ -441,7 +450,7 @@ def test_every_cell_of_the_authors_map_has_its_class_colour() -> None:
 def test_neurons_never_hit_are_marked_and_named() -> None:
     classes = np.full((4, 3), 10, np.uint8)
     classes[1, 1] = 0
-    figure = neuron_label_maps.neuron_label_maps(classes, np.zeros((4, 3), np.uint8))
+    figure = label_maps(classes, np.zeros((4, 3), np.uint8))
     assert "never hit (1)" in [text.get_text() for text in words_of(figure)]
     assert pixel(figure, panel(figure, "(a)"), 2.3, 2) == rgb(figures.NO_CLASS_COLOUR)
 
@@ -653,12 +662,10 @@ def pages_and_columns(draw: Callable[[str], Figure]) -> tuple[Callable[[], Figur
         lambda: Creating_scatterplots.scatterplot(made_scatter(), "opaque cloud"),
         *pages_and_columns(lambda width: U_matrix_creation.u_matrix_figure(made_weights()[:, :, 0], width)),
         *pages_and_columns(
-            lambda width: neuron_label_maps.neuron_label_maps(
-                CLASSES_OF_AUTHORS, made_stages().cloud, made_stages().corrections, width
-            )
+            lambda width: label_maps(CLASSES_OF_AUTHORS, made_stages().cloud, made_stages().corrections, width)
         ),
         *pages_and_columns(
-            lambda width: neuron_label_maps.neuron_label_maps(
+            lambda width: label_maps(
                 np.where(np.eye(20, 15) > 0, 0, CLASSES_OF_AUTHORS), made_stages().cloud, None, width
             )
         ),
@@ -699,9 +706,7 @@ def test_sheets_are_as_wide_as_asked_and_no_text_lies_over_another(print_width: 
         "hits": Creating_hit_rate_maps.hit_rate_maps(np.full((20, 15, 6), 52_340), print_width),
         "planes": Creating_component_planes.component_planes(made_weights(), scaler_of(0, 0.5), print_width),
         "u": U_matrix_creation.u_matrix_figure(made_weights()[:, :, 0], print_width),
-        "labels": neuron_label_maps.neuron_label_maps(
-            CLASSES_OF_AUTHORS, made_stages().cloud, made_stages().corrections, print_width
-        ),
+        "labels": label_maps(CLASSES_OF_AUTHORS, made_stages().cloud, made_stages().corrections, print_width),
         "spectra": neuron_spectra.neuron_spectra(*made_spectra_of_classes(), print_width),
         "sub-maps": sub_maps.sub_maps_figure(*made_sub_maps(), print_width),
     }
