@@ -357,14 +357,16 @@ class Portfolio:
         Returns a line a file that ends in what is `said` of it. The figure's window, where one is asked for, belongs to
         this process: figures to be shown are drawn by the main one.
         """
-        files = {kind: self.folder / f"{name}.{kind}" for kind in self.formats}
-        for kind, file in files.items():
+        lines = []
+        for kind in self.formats:
+            file = self.folder / f"{name}.{kind}"
             with stores.product(file, self.made_by) as product:
                 save(figure, product.partial, kind, dpi)
                 product.results |= {"title": title, "alt": alt, "matplotlib": matplotlib.__version__}
+            lines.append(f"{file}: {said}")
         if self.show:
             _add_window(figure, title)
-        return "\n".join(f"{file}: {said}" for file in files.values())
+        return "\n".join(lines)
 
     def write(self, name: str, figure: Figure, title: str, alt: str) -> None:
         """`keep`, and say what was written."""
