@@ -120,7 +120,7 @@ def bands_of(product: Path, bands: tuple[str, ...], metres: int) -> tuple[Array,
     if product.suffix == ".tif":
         with open_scene(product) as scene:
             indices = [SAFE_BANDS.index(band) for band in bands]
-            dn, info = scene.read(0, scene.info.grid.height)[..., indices], scene.info
+            dn, info = scene.read(0, scene.grid.height)[..., indices], scene.info
         offsets, quantification = [info.offsets[i] for i in indices], info.quantification
     else:
         (granule,) = granules_at(product)

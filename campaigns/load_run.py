@@ -80,10 +80,10 @@ def read_images(model: Path) -> list[Image]:
         tiff = model / "tiff" / f"{name}.tif"
         if tiff.is_file():
             with open_scene(tiff) as scene:
-                dn = scene.read(0, scene.info.grid.height)
+                dn = scene.read(0, scene.grid.height)
                 wanted = ("RADIO_ADD_OFFSET", "QUANTIFICATION_VALUE")
                 tags = {key: text for key, text in scene.info.tags.items() if key in wanted}
-                images.append(Image(dn, read_layer(reference_file)[0], scene.info.grid, tags))
+                images.append(Image(dn, read_layer(reference_file)[0], scene.grid, tags))
     return images
 
 

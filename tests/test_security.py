@@ -148,8 +148,8 @@ def test_an_image_that_would_take_all_memory_is_refused(tmp_path: Path) -> None:
 
 def test_what_a_file_says_does_not_steer_the_terminal(tmp_path: Path) -> None:
     path = write_scene(tmp_path / "a.tif", np.resize(DN, (4, 5, 13)), ("\x9b2J\u202eB01",) * 13)
-    with pytest.raises(UserError) as refused:
-        open_scene(path)
+    with pytest.raises(UserError) as refused, open_scene(path):
+        pass
     assert r"\x9b2J\u202eB01" in str(refused.value)
     assert str(refused.value).isprintable()
 

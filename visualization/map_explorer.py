@@ -411,8 +411,7 @@ def numbers(values: NDArray[np.float64]) -> str:
 def read_scene(scene: SceneFiles, walk: Walk, look: Look) -> SceneRecord:
     """A scene in the page; UserError where its mask or reference does not cover its image."""
     with scene.opened() as opened:
-        info = opened.info
-        grid = info.grid
+        info, grid = opened.info, opened.grid
         size = grid.width * grid.height
         apart = max(math.ceil(math.sqrt(size / look.spectra)), math.ceil(len(BANDS) * grid.height / WEBP_SIDE))
         pixels = Pixels(grid, walk)

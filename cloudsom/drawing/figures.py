@@ -261,7 +261,7 @@ def read_true_colour(tiff: Path, brightest: float, gamma: float) -> tuple[NDArra
     """A 13-band image as `true_colour` (height, width, 3), and its grid; a stripe of spectra in memory at a time."""
     with open_scene(tiff) as scene:
         stripes = (reflectance(dn, scene.info)[..., TRUE_COLOUR_BANDS] for _, dn in scene.blocks())
-        return np.concatenate([true_colour(rgb, brightest, gamma) for rgb in stripes]), scene.info.grid
+        return np.concatenate([true_colour(rgb, brightest, gamma) for rgb in stripes]), scene.grid
 
 
 def find_masks(namespace: dict[str, Any]) -> list[tuple[str, str, Path]]:

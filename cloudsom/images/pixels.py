@@ -36,7 +36,7 @@ def grid_of_scene(source: Path, tiff: Path) -> Grid:
     if not tiff.is_file():
         raise UserError(f"{tiff}: no such file, but there is {source}; run step 7, or remove the table")
     with open_scene(tiff) as scene:
-        return scene.info.grid
+        return scene.grid
 
 
 def spectra_blocks(source: Path, tiff: Path) -> Iterator[NDArray[np.float64]]:
@@ -50,7 +50,7 @@ def spectra_blocks(source: Path, tiff: Path) -> Iterator[NDArray[np.float64]]:
 
 def spectra_of(scene: Scene) -> Iterator[NDArray[np.float64]]:
     """Blocks (n, 13) of an image's reflectance in row-major order, NaN where there is no data."""
-    rows = max(1, ROWS_AT_ONCE // scene.info.grid.width)
+    rows = max(1, ROWS_AT_ONCE // scene.grid.width)
     for _, dn in scene.blocks():
         for top in range(0, len(dn), rows):
             yield reflectance(dn[top : top + rows], scene.info).reshape(-1, N_BANDS)

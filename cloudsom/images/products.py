@@ -25,7 +25,7 @@ from cloudsom.bands import N_BANDS, SAFE_BANDS
 from cloudsom.errors import UserError
 from cloudsom.files.places import files_below, local, visible
 from cloudsom.files.zips import DAMAGED, is_damage
-from cloudsom.images.rasters import open_by_name, open_raster
+from cloudsom.images.rasters import Metadata, open_by_name, open_raster
 from cloudsom.safe_names import PRODUCT_XML
 
 #: Formats of a product's images: JPEG 2000, and GeoTIFF in files called .jp2, as some sample sets ship them.
@@ -182,17 +182,6 @@ def real_files(shown: Path, names: Iterable[str]) -> list[str]:
 # --- metadata ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Metadata:
-    """What a product's metadata say about its digital numbers: reflectance = (DN + offset) / quantification."""
-
-    quantification: float
-    offsets: tuple[float, ...]
-    nodata: int
-    saturated: int
-    tags: dict[str, str]
-
-
 def read_metadata(shown: str, xml: bytes) -> Metadata:
     """The contents of MTD_MSIL1C.xml (or S2?_OPER_MTD_SAFL1C_*.xml) that matter here; `shown` names it in errors.
 
@@ -210,19 +199,20 @@ def read_metadata(shown: str, xml: bytes) -> Metadata:
     quantification = _number(shown, "QUANTIFICATION_VALUE", _text(shown, root, "QUANTIFICATION_VALUE"))
     if quantification <= 0:
         raise UserError(f"{shown}: QUANTIFICATION_VALUE is {quantification:g}, it must be positive")
-    tags = {
+    offsets = offsets or (0.0,) * N_BANDS
+    told = {
         "PROCESSING_BASELINE": baseline,
         "PRODUCT_URI": _optional(root, "PRODUCT_URI"),
         "SENSING_TIME": _optional(root, "PRODUCT_START_TIME"),
         "SPACECRAFT": _optional(root, "SPACECRAFT_NAME"),
     }
-    return Metadata(
-        quantification,
-        offsets or (0.0,) * N_BANDS,
-        specials["NODATA"],
-        specials["SATURATED"],
-        {key: " ".join(value.split())[:200] for key, value in tags.items() if value},
-    )
+    tags = {key: " ".join(value.split())[:200] for key, value in told.items() if value} | {
+        "QUANTIFICATION_VALUE": f"{quantification:g}",
+        "RADIO_ADD_OFFSET": ",".join(f"{v:g}" for v in (offsets if len(set(offsets)) > 1 else offsets[:1])),
+        "NODATA": str(specials["NODATA"]),
+        "SATURATED": str(specials["SATURATED"]),
+    }
+    return Metadata(quantification, offsets, specials["NODATA"], specials["SATURATED"], tags)
 
 
 def parse_xml(shown: str, xml: bytes) -> Element:
@@ -471,14 +461,3 @@ def _zipped_product(archive: Path) -> Found:
     stem = archive.name[: -len(".zip")]
     name = stem if _is_safe(stem) else PurePosixPath(root).name or stem
     return Found(_product_name(name), archive, root)
-
-
-def tags_of(metadata: Metadata) -> dict[str, str]:
-    """The metadata as tags of an output; `rasters.open_scene` reads them back."""
-    same = len(set(metadata.offsets)) == 1
-    return metadata.tags | {
-        "QUANTIFICATION_VALUE": f"{metadata.quantification:g}",
-        "RADIO_ADD_OFFSET": ",".join(f"{v:g}" for v in (metadata.offsets[:1] if same else metadata.offsets)),
-        "NODATA": str(metadata.nodata),
-        "SATURATED": str(metadata.saturated),
-    }

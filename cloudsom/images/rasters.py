@@ -6,15 +6,14 @@ without sidecar files, and never through one of GDAL's virtual file systems (`/v
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from osgeo import gdal
+from osgeo import gdal, gdal_array
 
 from cloudsom.bands import CLEAR, CLOUD, MASK_NODATA, N_BANDS, SAFE_BANDS
 from cloudsom.errors import UserError
@@ -47,12 +46,6 @@ B10 = SAFE_BANDS.index("B10")
 #: Mask colours (RGB): clouds white, clear ground black, nodata grey.
 MASK_COLOURS = {CLOUD: (255, 255, 255), CLEAR: (0, 0, 0), MASK_NODATA: (128, 128, 128)}
 
-_GDAL_TYPES = {
-    np.dtype(np.uint8): gdal.GDT_Byte,
-    np.dtype(np.uint16): gdal.GDT_UInt16,
-    np.dtype(np.float32): gdal.GDT_Float32,
-}
-
 Transform = tuple[float, float, float, float, float, float]
 Colours = Mapping[int, tuple[int, int, int]]
 
@@ -82,17 +75,15 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class ImageInfo:
-    """What is known of a 13-band scene: its place, and how its stored values become reflectance.
+class Metadata:
+    """How the digital numbers of a product, or of the image made of it, become reflectance.
 
-    `offsets` are the 13 RADIO_ADD_OFFSET values in DN, `quantification` is DN per unit of reflectance.
+    `offsets` are the 13 RADIO_ADD_OFFSET values in DN, `quantification` is DN per unit of reflectance. `tags` say the
+    same, and what else is worth knowing of the product, as they stand in an image.
     """
 
-    name: str
-    path: Path
-    grid: Grid
-    offsets: tuple[float, ...]
     quantification: float
+    offsets: tuple[float, ...]
     nodata: int
     saturated: int
     tags: dict[str, str]
@@ -188,57 +179,44 @@ def as_text(value: str | bytes) -> str:
 # --- 13-band scenes ---------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
 class Scene:
-    """A 13-band GeoTIFF being read; a context manager. Made by `open_scene`."""
+    """A 13-band GeoTIFF being read. Made by `open_scene`."""
 
-    def __init__(self, dataset: gdal.Dataset, info: ImageInfo) -> None:
-        self._dataset: gdal.Dataset | None = dataset
-        self.info = info
+    path: Path
+    dataset: gdal.Dataset
+    grid: Grid
+    info: Metadata
 
     def blocks(self, rows: int = TILE) -> Iterator[tuple[int, NDArray[np.uint16]]]:
         """The scene from top to bottom: (first row, DN (n rows, width, 13) uint16), `rows` rows at a time.
 
         Memory is that of one block. A multiple of TILE reads every stored tile once.
         """
-        for row in range(0, self.info.grid.height, rows):
-            yield row, self.read(row, min(rows, self.info.grid.height - row))
+        for row in range(0, self.grid.height, rows):
+            yield row, self.read(row, min(rows, self.grid.height - row))
 
     def read(self, row: int, rows: int) -> NDArray[np.uint16]:
         """DN of `rows` rows from `row` on: (rows, width, 13) uint16."""
-        if self._dataset is None:
-            raise ValueError("the scene is closed")
-        dn = np.empty((rows, self.info.grid.width, N_BANDS), np.uint16)
-        with gdal_errors(self.info.path, "the file is damaged: make it again with gdal_commands.sh"):
-            self._dataset.ReadAsArray(0, row, dn.shape[1], rows, buf_obj=dn, interleave="pixel")
+        dn = np.empty((rows, self.grid.width, N_BANDS), np.uint16)
+        with gdal_errors(self.path, _DAMAGED):
+            self.dataset.ReadAsArray(0, row, dn.shape[1], rows, buf_obj=dn, interleave="pixel")
         return dn
 
-    def close(self) -> None:
-        self._dataset = None
 
-    def __enter__(self) -> "Scene":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-def open_scene(path: Path) -> Scene:
-    """Open a 13-band GeoTIFF as step 7 writes it.
+@contextmanager
+def open_scene(path: Path) -> Iterator[Scene]:
+    """A 13-band GeoTIFF as step 7 writes it, open while a block lasts.
 
     Raises UserError if it is no GeoTIFF, has other bands than SAFE_BANDS in that order, stores another type than
     uint16, declares no nodata, or lacks the tags that turn DN into reflectance: nothing is guessed.
     """
     dataset = open_raster(path)
-    with gdal_errors(path, "the file is damaged: make it again with gdal_commands.sh"):
+    with gdal_errors(path, _DAMAGED):
         _check_bands(path, dataset)
         tags = {as_text(key): as_text(value) for key, value in dataset.GetMetadata().items()}
         grid = grid_of(dataset)
-    info = ImageInfo(
-        name=path.name.removesuffix(".tif"),
-        path=path,
-        grid=grid,
+    info = Metadata(
         offsets=_numbers(path, tags, "RADIO_ADD_OFFSET", (1, N_BANDS)),
         quantification=_numbers(path, tags, "QUANTIFICATION_VALUE", (1,))[0],
         nodata=_nodata(path, dataset),
@@ -247,10 +225,11 @@ def open_scene(path: Path) -> Scene:
     )
     if info.quantification <= 0:
         raise UserError(f"{path}: QUANTIFICATION_VALUE is {info.quantification:g}, it must be positive; {_REMAKE}")
-    return Scene(dataset, info)
+    yield Scene(path, dataset, grid, info)
 
 
 _REMAKE = "make the file again with gdal_commands.sh"
+_DAMAGED = "the file is damaged: make it again with gdal_commands.sh"
 
 
 def _check_bands(path: Path, dataset: gdal.Dataset) -> None:
@@ -289,7 +268,7 @@ def _numbers(path: Path, tags: Mapping[str, str], tag: str, counts: tuple[int, .
     return values * counts[-1] if len(values) == 1 else values
 
 
-def deciding_bands(offsets: Sequence[float], nodata: int) -> list[int]:
+def deciding_bands(info: Metadata) -> list[int]:
     """Indices of the bands in which a nodata value means that the pixel has no spectrum: all, or all but B10.
 
     The 13 detectors' footprints end at different places, so along the swath's edge some bands are missing and what is
@@ -298,18 +277,18 @@ def deciding_bands(offsets: Sequence[float], nodata: int) -> list[int]:
     0, 1, 2, 3...), and B10 lies in the middle of the focal plane, so it is never the only band missing. With an
     offset, dark pixels are stored above zero and no band is excepted.
     """
-    zero_is_dark = nodata == 0 and offsets[B10] == 0
+    zero_is_dark = info.nodata == 0 and info.offsets[B10] == 0
     return [i for i in range(N_BANDS) if not (zero_is_dark and i == B10)]
 
 
-def nodata_pixels(dn: NDArray[np.uint16], info: ImageInfo) -> NDArray[np.bool_]:
+def nodata_pixels(dn: NDArray[np.uint16], info: Metadata) -> NDArray[np.bool_]:
     """Which pixels have no spectrum: True where any of `deciding_bands` holds the nodata value. `dn` is (..., 13)."""
     missing = dn == info.nodata
-    bands = deciding_bands(info.offsets, info.nodata)
+    bands = deciding_bands(info)
     return missing.any(axis=-1) if len(bands) == N_BANDS else missing[..., bands].any(axis=-1)
 
 
-def reflectance(dn: NDArray[np.uint16], info: ImageInfo) -> NDArray[np.float64]:
+def reflectance(dn: NDArray[np.uint16], info: Metadata) -> NDArray[np.float64]:
     """TOA reflectance (DN + RADIO_ADD_OFFSET) / QUANTIFICATION_VALUE; NaN in all bands of nodata pixels.
 
     `dn` is (..., 13) uint16, the answer float64 of the same shape. Saturated values come out as they are stored: 6.55
@@ -371,126 +350,88 @@ def _says_what_it_is(path: Path) -> bool:
 
 
 class RasterWriter:
-    """A tiled, compressed GeoTIFF written from top to bottom; a context manager.
+    """A GeoTIFF being written, band by band or pixel by pixel. Made by `raster_writer`."""
 
-    The bytes depend on the content alone. Raises UserError when the disk is full or the place cannot be written.
-    `path` is written as it comes: callers hand in the partial path of `stores.product` or `stores.atomic`.
-    """
+    def __init__(self, path: Path, dataset: gdal.Dataset) -> None:
+        self._path, self._dataset = path, dataset
+        self._next_row, self._filled = 0, 0
 
-    def __init__(
-        self,
-        path: Path,
-        grid: Grid,
-        dtype: Any,
-        count: int = 1,
-        *,
-        nodata: float,
-        descriptions: Sequence[str] = (),
-        tags: Mapping[str, str] | None = None,
-        colours: Colours | None = None,
-    ) -> None:
-        self._path, self._count, self._next_row, self._grid = path, count, 0, grid
-        self._dtype, self._filled = np.dtype(dtype), 0
-        self._dataset: Any = None
-        try:
-            with self._errors():
-                self._create(nodata, descriptions, tags or {}, colours)
-        except UserError:
-            self._discard()
-            raise
-
-    def _create(
-        self, nodata: float, descriptions: Sequence[str], tags: Mapping[str, str], colours: Colours | None
-    ) -> None:
-        place, kind = os.path.abspath(self._path), _GDAL_TYPES[self._dtype]
-        size = self._grid.width, self._grid.height
-        driver = gdal.GetDriverByName("GTiff")
-        self._dataset = driver.Create(place, *size, self._count, kind, _creation_options(self._dtype))
-        self._dataset.SetGeoTransform(self._grid.transform)
-        if self._grid.projection:
-            self._dataset.SetProjection(self._grid.projection)
-        self._dataset.SetMetadata(dict(tags))
-        for i in range(self._count):
-            band = self._dataset.GetRasterBand(i + 1)
-            band.SetNoDataValue(nodata)
-            if descriptions:
-                band.SetDescription(descriptions[i])
-        if colours is not None:
-            self._dataset.GetRasterBand(1).SetColorTable(_colour_table(colours))
-
-    def write(self, row: int, block: NDArray[Any]) -> None:
-        """Write `block`, (rows, width) or (rows, width, count), at `row`; blocks follow each other without gaps.
-
-        Every block but the last has a multiple of TILE rows, so that each tile is compressed once.
-        """
-        layers = block[..., None] if block.ndim == 2 else block
-        rows = len(layers)
-        if row != self._next_row or layers.shape[1:] != (self._grid.width, self._count):
-            raise ValueError(f"block {block.shape} at row {row}: row {self._next_row} is next")
-        if rows % TILE and row + rows != self._grid.height:
-            raise ValueError(f"{rows} rows: all blocks but the last need a multiple of {TILE}")
-        with self._errors():
-            for i in range(self._count):
-                self.write_band(i, np.ascontiguousarray(layers[..., i], self._dtype), row)
-        self._next_row += rows
+    def write_band(self, index: int, layer: NDArray[Any], row: int = 0) -> None:
+        """Write one band, whole or from `row` on: (rows, width)."""
+        with _write_errors(self._path):
+            self._dataset.GetRasterBand(index + 1).WriteArray(layer, 0, row)
 
     def append(self, pixels: NDArray[Any]) -> None:
         """Write pixels (n, count) in row-major order, any number at a time; a row of tiles is kept until it is full."""
+        width, count = self._dataset.RasterXSize, pixels.shape[1]
         while len(pixels):
-            rows = min(TILE, self._grid.height - self._next_row)
+            rows = min(TILE, self._dataset.RasterYSize - self._next_row)
             if not self._filled:
-                self._strip = np.empty((rows * self._grid.width, self._count), self._dtype)
+                self._strip = np.empty((rows * width, count), pixels.dtype)
             n = min(len(pixels), len(self._strip) - self._filled)
             if not n:
                 raise ValueError("more pixels than the image has")
             self._strip[self._filled : self._filled + n] = pixels[:n]
             self._filled, pixels = self._filled + n, pixels[n:]
             if self._filled == len(self._strip):
-                self.write(self._next_row, self._strip.reshape(rows, self._grid.width, self._count))
-                self._filled = 0
+                for i in range(count):
+                    self.write_band(i, self._strip[:, i].reshape(rows, width), self._next_row)
+                self._next_row, self._filled = self._next_row + rows, 0
 
-    def write_band(self, index: int, layer: NDArray[Any], row: int = 0) -> None:
-        """Write one band, whole or from `row` on: (rows, width). For callers that have the bands one by one."""
-        with self._errors():
-            self._dataset.GetRasterBand(index + 1).WriteArray(layer, 0, row)
 
-    def tag(self, tags: Mapping[str, str]) -> None:
-        """Add tags that are known only now."""
-        self._dataset.SetMetadata(self._dataset.GetMetadata() | dict(tags))
+@contextmanager
+def raster_writer(
+    path: Path,
+    grid: Grid,
+    dtype: Any,
+    count: int = 1,
+    *,
+    nodata: float,
+    descriptions: Sequence[str] = (),
+    tags: Mapping[str, str] | None = None,
+    colours: Colours | None = None,
+) -> Iterator[RasterWriter]:
+    """Write a tiled, compressed GeoTIFF of uint8, uint16 or float32 while a block lasts.
 
-    def close(self) -> None:
-        """Write out what is left; errors of the disk come out here at the latest."""
-        with self._errors():
-            try:
-                self._dataset.FlushCache()
-            except RuntimeError:
-                self._discard()
-                raise
-            dataset, self._dataset = self._dataset, None
-            destroy(dataset)
-            if gdal.GetLastErrorType() >= gdal.CE_Failure:  # closing cannot raise, it only leaves a message
-                raise RuntimeError(gdal.GetLastErrorMsg())
-
-    def _errors(self) -> Any:
-        return gdal_errors(self._path, "could not be written: see that the disk has room and the folder is yours")
-
-    def __enter__(self) -> "RasterWriter":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is None:
-            self.close()
-        else:
-            self._discard()
-
-    def _discard(self) -> None:
-        """Close the file after an error; what that leads to is no news."""
-        dataset, self._dataset = self._dataset, None
+    The bytes depend on the content alone. Raises UserError when the disk is full or the place cannot be written.
+    `path` is written as it comes: callers hand in the partial path of `stores.product` or `stores.atomic`.
+    """
+    dataset = None
+    try:
+        with _write_errors(path):
+            place, options = os.path.abspath(path), _creation_options(np.dtype(dtype))
+            kind = gdal_array.NumericTypeCodeToGDALTypeCode(dtype)
+            dataset = gdal.GetDriverByName("GTiff").Create(place, grid.width, grid.height, count, kind, options)
+            dataset.SetGeoTransform(grid.transform)
+            if grid.projection:
+                dataset.SetProjection(grid.projection)
+            dataset.SetMetadata(dict(tags or {}))
+            for i in range(count):
+                band = dataset.GetRasterBand(i + 1)
+                band.SetNoDataValue(nodata)
+                if descriptions:
+                    band.SetDescription(descriptions[i])
+            if colours is not None:
+                table = gdal.ColorTable()
+                for code, rgb in colours.items():
+                    table.SetColorEntry(code, (*rgb, 255))
+                dataset.GetRasterBand(1).SetColorTable(table)
+        yield RasterWriter(path, dataset)
+        with _write_errors(path):
+            dataset.FlushCache()
+    except BaseException:
         if dataset is not None:
-            with suppress(UserError), self._errors():
+            with suppress(UserError), _write_errors(path):  # what an error leads to is no news
                 destroy(dataset)
+        raise
+    with _write_errors(path):
+        destroy(dataset)
+        if gdal.GetLastErrorType() >= gdal.CE_Failure:  # closing cannot raise, it only leaves a message
+            raise RuntimeError(gdal.GetLastErrorMsg())
+
+
+def _write_errors(path: Path) -> AbstractContextManager[None]:
+    return gdal_errors(path, "could not be written: see that the disk has room and the folder is yours")
 
 
 def _creation_options(dtype: np.dtype[Any]) -> list[str]:
@@ -507,13 +448,6 @@ def _creation_options(dtype: np.dtype[Any]) -> list[str]:
     ]
 
 
-def _colour_table(colours: Colours) -> gdal.ColorTable:
-    table = gdal.ColorTable()
-    for code, rgb in colours.items():
-        table.SetColorEntry(code, (*rgb, 255))
-    return table
-
-
 def write_layer(
     path: Path,
     array: NDArray[Any],
@@ -525,10 +459,11 @@ def write_layer(
     colours: Colours | None = None,
 ) -> None:
     """Write an array (height, width) or (height, width, n) of uint8, uint16 or float32 as a GeoTIFF."""
-    count = 1 if array.ndim == 2 else array.shape[2]
+    layers = array[..., None] if array.ndim == 2 else array
     settings: dict[str, Any] = {"nodata": nodata, "descriptions": descriptions, "tags": tags, "colours": colours}
-    with RasterWriter(path, grid, array.dtype, count, **settings) as writer:
-        writer.write(0, array)
+    with raster_writer(path, grid, array.dtype, layers.shape[2], **settings) as writer:
+        for i in range(layers.shape[2]):
+            writer.write_band(i, layers[..., i])
 
 
 def code_counts(layer: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -539,29 +474,21 @@ def code_counts(layer: NDArray[np.uint8]) -> NDArray[np.int64]:
     return counts
 
 
-def mask_shares(counts: NDArray[np.int64]) -> dict[str, str]:
-    """Tags for a mask with `counts` pixels of each code (256,): cloud share of the valid, nodata share of all."""
-    valid = int(counts[CLOUD] + counts[CLEAR])
-    total = valid + int(counts[MASK_NODATA])
-    shares = {"NODATA_SHARE": f"{counts[MASK_NODATA] / total:.6f}"} if total else {}
-    return shares | ({"CLOUD_SHARE": f"{counts[CLOUD] / valid:.6f}"} if valid else {})
+def write_mask(path: Path, mask: NDArray[np.uint8], grid: Grid, *, tags: Mapping[str, str] | None = None) -> None:
+    """Write a mask (height, width) of CLOUD, CLEAR and MASK_NODATA.
 
-
-def mask_writer(path: Path, grid: Grid, tags: Mapping[str, str] | None = None) -> RasterWriter:
-    """A writer for a mask made block by block; `write_mask` for one that is whole."""
-    return RasterWriter(
+    Among the tags are the cloud's share of the pixels with data, if there are any, and nodata's share of all.
+    """
+    counts = code_counts(mask)
+    shares = {"NODATA_SHARE": f"{counts[MASK_NODATA] / mask.size:.6f}"}
+    if valid := counts[CLOUD] + counts[CLEAR]:
+        shares["CLOUD_SHARE"] = f"{counts[CLOUD] / valid:.6f}"
+    write_layer(
         path,
+        mask,
         grid,
-        np.uint8,
         nodata=MASK_NODATA,
         descriptions=["cloud mask"],
-        tags={mask_codes.CODES_TAG: mask_codes.CODES_TEXT} | dict(tags or {}),
+        tags={mask_codes.CODES_TAG: mask_codes.CODES_TEXT, **(tags or {}), **shares},
         colours=MASK_COLOURS,
     )
-
-
-def write_mask(path: Path, mask: NDArray[np.uint8], grid: Grid, *, tags: Mapping[str, str] | None = None) -> None:
-    """Write a mask (height, width) of CLOUD, CLEAR and MASK_NODATA, its cloud share among the tags."""
-    with mask_writer(path, grid, tags) as writer:
-        writer.tag(mask_shares(code_counts(mask)))
-        writer.write(0, mask)

@@ -34,8 +34,8 @@ from cloudsom.files import stores
 from cloudsom.files.places import under
 from cloudsom.files.stores import Snapshot
 from cloudsom.images.checksums import compare
-from cloudsom.images.products import Granule, Metadata, find_products, tags_of
-from cloudsom.images.rasters import Grid, RasterWriter, deciding_bands, gdal_errors, grid_of
+from cloudsom.images.products import Granule, find_products
+from cloudsom.images.rasters import Grid, Metadata, deciding_bands, gdal_errors, grid_of, raster_writer
 from cloudsom.images.resampling import Estimate, block_mean, carry_details, estimate, estimate_guide, replicate
 from cloudsom.processors import in_order, processors
 from cloudsom.running.job import Job, Outcome
@@ -213,12 +213,12 @@ def convert_granule(
     gdal.SetCacheMax(CACHE_BYTES * threads)
     verified = compare(granule, threads) if verify else "checksums not looked at"
     work = Work(granule, granule.metadata(), target_grid(granule, pixel_size))
-    tags = tags_of(work.metadata) | {"RESAMPLING": resampling, "PRODUCT": granule.name}
+    tags = work.metadata.tags | {"RESAMPLING": resampling, "PRODUCT": granule.name}
     layers = {"exact": exact_layers, "fast": fast_layers, "published": published_layers}[resampling]
     missing = np.zeros((work.grid.height, work.grid.width), bool)
     nodata = work.metadata.nodata
-    decide = deciding_bands(work.metadata.offsets, nodata)
-    with RasterWriter(
+    decide = deciding_bands(work.metadata)
+    with raster_writer(
         target, work.grid, np.uint16, len(SAFE_BANDS), nodata=nodata, descriptions=SAFE_BANDS, tags=tags
     ) as writer:
         for i, layer in enumerate(layers(work, threads)):

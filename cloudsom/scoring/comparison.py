@@ -156,7 +156,7 @@ def count_blocks(
 def bright_pixels(tiff: Path, grid: Grid, least: float) -> NDArray[np.bool_] | None:
     """Which pixels of an image have a mean reflectance of at least `least` in B2, B3, B4; None on another grid."""
     with open_scene(tiff) as scene:
-        if scene.info.grid.difference(grid):
+        if scene.grid.difference(grid):
             return None
         parts = [brightness(spectra) >= least for spectra in spectra_of(scene)]
     return np.concatenate(parts).reshape(grid.height, grid.width)

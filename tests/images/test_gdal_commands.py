@@ -57,7 +57,7 @@ def convert(
     target = safe.parent / f"{safe.stem}_{pixel_size}_{resampling}.tif"
     safe_to_tiff.convert_granule(granule_of(safe), target, pixel_size, resampling, threads)
     with open_scene(target) as scene:
-        return scene.read(0, scene.info.grid.height), scene.info.tags
+        return scene.read(0, scene.grid.height), scene.info.tags
 
 
 def image(safe: Path, band: str) -> Path:
@@ -92,15 +92,15 @@ def test_every_kind_of_product_in_one_run(tmp_path: Path) -> None:
     with open_scene(tmp_path / "tiff" / f"{NAME}.tif") as scene:
         assert scene.read(0, 32)[7, 9].tolist() == list(range(1000, 2300, 100))  # B8A is the ninth
         assert reflectance(scene.read(0, 1), scene.info)[0, 0, 8] == 0.18
-        assert scene.info.grid.transform == (ORIGIN[0], 60, 0, ORIGIN[1], 0, -60)
-        assert "UTM zone 31N" in scene.info.grid.projection
+        assert scene.grid.transform == (ORIGIN[0], 60, 0, ORIGIN[1], 0, -60)
+        assert "UTM zone 31N" in scene.grid.projection
         assert scene.info.tags["SPACECRAFT"] == "Sentinel-2A"
     with open_scene(tmp_path / "tiff" / f"{NAME_WITH_OFFSET}.tif") as scene:
         assert scene.info.offsets == (-1000,) * 13
         assert reflectance(scene.read(0, 1), scene.info)[0, 0, 8] == 0.18
     with open_scene(tmp_path / "tiff" / f"{OLD_NAME}_T31TGH.tif") as scene:
         assert (scene.read(0, 8) == 7).all()
-        assert scene.info.grid.transform[0] == ORIGIN[0] + 100_000
+        assert scene.grid.transform[0] == ORIGIN[0] + 100_000
 
     again = step_7(tmp_path, "--WORKERS", "1")
     assert again.returncode == 0
@@ -129,7 +129,7 @@ def test_one_old_granule_needs_no_suffix(tmp_path: Path) -> None:
     done = step_7(tmp_path, "--TIFF_DIR", "elsewhere", PIXEL_SIZE="20")
     assert done.returncode == 0, done.stderr
     with open_scene(tmp_path / "elsewhere" / f"{OLD_NAME}.tif") as scene:
-        assert (scene.info.grid.width, scene.info.grid.transform[1]) == (12, 20)
+        assert (scene.grid.width, scene.grid.transform[1]) == (12, 20)
 
 
 def test_folders_with_any_name(tmp_path: Path) -> None:
@@ -404,8 +404,8 @@ def test_the_real_product(tmp_path: Path) -> None:
     done = step_7(tmp_path, "--RESAMPLING", "fast")
     assert done.returncode == 0, done.stderr
     with open_scene(tmp_path / "tiff" / f"{REAL}.tif") as scene:
-        assert (scene.info.grid.width, scene.info.grid.height) == (1830, 1830)
-        assert scene.info.grid.transform == (600000, 60, 0, 5500020, 0, -60)
+        assert (scene.grid.width, scene.grid.height) == (1830, 1830)
+        assert scene.grid.transform == (600000, 60, 0, 5500020, 0, -60)
         assert scene.info.tags["PROCESSING_BASELINE"] == "02.05"
         dn = scene.read(0, 1830)
         valid = np.isfinite(reflectance(dn, scene.info)).all(axis=-1)

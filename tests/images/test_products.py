@@ -15,7 +15,7 @@ from cloudsom.downloads.archives import check_product_zip, lacking, sizes
 from cloudsom.downloads.transfer import Corrupt
 from cloudsom.errors import UserError
 from cloudsom.images import products
-from cloudsom.images.products import find_products, parse_xml, read_metadata, tags_of
+from cloudsom.images.products import find_products, parse_xml, read_metadata
 
 XML = product_xml(NAME, "02.05", None, "10000")
 XML_WITH_OFFSET = product_xml(NAME_WITH_OFFSET, "05.00", [-1000] * 13, "10000")
@@ -54,7 +54,7 @@ def test_metadata_before_and_with_offset() -> None:
     old, new = read_metadata("a", XML.encode()), read_metadata("a", XML_WITH_OFFSET.encode())
     assert (old.quantification, old.offsets, old.nodata, old.saturated) == (10000, (0,) * 13, 0, 65535)
     assert new.offsets == (-1000,) * 13
-    assert tags_of(new) == {
+    assert new.tags == {
         "QUANTIFICATION_VALUE": "10000",
         "RADIO_ADD_OFFSET": "-1000",
         "NODATA": "0",
@@ -71,8 +71,9 @@ def test_offsets_go_by_band_id_not_by_position() -> None:
     ordered = product_xml(NAME, "05.00", [-i for i in range(13)], "10000")
     assert "".join(lines) in ordered
     shuffled = ordered.replace("".join(lines), "".join(reversed(lines)))
-    assert read_metadata("a", shuffled.encode()).offsets == tuple(-float(i) for i in range(13))
-    assert tags_of(read_metadata("a", shuffled.encode()))["RADIO_ADD_OFFSET"] == ",".join(f"{-i:g}" for i in range(13))
+    found = read_metadata("a", shuffled.encode())
+    assert found.offsets == tuple(-float(i) for i in range(13))
+    assert found.tags["RADIO_ADD_OFFSET"] == ",".join(f"{-i:g}" for i in range(13))
 
 
 @pytest.mark.parametrize(

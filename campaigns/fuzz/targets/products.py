@@ -13,14 +13,14 @@ from campaigns.fuzz.engine import Case, Seeds, Target
 from cloudsom.downloads.archives import check_product_zip, unpack_reference
 from cloudsom.downloads.transfer import Corrupt
 from cloudsom.errors import UserError
-from cloudsom.images.products import find_products, parse_xml, read_metadata, tags_of
+from cloudsom.images.products import find_products, parse_xml, read_metadata
 
 # --- metadata ---------------------------------------------------------------------------------------------------------
 
 
 def read_xml(kind: str, path: Path) -> None:
     if kind == "product":
-        assert len(tags_of(read_metadata(path.name, path.read_bytes()))) >= 4
+        assert len(read_metadata(path.name, path.read_bytes()).tags) >= 4
     else:
         parse_xml(path.name, path.read_bytes())
 
