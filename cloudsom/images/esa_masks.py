@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element
 from osgeo import ogr, osr
 
 from cloudsom.errors import UserError
-from cloudsom.images.products import Granule, parse_xml
+from cloudsom.images.products import Granule, parse_xml, text_of
 from cloudsom.images.vectors import Feature
 
 #: Names of the two as expressions; before December 2016 they were S2A_OPER_MSK_CLOUDS_..._T31TFH_B00_MSIL1C.gml.
@@ -39,22 +39,17 @@ def read_polygons(shown: str, xml: bytes) -> list[Feature]:
     such file.
     """
     root = parse_xml(shown, xml)
-    if _name(root) != "Mask":
-        raise UserError(f"{shown}: begins with {_name(root)[:40]!r}, a mask of ESA's begins with Mask; get it again")
+    if (name := root.tag.rpartition("}")[2]) != "Mask":
+        raise UserError(f"{shown}: begins with {name[:40]!r}, a mask of ESA's begins with Mask; get it again")
     systems = {e.get("srsName", "") for e in root.iter() if e.get("srsName")}
     features = []
-    for member in (e for e in root.iter() if _name(e) == "MaskFeature"):
-        kind = next(((e.text or "").strip() for e in member.iter() if _name(e) == "maskType"), "")
+    for member in root.iterfind(".//{*}MaskFeature"):
+        kind = text_of(member, "maskType")
         if kind not in CLOUD_TYPES:
             raise UserError(f"{shown}: holds a polygon of type {kind[:40]!r}, known are {', '.join(CLOUD_TYPES)}")
-        for polygon in (e for e in member.iter() if _name(e) == "Polygon"):
+        for polygon in member.iterfind(".//{*}Polygon"):
             features.append(Feature(_wkb(shown, polygon), _system(shown, systems), ""))
     return features
-
-
-def _name(element: Element) -> str:
-    """An element's name without its namespace."""
-    return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
 
 
 def _system(shown: str, names: set[str]) -> str:
@@ -72,9 +67,8 @@ def _wkb(shown: str, polygon: Element) -> bytes:
     """A polygon's rings, the outer one first, as one geometry."""
     shape = ogr.Geometry(ogr.wkbPolygon)
     for kind in ("exterior", "interior"):
-        for part in (e for e in polygon if _name(e) == kind):
-            for line in (e for e in part.iter() if _name(e) == "posList"):
-                shape.AddGeometry(_ring(shown, line))
+        for line in polygon.iterfind(f"{{*}}{kind}//{{*}}posList"):
+            shape.AddGeometry(_ring(shown, line))
     if not shape.GetGeometryCount():
         raise UserError(f"{shown}: holds a polygon without an outline (posList); get the product again")
     return bytes(shape.ExportToWkb())

@@ -202,9 +202,9 @@ def read_metadata(shown: str, xml: bytes) -> Metadata:
     offsets = offsets or (0.0,) * N_BANDS
     told = {
         "PROCESSING_BASELINE": baseline,
-        "PRODUCT_URI": _optional(root, "PRODUCT_URI"),
-        "SENSING_TIME": _optional(root, "PRODUCT_START_TIME"),
-        "SPACECRAFT": _optional(root, "SPACECRAFT_NAME"),
+        "PRODUCT_URI": text_of(root, "PRODUCT_URI"),
+        "SENSING_TIME": text_of(root, "PRODUCT_START_TIME"),
+        "SPACECRAFT": text_of(root, "SPACECRAFT_NAME"),
     }
     tags = {key: " ".join(value.split())[:200] for key, value in told.items() if value} | {
         "QUANTIFICATION_VALUE": f"{quantification:g}",
@@ -226,18 +226,13 @@ def parse_xml(shown: str, xml: bytes) -> Element:
     return root
 
 
-def elements(root: Element, name: str) -> Iterator[Element]:
-    """All elements called `name` in any namespace."""
-    return (e for e in root.iter() if isinstance(e.tag, str) and e.tag.rpartition("}")[2] == name)
-
-
-def _optional(root: Element, name: str) -> str:
-    element = next(elements(root, name), None)
-    return (element.text or "").strip() if element is not None else ""
+def text_of(root: Element, name: str) -> str:
+    """The text of the first element called `name` in any namespace; empty if there is none."""
+    return (root.findtext(f".//{{*}}{name}") or "").strip()
 
 
 def _text(shown: str, root: Element, name: str) -> str:
-    text = _optional(root, name)
+    text = text_of(root, name)
     if not text:
         raise UserError(f"{shown}: has no {name}; get the product's metadata again")
     return text
@@ -254,8 +249,8 @@ def _number(shown: str, name: str, text: str) -> float:
 
 
 def _special_values(shown: str, root: Element) -> dict[str, int]:
-    entries = elements(root, "Special_Values")
-    found = {_optional(e, "SPECIAL_VALUE_TEXT"): _optional(e, "SPECIAL_VALUE_INDEX") for e in entries}
+    entries = root.iterfind(".//{*}Special_Values")
+    found = {text_of(e, "SPECIAL_VALUE_TEXT"): text_of(e, "SPECIAL_VALUE_INDEX") for e in entries}
     values: dict[str, int] = {}
     for name in ("NODATA", "SATURATED"):
         if name not in found:
@@ -270,7 +265,7 @@ def _special_values(shown: str, root: Element) -> dict[str, int]:
 def _offsets(shown: str, root: Element) -> tuple[float, ...]:
     """The 13 RADIO_ADD_OFFSET values in band order; empty for products without."""
     found: dict[str, float] = {}
-    for element in elements(root, "RADIO_ADD_OFFSET"):
+    for element in root.iterfind(".//{*}RADIO_ADD_OFFSET"):
         found[element.get("band_id", "")] = _number(shown, "RADIO_ADD_OFFSET", (element.text or "").strip())
     if found and set(found) != set(map(str, range(N_BANDS))):
         raise UserError(f"{shown}: RADIO_ADD_OFFSET is given for band_id {sorted(found)}, 0 to 12 are needed")
