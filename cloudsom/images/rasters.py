@@ -120,20 +120,23 @@ def open_raster(path: Path, drivers: Sequence[str] = ("GTiff",), shown: object =
     Raises UserError if there is no such file, or it is of another format; `shown` stands for the path in errors.
     """
     shown = shown or path
-    place = _absolute(path)  # no prefix such as GTIFF_DIR: is taken for a command to the driver
+    return open_by_name(file_here(path, shown), shown, drivers)
+
+
+def file_here(path: Path, shown: object) -> str:
+    """What GDAL is to open for a path: a whole name, so that no prefix such as GTIFF_DIR: is taken for a command.
+
+    Raises UserError where there is no such file on disk.
+    """
+    try:
+        place = os.path.abspath(local(path))
+    except FileNotFoundError:  # behind a URL
+        place = ""
     if place.startswith("/vsi"):
         raise UserError(f"{shown}: GDAL's virtual file systems are not read; give a file on disk")
     if not os.path.isfile(place):
         raise UserError(f"{shown}: no such file")
-    return open_by_name(place, shown, drivers)
-
-
-def _absolute(path: Path) -> str:
-    """Where a file is on this machine; for one behind a URL that is not there an empty name."""
-    try:
-        return os.path.abspath(local(path))
-    except FileNotFoundError:
-        return ""
+    return place
 
 
 def open_by_name(name: str, shown: object, drivers: Sequence[str]) -> gdal.Dataset:

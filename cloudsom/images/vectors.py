@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from osgeo import gdal, ogr, osr
 
 from cloudsom.errors import UserError
-from cloudsom.files.places import is_remote, local
-from cloudsom.images.rasters import Grid, as_text, gdal_errors
+from cloudsom.files.places import is_remote
+from cloudsom.images.rasters import Grid, as_text, file_here, gdal_errors
 
 ogr.UseExceptions()
 osr.UseExceptions()
@@ -68,11 +68,7 @@ def read_features(path: Path) -> list[Feature]:
     """
     if is_remote(path) and path.suffix.lower() == ".shp":
         raise UserError(f"{path}: a Shapefile is several files; behind a URL give a GeoPackage or GeoJSON")
-    place = os.path.abspath(local(path))
-    if place.startswith("/vsi"):
-        raise UserError(f"{path}: GDAL's virtual file systems are not read; give a file on disk")
-    if not os.path.isfile(place):
-        raise UserError(f"{path}: no such file")
+    place = file_here(path, path)
     modules = filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")))
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(modules)}
     command = [sys.executable, "-P", "-m", "cloudsom.images.vectors", place, str(path)]
