@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from cloudsom.errors import UserError
 from cloudsom.files import stores
-from cloudsom.images.products import MAX_XML_BYTES, Granule, parse_xml
+from cloudsom.images.products import Granule, parse_xml
 
 RECORD, MANIFEST = "download's record", "manifest.safe"
 
@@ -53,7 +53,7 @@ def listed(granule: Granule) -> dict[str, tuple[str, str]]:
     if MANIFEST not in files.names():
         return {}
     found: dict[str, tuple[str, str]] = {}
-    root = parse_xml(f"{granule.name}: {MANIFEST}", files.read(MANIFEST, MAX_XML_BYTES))
+    root = parse_xml(f"{granule.name}: {MANIFEST}", files.read(MANIFEST))
     for stream in root.iterfind(".//{*}byteStream"):
         place, checksum = stream.find(".//{*}fileLocation"), stream.find(".//{*}checksum")
         algorithm = ALGORITHMS.get(checksum.get("checksumName", "").upper()) if checksum is not None else None

@@ -11,10 +11,10 @@ import re
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 from xml.etree.ElementTree import Element, ParseError
 
 import defusedxml.ElementTree
@@ -61,18 +61,22 @@ class Files:
         found = (p.relative_to(self.root).as_posix() for p in files_below(self.root))
         return sorted(real_files(self.root, itertools.islice(found, MAX_ENTRIES + 1)))
 
-    def read(self, name: str, limit: int) -> bytes:
-        """A file's bytes. Raises UserError if there are more than `limit`."""
+    def read(self, name: str) -> bytes:
+        """The bytes of a metadata file. Raises UserError if there are more than MAX_XML_BYTES."""
         with open(local(self.root / name), "rb") as handle:
-            data = handle.read(limit + 1)
-        if len(data) > limit:
-            raise UserError(f"{self.root / name}: more than {limit:,} bytes is too large for metadata; get it again")
+            data = handle.read(MAX_XML_BYTES + 1)
+        if len(data) > MAX_XML_BYTES:
+            what = f"more than {MAX_XML_BYTES:,} bytes is too large for metadata"
+            raise UserError(f"{self.root / name}: {what}; get it again")
         return data
 
     def digest(self, name: str, algorithm: str) -> str:
         """The checksum of a file, or of one that `on_disk` names; hashlib's `algorithm`, hexadecimal."""
-        with open(local(self.root / name), "rb") as handle:
-            return _digest(handle, algorithm)
+        with self._opened(name) as handle:
+            return hashlib.file_digest(handle, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+
+    def _opened(self, name: str) -> AbstractContextManager[Any]:
+        return open(local(self.root / name), "rb")
 
     @contextmanager
     def open_image(self, name: str, shown: str) -> Iterator[gdal.Dataset]:
@@ -94,15 +98,14 @@ class ZippedFiles(Files):
     def names(self) -> list[str]:
         return sorted(n.removeprefix(self._inside) for n in zip_entries(self.root) if n.startswith(self._inside))
 
-    def read(self, name: str, limit: int) -> bytes:
-        with self._member(name, limit, f"{self.root}: {name}") as member:
+    def read(self, name: str) -> bytes:
+        with self._member(name, MAX_XML_BYTES, f"{self.root}: {name}") as member:
             return member.read()
 
-    def digest(self, name: str, algorithm: str) -> str:
+    def _opened(self, name: str) -> AbstractContextManager[Any]:
         if name == self.root.name:
-            return Files(self.root.parent).digest(name, algorithm)
-        with self._member(name, MAX_IMAGE_BYTES, f"{self.root}: {name}") as member:
-            return _digest(member, algorithm)
+            return open(local(self.root), "rb")
+        return self._member(name, MAX_IMAGE_BYTES, f"{self.root}: {name}")
 
     @contextmanager
     def open_image(self, name: str, shown: str) -> Iterator[gdal.Dataset]:
@@ -129,14 +132,6 @@ class ZippedFiles(Files):
                 yield member
 
 
-def _digest(source: IO[bytes], algorithm: str) -> str:
-    """The checksum of a stream, in pieces (`file_digest` wants more of a stream than a zip's member has)."""
-    found = hashlib.new(algorithm, usedforsecurity=False)
-    while piece := source.read(1024 * 1024):
-        found.update(piece)
-    return found.hexdigest()
-
-
 def _fill(place: str, source: IO[bytes]) -> None:
     """Copy a stream into one of GDAL's files in memory, without holding it twice."""
     target = gdal.VSIFOpenL(place, "wb")
@@ -152,10 +147,8 @@ def zip_errors(shown: object) -> Iterator[None]:
     """Turn what zipfile raises on damaged, encrypted or exotic archives into a UserError."""
     try:
         yield
-    except DAMAGED as problem:
-        raise UserError(f"{shown}: damaged zip ({problem}); download the product again") from None
-    except OSError as problem:
-        if not is_damage(problem):
+    except (*DAMAGED, OSError) as problem:
+        if isinstance(problem, OSError) and not is_damage(problem):
             raise
         raise UserError(f"{shown}: damaged zip ({problem}); download the product again") from None
     except RuntimeError as problem:  # encrypted, or packed in a way this Python cannot unpack
@@ -286,13 +279,11 @@ class Granule:
 
     def metadata(self) -> Metadata:
         """The product's metadata. Raises UserError, as `read_metadata`."""
-        return read_metadata(f"{self.name}: {self.metadata_file}", self.files.read(self.metadata_file, MAX_XML_BYTES))
+        return read_metadata(f"{self.name}: {self.metadata_file}", self.files.read(self.metadata_file))
 
-    @contextmanager
-    def open_band(self, band: str) -> Iterator[gdal.Dataset]:
+    def open_band(self, band: str) -> AbstractContextManager[gdal.Dataset]:
         """A band's image, opened; errors name product and band."""
-        with self.files.open_image(self.images[band], f"{self.name}: band {band}") as dataset:
-            yield dataset
+        return self.files.open_image(self.images[band], f"{self.name}: band {band}")
 
     def quality_file(self, name: str) -> str | None:
         """The path within the product of the file in the granule's QI_DATA whose name fits an expression, if any."""

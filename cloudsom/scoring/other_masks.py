@@ -255,7 +255,7 @@ def _check_codes(mask: OtherMask, dataset: gdal.Dataset, bands: Iterable[int], n
 
 def _read_polygons(mask: OtherMask, grid: Grid, cloud_share: float) -> NDArray[np.uint8]:
     assert mask.files
-    clouds = esa_masks.read_polygons(mask.shown, mask.files.read(mask.member, products.MAX_XML_BYTES))
+    clouds = esa_masks.read_polygons(mask.shown, mask.files.read(mask.member))
     left, width, _, top, _, height = grid.transform
     step = width / PARTS, height / PARTS
     projection = clouds[0].projection if clouds else grid.projection
