@@ -166,35 +166,25 @@ class Work:
     stop: threading.Event = field(default_factory=threading.Event)
 
     @contextmanager
-    def band(self, name: str) -> Iterator["BandImage"]:
-        """A band's image, checked to lie on the target grid. Errors name product and band."""
+    def band(self, name: str) -> Iterator[tuple[gdal.Band, float]]:
+        """A band's image, checked to lie on the target grid, and `pixels_per_target_pixel`.
+
+        Errors name product and band.
+        """
         with self.granule.open_band(name) as dataset:
             shown = f"{self.granule.name}: band {name}"
             factor = pixels_per_target_pixel(shown, dataset, self.grid)
             with gdal_errors(shown, "the image is damaged; get the product again"):
-                yield BandImage(dataset, factor, self)
-
-
-@dataclass(frozen=True)
-class BandImage:
-    """An open band. `factor`: its pixels along a target pixel (6, 3, 1), or 1/2, 1/3, 1/6 for a coarser band."""
-
-    dataset: gdal.Dataset
-    factor: float
-    work: Work
-
-    @property
-    def band(self) -> gdal.Band:
-        return self.dataset.GetRasterBand(1)
+                yield dataset.GetRasterBand(1), factor
 
     def strips(self, band: gdal.Band, rows: int) -> Iterator[tuple[int, NDArray[np.uint16]]]:
-        """(first row, DN) of the whole width, `rows` rows at a time."""
+        """(first row, DN) of the whole width of a band, `rows` rows at a time."""
         for row in range(0, band.YSize, rows):
             yield row, self.read(band, row, 0, min(rows, band.YSize - row), band.XSize)
 
     def read(self, band: gdal.Band, row: int, column: int, height: int, width: int) -> NDArray[np.uint16]:
-        """DN of a window of the band or one of its reduced levels; gives up when the run is ending."""
-        if self.work.stop.is_set():
+        """DN of a window of a band or one of its reduced levels; gives up when the run is ending."""
+        if self.stop.is_set():
             raise CancelledError
         dn: NDArray[np.uint16] = band.ReadAsArray(column, row, width, height)
         return dn
@@ -214,14 +204,13 @@ def convert_granule(
     verified = compare(granule, threads) if verify else "checksums not looked at"
     work = Work(granule, granule.metadata(), target_grid(granule, pixel_size))
     tags = work.metadata.tags | {"RESAMPLING": resampling, "PRODUCT": granule.name}
-    layers = {"exact": exact_layers, "fast": fast_layers, "published": published_layers}[resampling]
     missing = np.zeros((work.grid.height, work.grid.width), bool)
     nodata = work.metadata.nodata
     decide = deciding_bands(work.metadata)
     with raster_writer(
         target, work.grid, np.uint16, len(SAFE_BANDS), nodata=nodata, descriptions=SAFE_BANDS, tags=tags
     ) as writer:
-        for i, layer in enumerate(layers(work, threads)):
+        for i, layer in enumerate(layers(work, resampling, threads)):
             writer.write_band(i, layer)
             if i in decide:
                 missing |= layer == nodata
@@ -253,7 +242,7 @@ def target_grid(granule: Granule, pixel_size: int) -> Grid:
 
 
 def pixels_per_target_pixel(shown: str, dataset: gdal.Dataset, grid: Grid) -> float:
-    """How many of an image's pixels lie along a target pixel, or the inverse of how often each is repeated.
+    """How many of an image's pixels lie along a target pixel: 6, 3, 1, or 1/2, 1/3, 1/6 of a coarser band.
 
     Raises UserError unless the image covers the target grid's extent exactly, in the same projection.
     """
@@ -270,23 +259,27 @@ def pixels_per_target_pixel(shown: str, dataset: gdal.Dataset, grid: Grid) -> fl
             f"{shown}: {native.width} x {native.height} pixels at {native.transform} do not cover the extent of B01 "
             f"({grid.width} x {grid.height} at {grid.transform}); the files are of different products"
         )
-    if native.projection != grid.projection and not _same_projection(native.projection, grid.projection):
+    if not osr.SpatialReference(native.projection).IsSame(osr.SpatialReference(grid.projection)):
         raise UserError(f"{shown}: is in another projection than B01; the files are of different products")
     return factor
 
 
-def _same_projection(one: str, other: str) -> bool:
-    systems = [osr.SpatialReference(wkt) if wkt else osr.SpatialReference() for wkt in (one, other)]
-    return bool(systems[0].IsSame(systems[1]))
+def layers(work: Work, resampling: str, threads: int) -> Iterator[NDArray[np.uint16]]:
+    """Each band in order on the target grid, (height, width)."""
+    if resampling != "fast":
+        return bands_in_order(work, threads, {"exact": exact_layer, "published": published_layer}[resampling])
+    read = zip(GUIDES, bands_in_order(work, threads, read_reduced, GUIDES), strict=True)
+    guides = {name: band for name, band in read if band is not None}
+    return bands_in_order(work, threads, lambda work, name: fast_layer(work, name, guides))
 
 
 def bands_in_order(
-    work: Work, threads: int, function: Callable[[str], Any], bands: tuple[str, ...] = SAFE_BANDS
+    work: Work, threads: int, function: Callable[[Work, str], Any], bands: tuple[str, ...] = SAFE_BANDS
 ) -> Iterator[Any]:
     """`function` of each band, in band order, `threads` bands at a time."""
     with ThreadPoolExecutor(threads) as pool:
         try:
-            yield from in_order(pool, threads, function, bands)
+            yield from in_order(pool, threads, lambda name: function(work, name), bands)
         except BaseException:
             work.stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
@@ -296,42 +289,29 @@ def bands_in_order(
 # --- exact and published ----------------------------------------------------------------------------------------------
 
 
-def exact_layers(work: Work, threads: int) -> Iterator[NDArray[np.uint16]]:
-    """Each band in order: the mean of the native pixels with data, or a coarser band's pixels repeated."""
-
-    def layer(name: str) -> NDArray[np.uint16]:
-        with work.band(name) as image:
-            return exact_layer(image)
-
-    return bands_in_order(work, threads, layer)
-
-
-def exact_layer(image: BandImage) -> NDArray[np.uint16]:
-    """One band on the target grid, (height, width)."""
-    if image.factor < 1:
-        return replicate(image.band.ReadAsArray(), round(1 / image.factor))
-    factor, metadata = int(image.factor), image.work.metadata
-    out = np.empty((image.work.grid.height, image.work.grid.width), np.uint16)
-    rows = max(1, STRIP_ROWS // factor)
-    for row, dn in image.strips(image.band, rows * factor):
-        first = row // factor
-        out[first : first + rows] = block_mean(dn, factor, metadata.nodata, metadata.saturated)
-    return out
+def exact_layer(work: Work, name: str) -> NDArray[np.uint16]:
+    """The mean of the native pixels with data, or a coarser band's pixels repeated."""
+    with work.band(name) as (band, factor):
+        if factor < 1:
+            return replicate(band.ReadAsArray(), round(1 / factor))
+        side = int(factor)
+        out = np.empty((work.grid.height, work.grid.width), np.uint16)
+        rows = max(1, STRIP_ROWS // side)
+        for row, dn in work.strips(band, rows * side):
+            first = row // side
+            out[first : first + rows] = block_mean(dn, side, work.metadata.nodata, work.metadata.saturated)
+        return out
 
 
-def published_layers(work: Work, threads: int) -> Iterator[NDArray[np.uint16]]:
-    """Each band in order as `gdal_translate -outsize` gives it: the nearest sample of a reduced-resolution level.
+def published_layer(work: Work, name: str) -> NDArray[np.uint16]:
+    """As `gdal_translate -outsize` gives it: the nearest sample of a reduced-resolution level.
 
     The level's samples belong to the first pixel of each 2^n block of native pixels, but are taken to be at the block's
     centre: a displacement of (2^n - 1) / 2 native pixels. Nodata takes part like any value.
     """
-
-    def layer(name: str) -> NDArray[np.uint16]:
-        with work.band(name) as image:
-            result: NDArray[np.uint16] = image.band.ReadAsArray(buf_xsize=work.grid.width, buf_ysize=work.grid.height)
-            return result
-
-    return bands_in_order(work, threads, layer)
+    with work.band(name) as (band, _):
+        layer: NDArray[np.uint16] = band.ReadAsArray(buf_xsize=work.grid.width, buf_ysize=work.grid.height)
+        return layer
 
 
 # --- fast -------------------------------------------------------------------------------------------------------------
@@ -350,23 +330,11 @@ class Reduced:
     mixed: NDArray[np.bool_]
 
 
-def fast_layers(work: Work, threads: int) -> Iterator[NDArray[np.uint16]]:
-    """Each band in order, estimated from a reduced resolution; exact along the edges of the area with data."""
-    read = zip(GUIDES, bands_in_order(work, threads, lambda name: read_reduced(work, name), GUIDES), strict=True)
-    guides = {name: band for name, band in read if band is not None}
-
-    def layer(name: str) -> NDArray[np.uint16]:
-        band = guides.get(name) or read_reduced(work, name)
-        if band is not None:
-            return finish(work, name, band, guides)
-        with work.band(name) as image:
-            return exact_layer(image)
-
-    return bands_in_order(work, threads, layer)
-
-
-def finish(work: Work, name: str, band: Reduced, guides: Mapping[str, Reduced]) -> NDArray[np.uint16]:
-    """A band's layer from its estimate, the guides' details and, near missing pixels, the exact means."""
+def fast_layer(work: Work, name: str, guides: Mapping[str, Reduced]) -> NDArray[np.uint16]:
+    """A band estimated from a reduced resolution with the guides' details, and exact near missing pixels."""
+    band = guides.get(name) or read_reduced(work, name)
+    if band is None:
+        return exact_layer(work, name)
     mixed, with_data = band.mixed.copy(), ~band.empty
     mean = band.estimate.mean
     if name not in guides:
@@ -377,8 +345,7 @@ def finish(work: Work, name: str, band: Reduced, guides: Mapping[str, Reduced]) 
     out = np.clip(np.rint(mean), 1, LARGEST_MEASURED).astype(np.uint16)
     out[band.empty] = work.metadata.nodata
     if mixed.any():
-        with work.band(name) as image:
-            set_exactly(out, image, widened(mixed))
+        set_exactly(out, work, name, widened(mixed))
     return out
 
 
@@ -393,16 +360,17 @@ def read_reduced(work: Work, name: str) -> Reduced | None:
 
     None for a band that has other pixels or no such levels (60 m bands, GeoTIFFs, tiny images): it is read in full.
     """
-    with work.band(name) as image:
-        factor, grid = int(image.factor), work.grid
+    grid = work.grid
+    with work.band(name) as (band, along):
+        factor = int(along)
         octaves = 2 if factor == 6 and name not in GUIDES else 1
-        level = image.band.GetOverview(octaves - 1) if image.band.GetOverviewCount() >= octaves else None
+        level = band.GetOverview(octaves - 1) if band.GetOverviewCount() >= octaves else None
         expected = [-(-side * factor // 2**octaves) for side in (grid.width, grid.height)]
         usable = factor in (3, 6) and work.metadata.nodata == 0
         if level is None or not usable or [level.XSize, level.YSize] != expected:
             return None
         samples = np.empty((level.YSize, level.XSize), np.uint16)
-        for row, dn in image.strips(level, STRIP_ROWS >> octaves):
+        for row, dn in work.strips(level, STRIP_ROWS >> octaves):
             samples[row : row + len(dn)] = dn
     shape = grid.height, grid.width
     guessed = estimate_guide(samples, shape) if name in GUIDES else estimate(samples, shape, factor, octaves)
@@ -438,21 +406,23 @@ def any_along(marked: NDArray[np.bool_], blocks: int) -> NDArray[np.bool_]:
     return out
 
 
-def set_exactly(out: NDArray[np.uint16], image: BandImage, wanted: NDArray[np.bool_]) -> None:
-    """Put the exact block means into `out` where `wanted`, decoding no more tiles than that takes."""
-    factor, metadata = int(image.factor), image.work.metadata
-    side = STRIP_ROWS // factor
-    for row in range(0, out.shape[0], side):
-        for column in range(0, out.shape[1], side):
-            here = wanted[row : row + side, column : column + side]
-            if not here.any():
-                continue
-            y, x = (np.flatnonzero(here.any(axis=axis)) for axis in (1, 0))
-            part = np.s_[row + y[0] : row + y[-1] + 1, column + x[0] : column + x[-1] + 1]
-            height, width = (int(n[-1] - n[0] + 1) * factor for n in (y, x))
-            dn = image.read(image.band, int(row + y[0]) * factor, int(column + x[0]) * factor, height, width)
-            means = block_mean(dn, factor, metadata.nodata, metadata.saturated)
-            out[part] = np.where(wanted[part], means, out[part])
+def set_exactly(out: NDArray[np.uint16], work: Work, name: str, wanted: NDArray[np.bool_]) -> None:
+    """Put a band's exact block means into `out` where `wanted`, decoding no more tiles than that takes."""
+    with work.band(name) as (band, along):
+        factor = int(along)
+        side = STRIP_ROWS // factor
+        for row in range(0, out.shape[0], side):
+            for column in range(0, out.shape[1], side):
+                here = wanted[row : row + side, column : column + side]
+                if not here.any():
+                    continue
+                y, x = (np.flatnonzero(here.any(axis=axis)) for axis in (1, 0))
+                top, left = int(row + y[0]), int(column + x[0])
+                height, width = int(y[-1] - y[0] + 1), int(x[-1] - x[0] + 1)
+                part = np.s_[top : top + height, left : left + width]
+                dn = work.read(band, top * factor, left * factor, height * factor, width * factor)
+                means = block_mean(dn, factor, work.metadata.nodata, work.metadata.saturated)
+                out[part] = np.where(wanted[part], means, out[part])
 
 
 if __name__ == "__main__":

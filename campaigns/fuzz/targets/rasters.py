@@ -16,7 +16,7 @@ from campaigns.fuzz.engine import Case, Seeds, Target
 from campaigns.fuzz.mutations import NUMBERS
 from cloudsom.bands import CLEAR, CLOUD, MASK_NODATA, SAFE_BANDS
 from cloudsom.images import rasters, safe_to_tiff
-from cloudsom.images.products import Files, Granule, Metadata
+from cloudsom.images.products import Files, Granule
 from cloudsom.images.references import read_reference
 
 TRANSFORM = (600000.0, 60.0, 0.0, 4900020.0, 0.0, -60.0)
@@ -204,17 +204,11 @@ SIDE = 8  # pixels of 60 m
 def read_band(kind: str, path: Path) -> None:
     """Read a 10 m band in the three ways of step 7."""
     files = Granule("NAME", Files(path.parent), "", {"B02": path.name})
-    metadata = Metadata(10000.0, (0.0,) * 13, 0, 65535, {})
+    metadata = rasters.Metadata(10000.0, (0.0,) * 13, 0, 65535, {})
     work = safe_to_tiff.Work(files, metadata, grid(SIDE, SIDE))
-    next(iter(safe_to_tiff.bands_in_order(work, 1, lambda name: _band(work, name), ("B02",))))
+    next(iter(safe_to_tiff.bands_in_order(work, 1, safe_to_tiff.exact_layer, ("B02",))))
     safe_to_tiff.read_reduced(work, "B02")
-    with work.band("B02") as image:
-        image.band.ReadAsArray(buf_xsize=SIDE, buf_ysize=SIDE)
-
-
-def _band(work: safe_to_tiff.Work, name: str) -> NDArray[np.uint16]:
-    with work.band(name) as image:
-        return safe_to_tiff.exact_layer(image)
+    safe_to_tiff.published_layer(work, "B02")
 
 
 @functools.cache
