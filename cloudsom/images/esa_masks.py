@@ -58,9 +58,7 @@ def _system(shown: str, names: set[str]) -> str:
     code = codes.pop() if len(codes) == 1 else ""
     if not (code.isdecimal() and len(code) == 5 and code.startswith(("326", "327"))):
         raise UserError(f"{shown}: names no UTM zone for its polygons (srsName ...:EPSG::326xx); get the product again")
-    system = osr.SpatialReference()
-    system.ImportFromEPSG(int(code))
-    return str(system.ExportToWkt())
+    return str(osr.GetUserInputAsWKT(f"EPSG:{int(code)}"))
 
 
 def _wkb(shown: str, polygon: Element) -> bytes:

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from clusters import STEPS, Cluster, files_of, succeed, write_scenes
 from conftest import ROOT, run_script
-from safe_maker import constant_bands, make_safe, zip_safe
+from packed_and_old import zip_safe
+from safe_maker import constant_bands, make_safe
 
 from cloudsom.errors import UserError
 from cloudsom.files import places, stores

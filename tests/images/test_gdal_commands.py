@@ -12,21 +12,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from osgeo import gdal
+from packed_and_old import OLD_NAME, make_old_safe, zip_safe
 from safe_maker import (
     NAME,
     NAME_WITH_OFFSET,
-    OLD_NAME,
     ORIGIN,
     PIXEL_M,
     TILES,
     Bands,
     constant_bands,
-    make_old_safe,
     make_safe,
     textured_bands,
     write_jp2,
     write_tiff,
-    zip_safe,
 )
 from scipy import ndimage
 from scripts import step_7

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from safe_maker import NAME, NAME_WITH_OFFSET, OLD_NAME, constant_bands, make_old_safe, make_safe, product_xml, zip_safe
+from packed_and_old import OLD_NAME, make_old_safe, zip_safe
+from safe_maker import NAME, NAME_WITH_OFFSET, constant_bands, make_safe, product_xml
 
 from cloudsom.bands import SAFE_BANDS
 from cloudsom.downloads.archives import check_product_zip, lacking, sizes
@@ -17,8 +18,8 @@ from cloudsom.errors import UserError
 from cloudsom.images import products
 from cloudsom.images.products import find_products, parse_xml, read_metadata
 
-XML = product_xml(NAME, "02.05", None, "10000")
-XML_WITH_OFFSET = product_xml(NAME_WITH_OFFSET, "05.00", [-1000] * 13, "10000")
+XML = product_xml(NAME)
+XML_WITH_OFFSET = product_xml(NAME_WITH_OFFSET, [-1000] * 13)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def test_metadata_before_and_with_offset() -> None:
 
 def test_offsets_go_by_band_id_not_by_position() -> None:
     lines = [f'<RADIO_ADD_OFFSET band_id="{i}">{-i}</RADIO_ADD_OFFSET>' for i in range(13)]
-    ordered = product_xml(NAME, "05.00", [-i for i in range(13)], "10000")
+    ordered = product_xml(NAME_WITH_OFFSET, [-i for i in range(13)])
     assert "".join(lines) in ordered
     shuffled = ordered.replace("".join(lines), "".join(reversed(lines)))
     found = read_metadata("a", shuffled.encode())

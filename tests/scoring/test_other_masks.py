@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from conftest import utm31, write_reference
 from osgeo import gdal, osr
-from safe_maker import constant_bands, make_old_safe, make_safe, zip_safe
+from packed_and_old import make_old_safe, zip_safe
+from safe_maker import constant_bands, make_safe
 
 import evaluation_metrics
 from cloudsom.bands import CLEAR, CLOUD, MASK_NODATA

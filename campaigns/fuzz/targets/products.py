@@ -28,7 +28,7 @@ def read_xml(kind: str, path: Path) -> None:
 def seed_xml(folder: Path) -> Seeds:
     from safe_maker import NAME, NAME_WITH_OFFSET, product_xml, tile_xml
 
-    made = [product_xml(NAME, "02.05", None, "10000"), product_xml(NAME_WITH_OFFSET, "05.00", [-1000] * 13, "10000")]
+    made = [product_xml(NAME), product_xml(NAME_WITH_OFFSET, [-1000] * 13)]
     found = {"product": [xml.encode() for xml in made], "tile": [tile_xml("L1C_T31TFH", {}).encode()]}
     for name, xml in kit.real_xml().items():
         found["product" if name == "MTD_MSIL1C.xml" else "tile"].append(xml)
