@@ -20,17 +20,13 @@ _HELP = "give 'LONGITUDE LATITUDE', 'WEST SOUTH EAST NORTH' in degrees, or a vec
 
 @dataclass(frozen=True)
 class Area:
-    """Points and polygons in degrees, longitude first, as one geometry in WKB."""
+    """Points and polygons in degrees, longitude first, as one collection."""
 
-    wkb: bytes
-
-    @property
-    def _geometry(self) -> ogr.Geometry:
-        return ogr.CreateGeometryFromWkb(self.wkb)
+    shapes: ogr.Geometry
 
     def hull(self) -> str:
         """A point, or one polygon without holes around all of it, as WKT with no more than MOST_CORNERS corners."""
-        geometry = self._geometry.ConvexHull()
+        geometry = self.shapes.ConvexHull()
         if geometry.GetGeometryName() == "POINT":
             return f"POINT({geometry.GetX():.6f} {geometry.GetY():.6f})"
         if geometry.GetGeometryName() != "POLYGON":  # points in a line
@@ -44,11 +40,11 @@ class Area:
     def meets(self, rings: Iterable[Sequence[tuple[float, float]]]) -> bool:
         """Whether any of the polygons with these outer rings touches the area."""
         with gdal_errors("AREA", "its shapes cross themselves; draw them again"):
-            return any(part.Intersects(_polygon(ring)) for part in _parts(self._geometry) for ring in rings)
+            return any(part.Intersects(_polygon(ring)) for part in _parts(self.shapes) for ring in rings)
 
     def outlines(self) -> list[NDArray[np.float64]]:
         """The points and the outer rings of the polygons, (n, 2) each, n of 1 being a point."""
-        return [np.array(_corners(part), np.float64)[:, :2] for part in _parts(self._geometry)]
+        return [np.array(_corners(part), np.float64)[:, :2] for part in _parts(self.shapes)]
 
 
 def read_area(data_dir: str, text: str) -> Area:
@@ -64,24 +60,24 @@ def read_area(data_dir: str, text: str) -> Area:
     if len(numbers) not in (2, 4) or not ordered or not inside:
         raise UserError(f"AREA: {text!r} is no point or box; {_HELP}")
     parts = ogr.Geometry(ogr.wkbGeometryCollection)
-    parts.AddGeometry(_point(*numbers) if len(numbers) == 2 else _polygon(_box(*numbers)))
-    return Area(bytes(parts.ExportToWkb()))
+    point = f"POINT({numbers[0]!r} {numbers[1]!r})"
+    parts.AddGeometry(ogr.CreateGeometryFromWkt(point) if len(numbers) == 2 else _polygon(_box(*numbers)))
+    return Area(parts)
 
 
 def _from_file(data_dir: str, text: str) -> Area:
     path = existing(data_dir, text, _HELP)
-    parts, degrees = ogr.Geometry(ogr.wkbGeometryCollection), osr.SpatialReference()
-    degrees.ImportFromEPSG(4326)
+    parts, degrees = ogr.Geometry(ogr.wkbGeometryCollection), system(osr.GetUserInputAsWKT("EPSG:4326"))
     features = read_features(path)
     with gdal_errors(path, "its shapes cannot be brought to degrees; check their coordinate system"):
         for feature in features:
-            geometry = moved(feature, system(degrees.ExportToWkt()))
+            geometry = moved(feature, degrees)
             for part in _parts(geometry) if geometry.GetGeometryName().startswith("MULTI") else [geometry]:
                 parts.AddGeometry(part)
     west, east, south, north = parts.GetEnvelope()
     if not (-180 <= west <= east <= 180 and -90 <= south <= north <= 90):
         raise UserError(f"{path}: reaches beyond the globe in degrees; check its coordinate system")
-    return Area(bytes(parts.ExportToWkb()))
+    return Area(parts)
 
 
 def _parts(several: ogr.Geometry) -> list[ogr.Geometry]:
@@ -96,12 +92,6 @@ def _corners(part: ogr.Geometry) -> list[tuple[float, ...]]:
 
 def _box(west: float, south: float, east: float, north: float) -> list[tuple[float, float]]:
     return [(west, south), (east, south), (east, north), (west, north), (west, south)]
-
-
-def _point(x: float, y: float) -> ogr.Geometry:
-    point = ogr.Geometry(ogr.wkbPoint)
-    point.AddPoint_2D(x, y)
-    return point
 
 
 def _polygon(points: Iterable[tuple[float, float]]) -> ogr.Geometry:

@@ -135,8 +135,8 @@ def fitting(found: Iterable[float]) -> str:
     Masks in bits (maja) would fit anything and are not named.
     """
     codes = set(found)
-    known = [p for p in PRESETS.values() if codes <= p.cloud | (p.clear or frozenset()) | p.out]
-    known = [preset for preset in known if preset.name not in ("maja", "l1c")]
+    named = [preset for preset in PRESETS.values() if preset.name not in ("maja", "l1c")]
+    known = [p for p in named if codes <= p.cloud | (p.clear or frozenset()) | p.out]
     fit = [preset.name for preset in ([p for p in known if codes & p.cloud] or known)]
     return f"those of {', '.join(fit)} fit" if fit else "no preset fits, list them: codes(cloud=...;clear=...;out=...)"
 

@@ -13,9 +13,6 @@ from cloudsom.images.rasters import Grid, Scene, open_scene, reflectance
 from cloudsom.running.pool import choose_products
 from cloudsom.tables import csv_tables
 
-#: What to do where there is no table of a product's pixels.
-NO_TABLES = "run step 8 (convert_image_to_csv.py), or take the spectra from the images with --PIXELS tiff"
-
 ROWS_AT_ONCE = 500_000  # pixels; 52 MB of float64 spectra
 
 
@@ -28,7 +25,8 @@ def find_sources(kind: str, csv_dir: Path, tiff_dir: Path, wanted: Sequence[str]
         images = {f.stem: f for f in visible(tiff_dir.glob("*.tif"))}
         return choose_products(images, wanted, tiff_dir, "run step 7 (gdal_commands.sh)")
     csv_files = {f.name.removesuffix("_converted.csv"): f for f in visible(csv_dir.glob("*_converted.csv"))}
-    return choose_products(csv_files, wanted, csv_dir, NO_TABLES)
+    advice = "run step 8 (convert_image_to_csv.py), or take the spectra from the images with --PIXELS tiff"
+    return choose_products(csv_files, wanted, csv_dir, advice)
 
 
 def grid_of_scene(source: Path, tiff: Path) -> Grid:

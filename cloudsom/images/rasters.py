@@ -191,13 +191,10 @@ class Scene:
     grid: Grid
     info: Metadata
 
-    def blocks(self, rows: int = TILE) -> Iterator[tuple[int, NDArray[np.uint16]]]:
-        """The scene from top to bottom: (first row, DN (n rows, width, 13) uint16), `rows` rows at a time.
-
-        Memory is that of one block. A multiple of TILE reads every stored tile once.
-        """
-        for row in range(0, self.grid.height, rows):
-            yield row, self.read(row, min(rows, self.grid.height - row))
+    def blocks(self) -> Iterator[tuple[int, NDArray[np.uint16]]]:
+        """The scene from top to bottom, a row of its tiles at a time: (first row, DN (n rows, width, 13) uint16)."""
+        for row in range(0, self.grid.height, TILE):
+            yield row, self.read(row, min(TILE, self.grid.height - row))
 
     def read(self, row: int, rows: int) -> NDArray[np.uint16]:
         """DN of `rows` rows from `row` on: (rows, width, 13) uint16."""
@@ -335,7 +332,9 @@ def read_mask(path: Path) -> tuple[NDArray[np.uint8], Grid]:
         raise UserError(f"{path}: stores {mask.dtype}, a mask is uint8; give a mask that create_cloudmasks.py wrote")
     codes = np.flatnonzero(code_counts(mask)).tolist()
     strange = set(codes) - {CLOUD, CLEAR, MASK_NODATA}
-    if strange or not _says_what_it_is(path):
+    dataset = open_raster(path)
+    tag, nodata = dataset.GetMetadataItem(mask_codes.CODES_TAG), dataset.GetRasterBand(1).GetNoDataValue()
+    if strange or not (tag == mask_codes.CODES_TEXT or (not tag and nodata == MASK_NODATA)):
         meaning = f"{CLOUD} (cloud), {CLEAR} (clear) and {MASK_NODATA} (nodata)"
         wrong = f"a mask of ours has {meaning} only" if strange else f"nothing in it says that they are {meaning}"
         raise UserError(
@@ -343,13 +342,6 @@ def read_mask(path: Path) -> tuple[NDArray[np.uint8], Grid]:
             f"processor's mask goes into OTHER_MASKS of evaluation_metrics.py: {mask_codes.fitting(codes)}"
         )
     return mask, grid
-
-
-def _says_what_it_is(path: Path) -> bool:
-    """Whether a mask's tag or its declared nodata shows that it has our codes."""
-    dataset = open_raster(path)
-    tag = dataset.GetMetadataItem(mask_codes.CODES_TAG)
-    return tag == mask_codes.CODES_TEXT or (not tag and dataset.GetRasterBand(1).GetNoDataValue() == MASK_NODATA)
 
 
 class RasterWriter:
