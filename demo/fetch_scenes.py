@@ -26,7 +26,7 @@ import shutil
 import ssl
 import subprocess
 import warnings
-from dataclasses import dataclass
+from dataclasses import replace
 from urllib.parse import unquote, urldefrag, urlsplit, urlunsplit
 
 import requests
@@ -53,55 +53,43 @@ PYPI = "https://pypi.org/simple"
 PIP_TIMEOUT, PIP_RETRIES = 15.0, 5
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """A package's source distribution, and the checksum of the one that is meant."""
-
-    name: str
-    version: str
-    sha256: str
-
-    @property
-    def file_name(self) -> str:
-        return f"{self.name}-{self.version}.tar.gz"
-
-    def is_named(self, file_name: str) -> bool:
-        """Whether a file of this name is the source distribution of this version."""
-        try:
-            return parse_sdist_filename(file_name) == (canonicalize_name(self.name), Version(self.version))
-        except (InvalidSdistFilename, InvalidVersion):
-            return False
-
-
 def main() -> None:
-    wanted = [w for w in read_list(Path(SCENES_TXT)) if not is_there(w)]
+    wanted = [file for file in read_list(Path(SCENES_TXT)) if not is_there(file)]
     if not wanted:
         return
     index = PackageIndex(pip_settings())
     with index.client.display.counting(len(wanted), None):
-        for package in wanted:
-            index.bring(package, Path(DATA_DIR) / package.file_name)
+        for file in wanted:
+            index.bring(file, Path(DATA_DIR) / file.name)
 
 
-def read_list(file: Path) -> list[Wanted]:
-    """The packages of a list in pip's form, each with its checksum."""
+def read_list(file: Path) -> list[Remote]:
+    """The source distributions of a list in pip's form, each with the checksum of the one that is meant; no URL yet."""
     lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
-    parts = [re.fullmatch(r"([\w.-]+)==([\w.]+) --hash=sha256:([0-9a-f]{64})", line) for line in lines]
+    parts = [re.fullmatch(r"([\w.-]+)==([\w.]+) --hash=(sha256):([0-9a-f]{64})", line) for line in lines]
     if None in parts:
         raise UserError(f"{file}: {lines[parts.index(None)]!r} is not name==version --hash=sha256:...")
-    return [Wanted(*part.groups()) for part in parts if part]
+    return [Remote("", f"{part[1]}-{part[2]}.tar.gz", None, f"{part[3]}:{part[4]}") for part in parts if part]
 
 
-def is_there(package: Wanted) -> bool:
+def is_there(file: Remote) -> bool:
     """Whether the file is in DATA_DIR, and right; UserError for another one of its name."""
-    place = Path(DATA_DIR) / package.file_name
+    place = Path(DATA_DIR) / file.name
     try:
-        verify(place, Remote("", place.name, None, f"sha256:{package.sha256}"))
+        verify(place, file)
     except FileNotFoundError:
         return False
     except Corrupt as fault:
         raise UserError(f"{place}: is another file ({fault}); move it away, and run the same command again") from None
     return True
+
+
+def package_of(file_name: str) -> tuple[str, Version] | None:
+    """Name and version of the package that a file is the source distribution of, if it is one by its name."""
+    try:
+        return parse_sdist_filename(file_name)
+    except (InvalidSdistFilename, InvalidVersion):
+        return None
 
 
 # --- pip's configuration ----------------------------------------------------------------------------------------------
@@ -123,11 +111,6 @@ def pip_settings() -> dict[str, str]:
     return found["global"] | found["install"] | found["download"] | found[":env:"]
 
 
-def words(settings: dict[str, str], option: str) -> list[str]:
-    """The words of an option that may name several."""
-    return settings.get(option, "").split()
-
-
 def number(settings: dict[str, str], names: tuple[str, ...], default: float) -> float:
     """The first of some options that is given, as a number."""
     for name in names:
@@ -142,40 +125,14 @@ def number(settings: dict[str, str], names: tuple[str, ...], default: float) -> 
 # --- the index --------------------------------------------------------------------------------------------------------
 
 
-class HostCredentials:
-    """User names and passwords by host: those in the addresses of pip's configuration, and those in ~/.netrc."""
-
-    def __init__(self) -> None:
-        self._by_host: dict[str, tuple[str, str]] = {}
-
-    def take_from(self, url: str, client: Client) -> str:
-        """The URL without the user name and password in it, which are kept for its host."""
-        parts = urlsplit(url)
-        if parts.username is None:
-            return url
-        user, password = unquote(parts.username), unquote(parts.password or "")
-        client.keep_secret(password, parts.password, user if not password else None)
-        host = parts.netloc.rpartition("@")[2]
-        self._by_host[host] = user, password
-        return urlunsplit(parts._replace(netloc=host))
-
-    def headers(self, url: str) -> dict[str, str]:
-        """The header for this URL's host; none where there are no credentials for it."""
-        known = self._by_host.get(urlsplit(url).netloc) or requests.utils.get_netrc_auth(url)
-        if not known:
-            return {}
-        return {"Authorization": "Basic " + base64.b64encode(":".join(known).encode()).decode()}
-
-    def renew(self, refused: dict[str, str]) -> None:
-        """There is no other credential."""
-        raise DownloadError("the package index refuses the user name and password of pip's configuration")
-
-
 class PackageIndex:
-    """The places that pip looks for packages in, asked with pip's settings."""
+    """The places that pip looks for packages in, asked with pip's settings, and who gives them which password.
+
+    Passwords are those in the addresses of pip's configuration, each for its host, and those in ~/.netrc.
+    """
 
     def __init__(self, settings: dict[str, str]) -> None:
-        self._trusted = {host.partition(":")[0] for host in words(settings, "trusted-host")}
+        self._trusted = {host.partition(":")[0] for host in settings.get("trusted-host", "").split()}
         timeout = max(number(settings, ("timeout", "default-timeout"), PIP_TIMEOUT), 0.1)
         retries = int(number(settings, ("retries",), PIP_RETRIES))
         limits = Limits(timeout, timeout, retries=retries, backoff=0.25, backoff_max=8)
@@ -186,39 +143,66 @@ class PackageIndex:
         self.client.session.cert = settings.get("client-cert")
         self.client.session.verify = ssl.get_default_verify_paths().cafile or True
         self._certificates = settings.get("cert")
-        self._auth = HostCredentials()
-        indexes = [settings.get("index-url", PYPI), *words(settings, "extra-index-url")]
+        self._passwords: dict[str, tuple[str, str]] = {}
+        indexes = [settings.get("index-url", PYPI), *settings.get("extra-index-url", "").split()]
         if settings.get("no-index", "").lower() in ("1", "true", "yes", "on"):
             indexes = []
-        self._indexes = [self._auth.take_from(url, self.client) for url in indexes]
-        self._links = [self._auth.take_from(url, self.client) for url in words(settings, "find-links")]
+        self._indexes = [self._without_password(url) for url in indexes]
+        self._links = [self._without_password(url) for url in settings.get("find-links", "").split()]
 
-    def bring(self, package: Wanted, place: Path) -> None:
-        """Bring a package's file to `place` from the first source that has it.
+    def _without_password(self, url: str) -> str:
+        """The URL without the user name and password in it, which are kept for its host."""
+        parts = urlsplit(url)
+        if parts.username is None:
+            return url
+        user, password = unquote(parts.username), unquote(parts.password or "")
+        self.client.keep_secret(password, parts.password, user if not password else None)
+        host = parts.netloc.rpartition("@")[2]
+        self._passwords[host] = user, password
+        return urlunsplit(parts._replace(netloc=host))
+
+    def headers(self, url: str) -> dict[str, str]:
+        """The header for this URL's host; none where there are no credentials for it."""
+        known = self._passwords.get(urlsplit(url).netloc) or requests.utils.get_netrc_auth(url)
+        if not known:
+            return {}
+        return {"Authorization": "Basic " + base64.b64encode(":".join(known).encode()).decode()}
+
+    def renew(self, refused: dict[str, str]) -> None:
+        """There is no other credential."""
+        raise DownloadError("the package index refuses the user name and password of pip's configuration")
+
+    def bring(self, wanted: Remote, place: Path) -> None:
+        """Bring a file to `place` from the first source that has it.
 
         Raises DownloadError that says what each source did; UserError for a full disk, Stopped.
         """
-        pages = [f"{index.rstrip('/')}/{canonicalize_name(package.name)}/" for index in self._indexes]
+        name, _, version = wanted.name.removesuffix(".tar.gz").rpartition("-")
+        meant = package_of(wanted.name)
+        pages = [f"{index.rstrip('/')}/{canonicalize_name(name)}/" for index in self._indexes]
         reasons = []
         for page in (*self._links, *pages):
             self.client.tell = lambda text: None  # one line in the end says what went wrong
             try:
-                urls = [url for name, url in self._files(page, package) if package.is_named(name)]
+                urls = [url for file, url in self._files(page, name) if meant and package_of(file) == meant]
                 if urls:
                     self.client.tell = self.client.display.line
-                    self._fetch(urls[0], package, place)
+                    self._fetch(replace(wanted, url=urldefrag(urls[0]).url), place)
                     return
                 reasons.append(f"{urlsplit(page).hostname or page} does not have it")
             except DownloadError as problem:
                 reasons.append(str(problem))
         told = "; ".join(dict.fromkeys(reasons)) or "pip is told to ask no index and knows no links"
-        raise DownloadError(f"{package.name} {package.version} could not be fetched: {told}")
+        raise DownloadError(f"{name} {version} could not be fetched: {told}")
 
-    def _files(self, page: str, package: Wanted) -> list[tuple[str, str]]:
+    def _files(self, page: str, package: str) -> list[tuple[str, str]]:
         """Names and URLs of the files that a page lists, or that are in a local folder."""
         folder = local_path(page)
         if folder is None:
-            data, kind, base = self.client.persist(lambda: self._ask(page))
+            self._trust(page)
+            data, kind, base = self.client.persist(
+                lambda: self.client.answer("GET", page, self, headers={"Accept": ACCEPT_ANY})
+            )
         elif (folder / "index.html").is_file() or folder.is_file():
             file = folder if folder.is_file() else folder / "index.html"
             data, kind, base = file.read_bytes(), "text/html", file.absolute().as_uri()
@@ -228,26 +212,20 @@ class PackageIndex:
             if "json" in kind:
                 listing = ProjectPage.from_json_data(json.loads(data), base)
             else:
-                listing = ProjectPage.from_html(package.name, data, base)
+                listing = ProjectPage.from_html(package, data, base)
         except (ValueError, RecursionError) as problem:
             raise DownloadError(f"{page}: is no page of a package index ({type(problem).__name__})") from None
-        return [(file.filename, self._auth.take_from(file.url, self.client)) for file in listing.packages]
-
-    def _ask(self, page: str) -> tuple[bytes, str, str]:
-        """A page, its content type, and where it came from in the end."""
-        self._trust(page)
-        return self.client.answer("GET", page, self._auth, headers={"Accept": ACCEPT_ANY})
+        return [(file.filename, self._without_password(file.url)) for file in listing.packages]
 
     def _trust(self, url: str) -> None:
         """Check the certificate of this URL's host, unless pip is told to trust the host as it is."""
         self.client.verify = False if urlsplit(url).hostname in self._trusted else self._certificates
 
-    def _fetch(self, url: str, package: Wanted, place: Path) -> None:
-        """Bring the file at `url`, over the network or from a local folder, to `place`; only if it is the right one."""
-        remote = Remote(urldefrag(url).url, place.name, None, f"sha256:{package.sha256}")
+    def _fetch(self, remote: Remote, place: Path) -> None:
+        """Bring a file, over the network or from a local folder, to `place`; only if it is the right one."""
         if (local := local_path(remote.url)) is None:
-            self._trust(url)
-            fetch(self.client, remote, place, self._auth)
+            self._trust(remote.url)
+            fetch(self.client, remote, place, self)
             return
         try:
             with self.client.display.file(place.name, None) as at, atomic(place) as partial:
