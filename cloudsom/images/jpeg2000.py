@@ -30,20 +30,16 @@ def fault(name: str) -> str:
         return bytes(gdal.VSIFReadL(1, length, handle) or b"")
 
     try:
-        return _fault(read, gdal.VSIStatL(name).size)
+        start, end = 0, (size := gdal.VSIStatL(name).size)
+        if read(0, len(SIGNATURE)) == SIGNATURE:
+            start, end = _codestream(read, size)
+        elif read(0, 2) != START:
+            return ""
+        if end > size or read(start, 2) != START:
+            return "a box of the image is damaged, or the file is cut short"
+        return "" if _ends_within(read, start, end) else "a part of the image is damaged, or the file is cut short"
     finally:
         gdal.VSIFCloseL(handle)
-
-
-def _fault(read: Read, size: int) -> str:
-    start, end = 0, size
-    if read(0, len(SIGNATURE)) == SIGNATURE:
-        start, end = _codestream(read, size)
-    elif read(0, 2) != START:
-        return ""
-    if end > size or read(start, 2) != START:
-        return "a box of the image is damaged, or the file is cut short"
-    return "" if _ends_within(read, start, end) else "a part of the image is damaged, or the file is cut short"
 
 
 def _codestream(read: Read, size: int) -> tuple[int, int]:

@@ -298,23 +298,18 @@ class Granule:
 
 @dataclass(frozen=True)
 class Found:
-    """A product found: its name (SAFE name without `.SAFE`) and place; inside a zip, the folder it is in there."""
+    """A product found: its name (SAFE name without `.SAFE`), and the SAFE folder or zip that it is."""
 
     name: str
     path: Path
-    inside: str = ""
-
-    def files(self) -> Files:
-        """The product's files."""
-        return ZippedFiles(self.path, self.inside) if self.path.is_file() else Files(self.path)
+    files: Files
 
     def granules(self) -> list[Granule]:
         """The product's granules by tile, one for each output.
 
         Raises UserError for a Level-2A product, missing metadata, no granule, a missing or doubled band.
         """
-        files = self.files()
-        names = files.names()
+        names = self.files.names()
         metadata_file = _product_xml(self.name, names)
         images: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         for name in names:
@@ -324,7 +319,7 @@ class Found:
             raise UserError(f"{self.name}: no granule: GRANULE/*/IMG_DATA holds no image; get the product again")
         outputs = self._output_names(sorted(images))
         return [
-            Granule(outputs[granule], files, metadata_file, _one_of_each(outputs[granule], images[granule]))
+            Granule(outputs[granule], self.files, metadata_file, _one_of_each(outputs[granule], images[granule]))
             for granule in sorted(images)
         ]
 
@@ -370,8 +365,8 @@ def find_products(folder: Path) -> tuple[dict[str, Found], dict[str, str]]:
     errors: dict[str, str] = {}
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; put the SAFE products there, or name another folder")
-    for entry in sorted(folder.iterdir(), key=lambda p: (p.is_file(), p.name)):
-        if entry.name.startswith(".") or entry.name == "__MACOSX":
+    for entry in sorted(visible(folder.iterdir()), key=lambda place: place.is_file()):
+        if entry.name == "__MACOSX":
             continue
         try:
             for product in _products_at(entry):
@@ -413,9 +408,9 @@ def sources_at(paths: Iterable[Path]) -> dict[str, Granule | Path]:
 def _products_at(entry: Path) -> list[Found]:
     if entry.is_dir():
         if _is_safe(entry.name) or any(PRODUCT_XML.fullmatch(p.name) for p in entry.iterdir()):
-            return [Found(_product_name(entry.name), entry)]
+            return [Found(_product_name(entry.name), entry, Files(entry))]
         inner = [p for p in visible(entry.iterdir()) if p.is_dir() and _is_safe(p.name)]
-        return [Found(_product_name(p.name), p) for p in inner]
+        return [Found(_product_name(p.name), p, Files(p)) for p in inner]
     if entry.is_file() and entry.suffix.lower() == ".zip":
         return [_zipped_product(entry)]
     return []
@@ -446,4 +441,4 @@ def _zipped_product(archive: Path) -> Found:
     # name and saved under it, goes on by the name that its reference has.
     stem = archive.name[: -len(".zip")]
     name = stem if _is_safe(stem) else PurePosixPath(root).name or stem
-    return Found(_product_name(name), archive, root)
+    return Found(_product_name(name), archive, ZippedFiles(archive, root))

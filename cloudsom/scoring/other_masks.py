@@ -182,11 +182,10 @@ def _in_l2a(codes: Codes, there: Mapping[str, products.Found], name: str) -> Oth
     if len(same) > 1:
         raise UserError(f"{same[0].path} and {same[1].path}: are both the L2A product of {name}; keep one")
     for product in same:
-        files = product.files()
-        layers = [member for member in files.names() if _SCL.fullmatch(member)]
+        layers = [member for member in product.files.names() if _SCL.fullmatch(member)]
         if len(layers) != 1:
             raise UserError(f"{product.path}: holds {len(layers)} SCL layers at 20 m, one is needed; get it again")
-        return OtherMask(codes, product.path, files, layers[0])
+        return OtherMask(codes, product.path, product.files, layers[0])
     return None
 
 
