@@ -1,4 +1,4 @@
-"""Sentinel-2 L1C products as the archives hand them out, of any size: SAFE folders and zips, new and old naming.
+"""Sentinel-2 L1C products as the archives hand them out, as SAFE folders of any size.
 
 What a product consists of here: the product's metadata, a granule's metadata, 13 lossless JPEG 2000 images with
 georeference (5/3 wavelet, 15 bits, 5 resolutions, tiles as in real products) and the other things a reader has to
