@@ -36,7 +36,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 from osgeo import gdal, osr
-from safe_maker import PIXEL_M, make_safe, write_clouds
+from safe_maker import PIXEL_M, block_mean, make_safe, write_clouds
 from scipy.ndimage import binary_opening
 
 from cloudsom.bands import BANDS, DATABASE_CLASSES, SAFE_BANDS
@@ -259,12 +259,6 @@ def native_bands(spectra: Spectra) -> dict[str, NDArray[np.uint16]]:
     """Reflectance on one grid as digital numbers on the bands' own grids of 10, 20 and 60 m, the grid taken as 60 m."""
     dn = np.clip(np.rint(spectra * 10000), 1, 32767).astype(np.uint16)
     return {band: replicate(dn[..., i], 60 // PIXEL_M[band]) for i, band in enumerate(SAFE_BANDS)}
-
-
-def block_mean(dn: NDArray[np.uint16], size: int) -> NDArray[np.float64]:
-    """Mean of blocks of size x size pixels."""
-    rows, columns = dn.shape
-    return dn.reshape(rows // size, size, columns // size, size).mean(axis=(1, 3))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ pass over (a true-colour image, quality masks, a manifest).
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,10 +48,14 @@ def textured_bands(size: int, seed: int = 0) -> dict[str, NDArray[np.uint16]]:
     bands = {}
     for i, band in enumerate(SAFE_BANDS):
         scene = 4000 + 600 * common + 150 * np.tensordot(rng.uniform(-1, 1, 3), own, 1) + 40 * i
-        factor = PIXEL_M[band] // 10
-        mean = scene.reshape(side // factor, factor, side // factor, factor).mean(axis=(1, 3))
-        bands[band] = np.clip(np.rint(mean), 1, 32767).astype(np.uint16)
+        bands[band] = np.clip(np.rint(block_mean(scene, PIXEL_M[band] // 10)), 1, 32767).astype(np.uint16)
     return bands
+
+
+def block_mean(values: NDArray[Any], size: int) -> NDArray[np.float64]:
+    """Mean of blocks of size x size pixels."""
+    rows, columns = values.shape
+    return np.asarray(values.reshape(rows // size, size, columns // size, size).mean(axis=(1, 3)))
 
 
 def _rough(rng: np.random.Generator, side: int) -> NDArray[np.float64]:

@@ -46,7 +46,6 @@ B10 = SAFE_BANDS.index("B10")
 #: Mask colours (RGB): clouds white, clear ground black, nodata grey.
 MASK_COLOURS = {CLOUD: (255, 255, 255), CLEAR: (0, 0, 0), MASK_NODATA: (128, 128, 128)}
 
-Transform = tuple[float, float, float, float, float, float]
 Colours = Mapping[int, tuple[int, int, int]]
 
 
@@ -56,7 +55,7 @@ class Grid:
 
     width: int
     height: int
-    transform: Transform = (0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+    transform: tuple[float, float, float, float, float, float] = (0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
     projection: str = ""
 
     def difference(self, other: "Grid") -> str:
