@@ -185,7 +185,7 @@ def read_metadata(shown: str, xml: bytes) -> Metadata:
     if not level.upper().replace("-", "").startswith(("LEVEL1C", "L1C")):
         raise UserError(f"{shown}: is {level[:40]}, which has no band B10; {_ASK_L1C}")
     baseline = _text(shown, root, "PROCESSING_BASELINE")
-    specials = _special_values(shown, root)
+    nodata, saturated = (_special_value(shown, root, name) for name in ("NODATA", "SATURATED"))
     offsets = _offsets(shown, root)
     if not offsets and _number(shown, "PROCESSING_BASELINE", baseline) >= FIRST_BASELINE_WITH_OFFSET:
         raise UserError(f"{shown}: has no RADIO_ADD_OFFSET, which baseline {baseline} needs; get the metadata again")
@@ -202,10 +202,10 @@ def read_metadata(shown: str, xml: bytes) -> Metadata:
     tags = {key: " ".join(value.split())[:200] for key, value in told.items() if value} | {
         "QUANTIFICATION_VALUE": f"{quantification:g}",
         "RADIO_ADD_OFFSET": ",".join(f"{v:g}" for v in (offsets if len(set(offsets)) > 1 else offsets[:1])),
-        "NODATA": str(specials["NODATA"]),
-        "SATURATED": str(specials["SATURATED"]),
+        "NODATA": str(nodata),
+        "SATURATED": str(saturated),
     }
-    return Metadata(quantification, offsets, specials["NODATA"], specials["SATURATED"], tags)
+    return Metadata(quantification, offsets, nodata, saturated, tags)
 
 
 def parse_xml(shown: str, xml: bytes) -> Element:
@@ -241,18 +241,15 @@ def _number(shown: str, name: str, text: str) -> float:
     return value
 
 
-def _special_values(shown: str, root: Element) -> dict[str, int]:
+def _special_value(shown: str, root: Element, name: str) -> int:
     entries = root.iterfind(".//{*}Special_Values")
     found = {text_of(e, "SPECIAL_VALUE_TEXT"): text_of(e, "SPECIAL_VALUE_INDEX") for e in entries}
-    values: dict[str, int] = {}
-    for name in ("NODATA", "SATURATED"):
-        if name not in found:
-            raise UserError(f"{shown}: has no special value {name}; get the product's metadata again")
-        value = _number(shown, name, found[name])
-        if not 0 <= value <= 65535 or value != int(value):
-            raise UserError(f"{shown}: special value {name} is {found[name]}, not a number from 0 to 65535")
-        values[name] = int(value)
-    return values
+    if name not in found:
+        raise UserError(f"{shown}: has no special value {name}; get the product's metadata again")
+    value = _number(shown, name, found[name])
+    if not 0 <= value <= 65535 or value != int(value):
+        raise UserError(f"{shown}: special value {name} is {found[name]}, not a number from 0 to 65535")
+    return int(value)
 
 
 def _offsets(shown: str, root: Element) -> tuple[float, ...]:
