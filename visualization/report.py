@@ -20,7 +20,6 @@ import cloudsom.start  # first: without its packages, a script starts again with
 
 import io
 import os
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -82,9 +81,9 @@ FIGURES = {
     "component_planes": "Creating_component_planes.py",
     "scatterplots_*": "Creating_scatterplots.py",
     "neuron_spectra": "neuron_spectra.py",
-    "sub_maps": "sub_maps.py",  # where fine-tuning has made some
+    "sub_maps": "sub_maps.py",
     "processors": "compare_masks.py",
-    "class_confusion": "compare_masks.py",  # where there are class maps
+    "class_confusion": "compare_masks.py",
 }
 
 #: Measures that have a column in the table of scenes; the scenes' own tables have all of them.
@@ -104,8 +103,6 @@ FORMS = dict.fromkeys(MEASURES, "{:.4f}") | dict.fromkeys(COUNTS, "{:,.0f}")
 
 #: What the two sets of masks are called in headings.
 STAGES = {SOM1: "before", SOM2: "after"}
-
-CREDIT = "Contains modified Copernicus Sentinel data."
 
 
 @dataclass(frozen=True)
@@ -150,9 +147,7 @@ class Scene:
 
 def main() -> None:
     run_files, files, tables = find_run_files(), find_scenes(), find_tables()
-    of_tables = {"processors": "processors", "class_confusion": "classes"}
-    without = {figure for figure, table in of_tables.items() if table not in tables}
-    figures, missing = find_figures(without if has_sub_maps(run_files) else without | {"sub_maps"})
+    figures, missing = find_figures(run_files, tables)
     missing += missing_parts(files, tables)
     if not run_files and not number_of(SOM1, files):
         raise UserError(f"{under(DATA_DIR, '.')}: holds nothing of a run; give its DATA_DIR, or run step 1 and on")
@@ -203,16 +198,18 @@ def find_run_files() -> dict[str, Path]:
     return optional_files(globals(), *roles) | ({"map to walk in": walk} if walk.is_file() else {})
 
 
-def has_sub_maps(run_files: dict[str, Path]) -> bool:
-    """Whether fine-tuning has put sub-maps into neurons; else their figure is neither shown nor missing."""
-    tuned = run_files.get("FINETUNED_MAP_NPZ")
-    return tuned is not None and bool(labelled_map.load(tuned).submaps)
+def find_figures(run_files: dict[str, Path], tables: dict[str, Path]) -> tuple[dict[str, Path], list[str]]:
+    """The figures drawn so far by name, in the report's order, and a line for each one that is not.
 
-
-def find_figures(not_expected: Collection[str]) -> tuple[dict[str, Path], list[str]]:
-    """The figures drawn so far by name, in the report's order, and a line for each one that is not."""
-    folder = under(DATA_DIR, FIGURES_DIR)
-    wanted = {pattern: script for pattern, script in FIGURES.items() if pattern not in not_expected}
+    Of a run without sub-maps, or without the tables of others, their figures are neither shown nor missing.
+    """
+    folder, tuned = under(DATA_DIR, FIGURES_DIR), run_files.get("FINETUNED_MAP_NPZ")
+    expected = {
+        "sub_maps": tuned is not None and labelled_map.load(tuned).submaps,
+        "processors": "processors" in tables,
+        "class_confusion": "classes" in tables,
+    }
+    wanted = {pattern: script for pattern, script in FIGURES.items() if expected.get(pattern, True)}
     found = {pattern: sorted(folder.glob(f"{pattern}.png")) for pattern in wanted}
     missing = [
         f"{pattern.replace('_*', '')} (python visualization/{script})"
@@ -398,7 +395,6 @@ def render(
     return page(
         TEMPLATE,
         title=TITLE,
-        credit=CREDIT,
         facts=facts(run_files, scenes, totals),
         classes=classes(run_files),
         scenes=scenes,
