@@ -24,7 +24,7 @@ from typing import Any
 import pandas as pd
 
 from cloudsom.bands import CLOUD
-from cloudsom.drawing.pages import page
+from cloudsom.drawing.pages import labels_of, page, read_scores
 from cloudsom.errors import UserError
 from cloudsom.files import stores
 from cloudsom.files.places import under
@@ -134,6 +134,9 @@ BEYOND = (
     Item("Everything on one page", "report.py", ("report.html",), ""),
 )
 
+#: The files of the steps that the results hang on.
+FILES = ("training_spectra.csv", "SOM_trained.p", "neuron_labels.csv", "neuron_labels_finetuned.csv")
+
 #: What the paper's settings are, by the file whose settings file has ours; all others are ours alone.
 AS_IN_THE_PAPER: dict[str, dict[str, Any]] = {
     "SOM_trained.p": {
@@ -153,6 +156,9 @@ WHY = {
     "MAX_CLOUD_LOSS": "changes that lose more cloud spectra are refused; the paper knows no limit",
     "FOLDS": "every scene is scored by a map that never saw its tile; the paper does not say that scenes are held out",
 }
+
+#: The measures that are shown, by step 10's names.
+MEASURES = ("accuracy", "precision", "recall", "f_score", "false_alarm_rate", "bright_land_false_alarms")
 
 
 def main() -> None:
@@ -202,9 +208,8 @@ def in_run(name: str) -> Path:
 
 def read_here() -> list[Path]:
     """The files whose contents the page tells."""
-    names = ("training_spectra.csv", "SOM_trained.p", "neuron_labels.csv", "neuron_labels_finetuned.csv")
-    tables = ("results/processors.csv", "results/differences.csv")
-    return [place for name in (*names, *tables) if (place := in_run(name)).is_file()]
+    names = (*FILES, "results/processors.csv", "results/differences.csv")
+    return [place for name in names if (place := in_run(name)).is_file()]
 
 
 def shown(item: Item, files: Sequence[Path], run_dir: Path) -> dict[str, Any]:
@@ -212,7 +217,7 @@ def shown(item: Item, files: Sequence[Path], run_dir: Path) -> dict[str, Any]:
     links = [Path(os.path.relpath(file, run_dir)).as_posix() for file in files]
     first = {Path(link).parent: link for link in reversed(links)}  # of each folder: of masks before and after
     chosen = sorted(first.values()) if len(first) > 1 else links[:3]
-    absent = [name for name in item.needs if not is_scored(name)]
+    absent = [name for name in item.needs if name not in set(scores()["processor"])]
     return {
         "shows": item.shows,
         "script": item.script,
@@ -224,12 +229,6 @@ def shown(item: Item, files: Sequence[Path], run_dir: Path) -> dict[str, Any]:
     }
 
 
-def is_scored(processor: str) -> bool:
-    """Whether step 10 has scored masks of a processor."""
-    table = scores()
-    return table is not None and processor in set(table[0]["processor"])
-
-
 def record_of(name: str) -> dict[str, Any]:
     """The settings file of a file of the run; empty where there is none."""
     return stores.read_record(in_run(name)) or {}
@@ -237,9 +236,8 @@ def record_of(name: str) -> dict[str, Any]:
 
 def settings() -> list[tuple[str, str, str]]:
     """Script, file and settings of each product that the results hang on."""
-    names = ("training_spectra.csv", "SOM_trained.p", "neuron_labels.csv", "neuron_labels_finetuned.csv")
     told = []
-    for name in (*names, "results/metrics.csv"):
+    for name in (*FILES, "results/metrics.csv"):
         if record := record_of(name):
             words = ", ".join(f"{key} {value}" for key, value in record.get("constants", {}).items())
             told.append((str(record.get("script", "?")), name, words or "none that change it"))
@@ -260,15 +258,15 @@ def differences() -> list[str]:
                 lines.append(f"{key} is {constants[key]} (the paper: {value}){why}")
     if (hits := in_run("hit_maps.csv")).is_file() and (n := int(model.read_hit_maps(hits)[0].sum())) != SPECTRA:
         lines.append(f"{n:,} training spectra (the paper: {SPECTRA:,})")
-    if table := scores():
-        scored = table[0][~table[0]["product"].isin(["mean", "pooled"])]["product"].nunique()
+    if (table := in_run("results/processors.csv")).is_file():
+        scored = len(set(scores()["product"]) - {"mean", "pooled"})
         if scored != SCENES:
             lines.append(f"{scored} scenes are scored (the paper: {SCENES})")
-        if table[1]:
-            lines.append(f"the references' labels are {table[1]}")
-    labels, after = in_run("neuron_labels.csv"), in_run("neuron_labels_finetuned.csv")
-    if labels.is_file() and after.is_file():
-        counts = [int((model.read_neuron_labels(file).cloud == CLOUD).sum()) for file in (labels, after)]
+        if labels := labels_of(table):
+            lines.append(f"the references' labels are {labels}")
+    before, after = in_run("neuron_labels.csv"), in_run("neuron_labels_finetuned.csv")
+    if before.is_file() and after.is_file():
+        counts = [int((model.read_neuron_labels(file).cloud == CLOUD).sum()) for file in (before, after)]
         lines.append(
             f"{counts[0]} neurons are cloud before fine-tuning and {counts[1]} after "
             f"(the authors' map: {CLOUD_NEURONS[0]} and {CLOUD_NEURONS[1]})"
@@ -276,25 +274,18 @@ def differences() -> list[str]:
     return lines
 
 
-def scores() -> tuple[pd.DataFrame, str] | None:
-    """Step 10's table of all processors, and whose labels it is scored by; None before step 10."""
-    place = in_run("results/processors.csv")
-    if not place.is_file():
-        return None
-    table = model.read_table(place, ("processor", "product", "role", "accuracy", "f_score", "bright_land_false_alarms"))
-    table["role"] = table["role"].astype(object).fillna("")
-    return table, str((stores.read_record(place) or {}).get("results", {}).get("labels", ""))
+def scores() -> pd.DataFrame:
+    """Step 10's table of all processors; without rows before step 10."""
+    place, columns = in_run("results/processors.csv"), ("processor", "product", "role", *MEASURES)
+    return read_scores(place, columns) if place.is_file() else pd.DataFrame(columns=columns)
 
 
 def standings() -> list[tuple[str, list[list[str]]]]:
     """Pooled measures of every processor: what the scenes are, and the rows."""
-    if not (table := scores()):
-        return []
-    names = ["accuracy", "precision", "recall", "f_score", "false_alarm_rate", "bright_land_false_alarms"]
-    pooled = table[0][table[0]["product"] == "pooled"]
+    table = scores()
     return [
-        (OF[str(role)], [[str(row["processor"]), *(number(row[name]) for name in names)] for _, row in rows.iterrows()])
-        for role, rows in pooled.groupby("role", sort=False)
+        (OF[str(role)], [[str(row["processor"]), *map(number, row[[*MEASURES]])] for _, row in rows.iterrows()])
+        for role, rows in table[table["product"] == "pooled"].groupby("role", sort=False)
     ]
 
 
@@ -314,12 +305,11 @@ def number(value: float) -> str:
 
 def claims() -> list[tuple[str, str]]:
     """The claims of the abstract, and what this run says of each."""
-    pooled = None
-    if table := scores():
-        pooled = table[0][table[0]["product"] == "pooled"].drop_duplicates("processor").set_index("processor")
+    table = scores()
+    pooled = table[table["product"] == "pooled"].drop_duplicates("processor").set_index("processor")
 
     def beside(measure: str, other: str, sign: int = 1) -> str:
-        if pooled is None or not {SOM2, other} <= set(pooled.index):
+        if not {SOM2, other} <= set(pooled.index):
             return f"not answered: no masks of {other} were scored"
         ours, theirs = float(pooled[measure][SOM2]), float(pooled[measure][other])
         if pd.isna(ours) or pd.isna(theirs):
