@@ -134,7 +134,7 @@ NONE = 255
 LETTERS = {10: "L", 20: "W", 30: "S", 40: "C", 50: "O", 60: "N"}
 
 #: The layers of a scene that hold something of each pixel.
-PIXEL_LAYERS = ("neurons", "rest", "votes")
+PIXEL_LAYERS = {"neurons", "rest", "votes"}
 
 #: Bytes of them in a scene that is not thinned out any further.
 SMALL = 100_000
@@ -184,20 +184,6 @@ class SceneFiles:
                 yield scene
 
 
-@dataclass(frozen=True)
-class Look:
-    """How scenes are shown: the constants of these names, `spectra` for one scene."""
-
-    brightest: float
-    gamma: float
-    brightest_cirrus: float
-    picture_side: int
-    most_pixels: int
-    spectra: int
-    cloud_codes: tuple[int, ...]
-    left_out_codes: tuple[int, ...]
-
-
 @dataclass
 class SceneRecord:
     """A scene in the page: what is counted, and the pictures and pixels, which are read when it is shown."""
@@ -208,35 +194,29 @@ class SceneRecord:
     @property
     def size(self) -> int:
         """Bytes of what is known of single pixels, in the page."""
-        return sum(len(self.layers[name]) for name in PIXEL_LAYERS if name in self.layers)
+        return sum(len(self.layers[name]) for name in PIXEL_LAYERS & self.layers.keys())
 
     def thin_out(self) -> None:
         """Leave out every second row and column of the pixels that can be pointed at; nothing is counted again."""
         self.counts["step"] *= 2
-        for name in PIXEL_LAYERS:
-            if name in self.layers:
-                image = Image.open(io.BytesIO(base64.b64decode(self.layers[name].partition(",")[2])))
-                self.layers[name] = exact(np.asarray(image)[::2, ::2])
+        for name in PIXEL_LAYERS & self.layers.keys():
+            image = Image.open(io.BytesIO(base64.b64decode(self.layers[name].partition(",")[2])))
+            self.layers[name] = exact(np.asarray(image)[::2, ::2])
 
 
 def main() -> None:
-    check_constants()
-    files = voter_files() if MODEL_NPZ else map_files()
-    scenes = masked_products() if MODEL_NPZ else scene_files()
+    settings, files, scenes = snapshot(globals()), map_files(), scene_files()
     check_cloud_codes(CLOUD_CODES, [scene.reference for scene in scenes if scene.reference])
     page_file = under(DATA_DIR, FIGURES_DIR) / "map_explorer.html"
     parts = {f"page {file.name}": file for file in sorted(PARTS.iterdir())}
     own = {role: file for scene in scenes for role, file in scene.inputs().items()} | parts
-    voters = files if MODEL_NPZ else {}
-    made_by = stores.recipe(snapshot(globals()), own if MODEL_NPZ else files | own, voters)
+    made_by = stores.recipe(settings, own, files)
     outcomes = []
     if done := stores.up_to_date([page_file], made_by, OVERWRITE):
         print(done)
     else:
-        walk = read_voters(files) if MODEL_NPZ else read_walk(files)
-        spectra = max(1, SPECTRA // len(scenes))
-        codes = tuple(CLOUD_CODES), tuple(LEFT_OUT_CODES)
-        look = Look(BRIGHTEST, GAMMA, BRIGHTEST_CIRRUS, PICTURE_SIDE, MOST_PIXELS, spectra, *codes)
+        walk = read_walk(files)
+        look = settings.constants | {"SPECTRA": max(1, SPECTRA // len(scenes))}
         jobs = [Job(scene.name, (scene, walk, look)) for scene in scenes]
         outcomes = run_jobs(read_scene, jobs, Engine(WORKERS), "reading")
         records = results_or_errors(outcomes)
@@ -261,76 +241,54 @@ def main() -> None:
     raise_if_any_failed(outcomes)
 
 
-def check_constants() -> None:
-    """UserError for values that make no sense, before anything is read."""
-    for name in ("BRIGHTEST", "GAMMA", "BRIGHTEST_CIRRUS", "PICTURE_SIDE", "MOST_PIXELS", "SPECTRA"):
-        if globals()[name] <= 0:
-            raise UserError(f"{name}: {globals()[name]} is not above 0; correct the setting")
-
-
 def map_files() -> dict[str, Path]:
-    """The files of the map by role, with those that are there of what fine-tuning made of it."""
+    """The files of the map by role, and those that are there of its fine-tuning; or those of the maps that vote."""
+    if MODEL_NPZ:
+        names = [file for name in MODEL_NPZ for file in (READY_MADE if name == "ready-made" else [name])]
+        places = [existing(DATA_DIR, str(name), "give a file of labelled maps, or ready-made") for name in names]
+        return {f"MODEL_NPZ {i}".removesuffix(" 1"): place for i, place in enumerate(places, 1)}
     files = step_files(globals(), *labelled_map.STEP_FILES)
     optional = ("TRAINING_CSV", "NEURON_LABELS_FINETUNED_CSV", "FINETUNED_MAP_NPZ", "SUGGESTIONS_CSV")
     return files | optional_files(globals(), *optional, without="what it tells is left out")
 
 
-def voter_files() -> dict[str, Path]:
-    """The files of the maps that vote, by role."""
-    ready_made = [str(file) for file in READY_MADE]
-    names = [file for name in MODEL_NPZ for file in (ready_made if name == "ready-made" else [name])]
-    places = [existing(DATA_DIR, name, "give a file of labelled maps, or ready-made") for name in names]
-    return {f"MODEL_NPZ {i}".removesuffix(" 1"): place for i, place in enumerate(places, 1)}
-
-
-def masked_products() -> list[SceneFiles]:
-    """The files of the products that MODEL_NPZ masked, sorted by name."""
-    if not PRODUCTS:
-        raise UserError("PRODUCTS: names none; give SAFE folders, zipped SAFE or 13-band GeoTIFFs")
-    masks, references = masks_in(under(DATA_DIR, OUT_DIR)), find_references(under(DATA_DIR, REFERENCE_DIR))
-    found = sources_at(input_path(DATA_DIR, text) for text in PRODUCTS)
-    return [SceneFiles(name, found[name], masks.get(name), references.get(name)) for name in sorted(found)]
-
-
-def read_voters(files: Mapping[str, Path]) -> Walk:
-    """The maps that vote, and that of the number MAP among them."""
-    maps = tuple(som for file in files.values() for som in labelled_map.load_all(file))
-    if not 1 <= MAP <= len(maps):
-        raise UserError(f"MAP: {MAP} is not one of the {len(maps)} maps; they count from 1")
-    som = maps[MAP - 1]
-    check_size(next(iter(files.values())), som)
-    return Walk(som, som, maps)
-
-
 def scene_files() -> list[SceneFiles]:
-    """The files of the scenes, sorted by name."""
-    tiff_dir, mask_dir = under(DATA_DIR, TIFF_DIR), under(DATA_DIR, MASK_FINETUNED_DIR)
-    tiffs = choose_products({f.stem: f for f in visible(tiff_dir.glob("*.tif"))}, PRODUCTS, tiff_dir, "run step 7")
+    """The files of the scenes, or of the products that MODEL_NPZ masked, sorted by name."""
+    sources: Mapping[str, Path | Granule]
+    if not MODEL_NPZ:
+        tiff_dir = under(DATA_DIR, TIFF_DIR)
+        tiffs = {file.stem: file for file in visible(tiff_dir.glob("*.tif"))}
+        sources = choose_products(tiffs, PRODUCTS, tiff_dir, "run step 7")
+    elif PRODUCTS:
+        sources = sources_at(input_path(DATA_DIR, text) for text in PRODUCTS)
+    else:
+        raise UserError("PRODUCTS: names none; give SAFE folders, zipped SAFE or 13-band GeoTIFFs")
+    masks = masks_in(under(DATA_DIR, OUT_DIR if MODEL_NPZ else MASK_FINETUNED_DIR))
     references = find_references(under(DATA_DIR, REFERENCE_DIR))
-    masks = {name: mask_dir / f"{name}_mask.tif" for name in tiffs}
-    return [
-        SceneFiles(name, tiff, masks[name] if masks[name].is_file() else None, references.get(name))
-        for name, tiff in sorted(tiffs.items())
-    ]
+    return [SceneFiles(name, sources[name], masks.get(name), references.get(name)) for name in sorted(sources)]
 
 
 def read_walk(files: Mapping[str, Path]) -> Walk:
-    """The map with its votes, and the fine-tuned one; UserError unless they are of one map."""
-    som = labelled_map.from_steps(files)
-    check_size(files["SOM_FILE"], som)
-    if "FINETUNED_MAP_NPZ" not in files:
-        return Walk(som)
-    tuned = labelled_map.load(files["FINETUNED_MAP_NPZ"])
-    if not np.array_equal(tuned.weights, som.weights):
-        raise UserError(f"{files['FINETUNED_MAP_NPZ']}: is of another map than {files['SOM_FILE']}; run fine_tuning.py")
-    return Walk(som, tuned)
+    """The map with its votes, and the fine-tuned one; or the maps that vote, and that of the number MAP among them.
 
-
-def check_size(file: Path, som: LabelledMap) -> None:
-    """UserError for a map too large for the page, whose pixels name row and column in a byte each."""
-    rows, columns = som.weights.shape[:2]
+    UserError unless they are of one map, and for one too large for the page, whose pixels name row and column in a byte
+    each.
+    """
+    if MODEL_NPZ:
+        maps = tuple(som for file in files.values() for som in labelled_map.load_all(file))
+        if not 1 <= MAP <= len(maps):
+            raise UserError(f"MAP: {MAP} is not one of the {len(maps)} maps; they count from 1")
+        walk = Walk(maps[MAP - 1], maps[MAP - 1], maps)
+    else:
+        tuned = files.get("FINETUNED_MAP_NPZ")
+        walk = Walk(labelled_map.from_steps(files), labelled_map.load(tuned) if tuned else None)
+        if walk.tuned and not np.array_equal(walk.tuned.weights, walk.som.weights):
+            raise UserError(f"{tuned}: is of another map than {files['SOM_FILE']}; run fine_tuning.py")
+    rows, columns = walk.som.weights.shape[:2]
     if max(rows, columns) >= NONE:
+        file = files["MODEL_NPZ" if MODEL_NPZ else "SOM_FILE"]
         raise UserError(f"{file}: has {rows} x {columns} neurons; the page takes maps of up to {NONE - 1} a side")
+    return walk
 
 
 # --- the map ----------------------------------------------------------------------------------------------------------
@@ -339,48 +297,44 @@ def check_size(file: Path, som: LabelledMap) -> None:
 def map_record(walk: Walk, files: Mapping[str, Path]) -> dict[str, Any]:
     """What the page knows of the map: neurons in row-major order."""
     som, labels = walk.som, walk.som.labels
-    record: dict[str, Any] = {
+    tuned = None
+    if "NEURON_LABELS_FINETUNED_CSV" in files:
+        columns = (*model.LABEL_COLUMNS, "samples", "action", "reason")
+        table = model.read_table(files["NEURON_LABELS_FINETUNED_CSV"], columns).fillna({"reason": ""})
+        tuned = {name: table[name].tolist() for name in ("samples", "action", "reason")}
+    if "TRAINING_CSV" in files:
+        spectra = class_spectra(csv_tables.read_spectra(files["TRAINING_CSV"]))
+        means = {code: spectra.mean[i].tolist() for i, code in enumerate(CLASS_CODES) if spectra.number[i]}
+    else:
+        there = [code for code in CLASS_CODES if (labels.classes == code).any()]
+        means = {code: som.reflectance[labels.classes == code].mean(axis=0).tolist() for code in there}
+    return {
         "rows": labels.rows,
         "columns": labels.columns,
-        "weights": numbers(som.weights),
+        "weights": base64.b64encode(som.weights.astype("<f8").tobytes()).decode(),  # with all their bits
         "scale": som.scale.tolist(),
         "shift": som.shift.tolist(),
         "classes": labels.classes.tolist(),
         "cloud": (labels.cloud == CLOUD).tolist(),
         "votes": None if som.votes is None else som.votes.tolist(),
         "uMatrix": u_matrix(som.weights).ravel().tolist() if labels.cloud.size > 1 else [0.0],
-        "subMaps": {},
-        "tuned": None,
-        "means": {},
-        "meansOf": "spectra",
-        "suggestions": {},
+        "subMaps": {
+            neuron: {"size": len(submap.weights), "cloud": (submap.cloud == CLOUD).tolist()}
+            for neuron, submap in (walk.tuned.submaps if walk.tuned else {}).items()
+        },
+        "tuned": tuned,
+        "means": means,
+        "meansOf": "spectra" if "TRAINING_CSV" in files else "neurons",
+        "suggestions": read_suggestions(files, labels.rows, labels.columns),
         "name": f"map {MAP} of {len(walk.voters)} that vote" if walk.voters else "",
         "voters": len(walk.voters),
     }
-    if walk.tuned:
-        record["subMaps"] = {
-            str(neuron): {"size": len(submap.weights), "cloud": (submap.cloud == CLOUD).tolist()}
-            for neuron, submap in walk.tuned.submaps.items()
-        }
-    if "NEURON_LABELS_FINETUNED_CSV" in files:
-        columns = (*model.LABEL_COLUMNS, "samples", "action", "reason")
-        table = model.read_table(files["NEURON_LABELS_FINETUNED_CSV"], columns).fillna({"reason": ""})
-        record["tuned"] = {name: table[name].tolist() for name in ("samples", "action", "reason")}
-    if "TRAINING_CSV" in files:
-        spectra = class_spectra(csv_tables.read_spectra(files["TRAINING_CSV"]))
-        known = [i for i, n in enumerate(spectra.number) if n]
-        record["means"] = {str(CLASS_CODES[i]): spectra.mean[i].tolist() for i in known}
-    else:
-        classes = [code for code in CLASS_CODES if (labels.classes == code).any()]
-        means = {str(code): som.reflectance[labels.classes == code].mean(axis=0).tolist() for code in classes}
-        record |= {"means": means, "meansOf": "neurons"}
-    if "SUGGESTIONS_CSV" in files:
-        record["suggestions"] = read_suggestions(files["SUGGESTIONS_CSV"], labels.rows, labels.columns)
-    return record
 
 
-def read_suggestions(file: Path, rows: int, columns: int) -> dict[str, dict[str, Any]]:
-    """The candidates of fine_tuning.py --SUGGEST by flat position: rank, score and reasons in words."""
+def read_suggestions(files: Mapping[str, Path], rows: int, columns: int) -> dict[int, dict[str, Any]]:
+    """The candidates that fine_tuning.py --SUGGEST has found, by flat position: rank, score and reasons in words."""
+    if not (file := files.get("SUGGESTIONS_CSV")):
+        return {}
     speaks = {
         "clear_votes": "{:.1%} of its training spectra are not cloud",
         "clear_neighbours": "{:.0%} of its neighbours are clear",
@@ -391,7 +345,7 @@ def read_suggestions(file: Path, rows: int, columns: int) -> dict[str, dict[str,
     table = model.read_table(file, ("rank", "score", "neuron", *speaks))
     place = neurons.parse(f"{file}: neuron", table["neuron"].astype(str), rows, columns)
     return {
-        str(neuron): {
+        int(neuron): {
             "rank": int(row["rank"]),
             "score": float(row["score"]),
             "reasons": [text.format(row[name]) for name, text in speaks.items() if not math.isnan(row[name])],
@@ -400,35 +354,35 @@ def read_suggestions(file: Path, rows: int, columns: int) -> dict[str, dict[str,
     }
 
 
-def numbers(values: NDArray[np.float64]) -> str:
-    """Numbers with all their bits: base64 of float64, little-endian."""
-    return base64.b64encode(values.astype("<f8").tobytes()).decode()
-
-
 # --- a scene ----------------------------------------------------------------------------------------------------------
 
 
-def read_scene(scene: SceneFiles, walk: Walk, look: Look) -> SceneRecord:
-    """A scene in the page; UserError where its mask or reference does not cover its image."""
+def read_scene(scene: SceneFiles, walk: Walk, look: dict[str, Any]) -> SceneRecord:
+    """A scene in the page, shown as the constants of `look` say, with so many SPECTRA.
+
+    UserError where its mask or reference does not cover its image.
+    """
     with scene.opened() as opened:
         info, grid = opened.info, opened.grid
         size = grid.width * grid.height
-        apart = max(math.ceil(math.sqrt(size / look.spectra)), math.ceil(len(BANDS) * grid.height / WEBP_SIDE))
+        apart = max(math.ceil(math.sqrt(size / look["SPECTRA"])), math.ceil(len(BANDS) * grid.height / WEBP_SIDE))
         pixels = Pixels(grid, walk)
-        pictures: dict[str, list[Picture]] = {"true colour": [], "short wave": [], "B10": []}
+        views = {
+            "true colour": (TRUE_COLOUR_BANDS, look["BRIGHTEST"]),
+            "short wave": (SHORT_WAVE_BANDS, look["BRIGHTEST"]),
+            "B10": ([CIRRUS], look["BRIGHTEST_CIRRUS"]),
+        }
+        pictures: dict[str, list[Picture]] = {name: [] for name in views}
         sampled = []
         for top, dn in opened.blocks():
             spectra = reflectance(dn, info)
             dn[np.isnan(spectra[..., 0])] = 0
             sampled.append(dn[-top % apart :: apart, ::apart])
-            shown = {"true colour": TRUE_COLOUR_BANDS, "short wave": SHORT_WAVE_BANDS, "B10": [CIRRUS]}
-            for name, bands in shown.items():
-                brightest = look.brightest_cirrus if name == "B10" else look.brightest
-                pictures[name].append(true_colour(spectra[..., bands], brightest, look.gamma))
+            for name, (bands, brightest) in views.items():
+                pictures[name].append(true_colour(spectra[..., bands], brightest, look["GAMMA"]))
             pixels.place(top, spectra)
-    pixels.add_mask(scene)
-    pixels.add_reference(scene, look)
-    step = max(math.ceil(math.sqrt(size / look.most_pixels)), math.ceil(max(grid.width, grid.height) / WEBP_SIDE))
+    pixels.add(scene, look)
+    step = max(math.ceil(math.sqrt(size / look["MOST_PIXELS"])), math.ceil(max(grid.width, grid.height) / WEBP_SIDE))
     record = SceneRecord(
         {
             "name": scene.name,
@@ -446,8 +400,9 @@ def read_scene(scene: SceneFiles, walk: Walk, look: Look) -> SceneRecord:
             **pixels.counts(),
         }
     )
-    whole = {name: np.concatenate(parts) for name, parts in pictures.items()}
-    record.layers["pictures"] = {name: photograph(whole[name], look.picture_side) for name in whole}
+    record.layers["pictures"] = {
+        name: photograph(np.concatenate(parts), look["PICTURE_SIDE"]) for name, parts in pictures.items()
+    }
     record.layers["neurons"] = exact(pixels.neurons[::step, ::step])
     record.layers["rest"] = exact(pixels.rest[::step, ::step])
     if pixels.votes is not None:
@@ -492,39 +447,31 @@ class Pixels:
             if len(here):
                 rest[here, 0], rest[here, 1] = np.divmod(submap.bmus(scaled[here]), len(submap.weights))
 
-    def add_mask(self, scene: SceneFiles) -> None:
-        """Add the final mask, where there is one."""
+    def add(self, scene: SceneFiles, look: dict[str, Any]) -> None:
+        """Add what the final mask and the reference say, where there are any."""
         if scene.final_mask:
             mask, grid = read_mask(scene.final_mask)
             if difference := grid.difference(self.grid):
                 raise UserError(f"{scene.final_mask}: does not cover {scene.name} ({difference}); make it again")
             self.rest[..., 2] |= np.where(mask == CLOUD, FINAL, 0).astype(np.uint8)
-
-    def add_reference(self, scene: SceneFiles, look: Look) -> None:
-        """Add what the reference says, where there is one."""
         if scene.reference:
             reference = read_reference(scene.reference, scene.final_mask or Path(scene.name), self.grid)
-            cloud = np.isin(reference, look.cloud_codes)
-            clear = ~cloud & ~np.isin(reference, look.left_out_codes)
+            cloud = np.isin(reference, look["CLOUD_CODES"])
+            clear = ~cloud & ~np.isin(reference, look["LEFT_OUT_CODES"])
             self.rest[..., 2] |= (cloud * REFERENCE_CLOUD + clear * REFERENCE_CLEAR).astype(np.uint8)
 
     def counts(self) -> dict[str, list[int]]:
         """Pixels of each neuron, and those of them that the reference calls clear, and cloud; at full resolution."""
-        row, column, bits = (layer.ravel() for layer in (*np.moveaxis(self.neurons, 2, 0)[:2], self.rest[..., 2]))
-        labels = self.walk.som.labels
-        known = row != NONE
-        neuron = row[known].astype(np.int64) * labels.columns + column[known]
-
-        def count(chosen: NDArray[np.bool_]) -> list[int]:
-            found: list[int] = np.bincount(neuron[chosen], minlength=labels.cloud.size).tolist()
-            return found
-
-        bits = bits[known]
-        return {
-            "pixels": count(np.ones(len(bits), bool)),
-            "clear": count(bits & REFERENCE_CLEAR > 0),
-            "clouds": count(bits & REFERENCE_CLOUD > 0),
+        known = self.neurons[..., 0] != NONE
+        row, column = self.neurons[known, :2].T
+        neuron, bits = row.astype(np.int64) * self.walk.som.labels.columns + column, self.rest[known, 2]
+        chosen = {
+            "pixels": neuron,
+            "clear": neuron[bits & REFERENCE_CLEAR > 0],
+            "clouds": neuron[bits & REFERENCE_CLOUD > 0],
         }
+        n = self.walk.som.labels.cloud.size
+        return {name: np.bincount(found, minlength=n).tolist() for name, found in chosen.items()}
 
 
 def epsg_of(grid: Grid) -> str | None:
@@ -532,8 +479,7 @@ def epsg_of(grid: Grid) -> str | None:
     system = osr.SpatialReference()
     if not grid.projection or system.ImportFromWkt(grid.projection) != 0:
         return None
-    code: str | None = system.GetAuthorityCode(None)
-    return code
+    return system.GetAuthorityCode(None)
 
 
 def photograph(image: Picture, side: int) -> str:
@@ -551,7 +497,7 @@ def exact(values: Picture) -> str:
 
 def packed(dn: NDArray[np.uint16]) -> str:
     """Digital numbers (height, width, 13) as a picture with the bands below each other, two bytes a number."""
-    bands = np.concatenate([dn[..., band] for band in range(dn.shape[2])])
+    bands = np.concatenate(np.moveaxis(dn, 2, 0))
     return exact(np.stack([bands >> 8, bands & 255, 0 * bands], axis=-1).astype(np.uint8))
 
 
@@ -600,16 +546,9 @@ def render(map_: dict[str, Any], scenes: list[SceneRecord]) -> str:
     return page(
         PARTS / "page.html",
         title=TITLE,
-        style=Markup((PARTS / "style.css").read_text(encoding="utf-8")),
-        script=Markup("\n".join(file.read_text(encoding="utf-8") for file in script_files())),
         start=as_json(start),
         layers=[as_json(scene.layers) for scene in scenes],
     )
-
-
-def script_files() -> list[Path]:
-    """The parts of the page's script in the order in which they are put together."""
-    return [PARTS / f"{name}.js" for name in ("data", "state", "map", "scene", "spectra", "tuning", "main")]
 
 
 def as_json(values: Any) -> Markup:

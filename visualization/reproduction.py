@@ -166,7 +166,8 @@ def main() -> None:
     rows = [(item, found(item, run_dir)) for item in (*PAPERS, *BEYOND)]
     if not any(files for _, files in rows):
         raise UserError(f"{run_dir}: holds nothing of a run; give DATA_DIR and RUN_DIR, or run run_paper.sh")
-    files = {*read_here(), *(file for _, files in rows for file in files)}
+    told = (*FILES, "results/processors.csv", "results/differences.csv")
+    files = {*filter(Path.is_file, map(in_run, told)), *(file for _, files in rows for file in files)}
     inputs = {f"file {os.path.relpath(file, run_dir)}": file for file in sorted(files)}
     made_by = stores.recipe(snapshot(globals()), inputs)
     pages = [run_dir / "reproduction.html", run_dir / "reproduction.md"]
@@ -204,12 +205,6 @@ def in_run(name: str) -> Path:
     """A file of the run: in RUN_DIR, or else what all protocols share."""
     own = under(DATA_DIR, RUN_DIR) / name
     return own if own.is_file() else under(DATA_DIR, name)
-
-
-def read_here() -> list[Path]:
-    """The files whose contents the page tells."""
-    names = (*FILES, "results/processors.csv", "results/differences.csv")
-    return [place for name in names if (place := in_run(name)).is_file()]
 
 
 def shown(item: Item, files: Sequence[Path], run_dir: Path) -> dict[str, Any]:
