@@ -1,6 +1,7 @@
 // What the page holds, unpacked: the map, and the pixels of a scene. Neurons are numbered row by row from 0 in here;
 // people are shown row and column counted from 1, as in the paper.
-const read = (id) => JSON.parse(document.getElementById(id).textContent);
+const byId = (id) => document.getElementById(id);
+const read = (id) => JSON.parse(byId(id).textContent);
 const START = read("start");
 const {map: MAP, bands: BANDS, classes: CLASSES, bits: BITS} = START;
 MAP.weights = floats(MAP.weights);
@@ -12,8 +13,12 @@ function floats(text) {
   return new Float64Array(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer);
 }
 
-const placeOf = (neuron) => `(${Math.floor(neuron / MAP.columns) + 1}, ${(neuron % MAP.columns) + 1})`;
-const wordOf = (neuron) => placeOf(neuron).replace(/[() ]/g, ""); // as FLIP_NEURONS has it: row,column from 1
+// Row and column of the element `index` of an image or map with so many columns.
+const rowColumn = (index, columns) => [Math.floor(index / columns), index % columns];
+const clamp = (value, least, most) => Math.min(Math.max(value, least), most);
+// Row,column from 1, as FLIP_NEURONS has it; and in words.
+const wordOf = (neuron) => rowColumn(neuron, MAP.columns).map((at) => at + 1).join();
+const placeOf = (neuron) => `(${wordOf(neuron).replace(",", ", ")})`;
 const classOf = (neuron) => CLASSES.find((each) => each.code === MAP.classes[neuron]);
 const reflectanceOf = (neuron) =>
   BANDS.map((_, band) => (MAP.weights[neuron * BANDS.length + band] - MAP.shift[band]) / MAP.scale[band]);
@@ -60,12 +65,10 @@ function numbered(bytes) {
 }
 
 const loaded = [];
+const unpacked = new Set(); // the scenes that are
 
 // A scene with its pixels; unpacked once. `rows` and `columns` count the pixels that can be pointed at, every `step`th.
-function load(index) {
-  loaded[index] ??= unpack(index);
-  return loaded[index];
-}
+const load = (index) => (loaded[index] ??= unpack(index));
 
 async function unpack(index) {
   const scene = START.scenes[index],
@@ -86,6 +89,7 @@ async function unpack(index) {
         "so its numbers would be wrong; allow this page to read them, or use another browser",
     );
   }
+  unpacked.add(scene);
   return scene;
 }
 

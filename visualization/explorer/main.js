@@ -1,5 +1,4 @@
 // The page: what happens when something is pointed at, chosen or pressed.
-const byId = (id) => document.getElementById(id);
 let waiting = false,
   shown = {}; // what was drawn last
 
@@ -32,10 +31,7 @@ function draw() {
   if (acted || differs("neuron", "plane", "scale")) drawMap(new Set(markedCounts().keys()));
   if (acted || differs("plane", "scale")) mapLegend();
   if (acted || differs("neuron", "pixel")) {
-    const near =
-      state.pixel >= 0
-        ? spectrumNear(scene, Math.floor(state.pixel / scene.columns), state.pixel % scene.columns)
-        : null;
+    const near = state.pixel < 0 ? null : spectrumNear(scene, ...rowColumn(state.pixel, scene.columns));
     drawSpectra(near);
     byId("neuron-text").innerHTML =
       state.neuron < 0 ? "Point at a neuron or a pixel." : neuronInWords(state.neuron);
@@ -58,33 +54,27 @@ function keepAddress() {
 // What a screen reader says of what the keyboard points at.
 function sayWhere() {
   const {neuron, pixel} = state,
-    where = neuron < 0 ? "no data" : shortWords(neuron);
-  if (pixel < 0) say(where);
-  else
-    say(
-      `Row ${Math.floor(pixel / scene.columns) * scene.step}, column ${(pixel % scene.columns) * scene.step}: ${where}`,
-    );
+    where = neuron < 0 ? "no data" : `neuron ${placeOf(neuron)}, ${labelsOf(neuron)}`;
+  if (pixel < 0) return say(where);
+  const [row, column] = placeInImage(pixel);
+  say(`Row ${row}, column ${column}: ${where}`);
 }
 
-const shortWords = (neuron) =>
-  `neuron ${placeOf(neuron)}, ${classOf(neuron)?.name ?? "never hit"}, ${isCloud(neuron) ? "cloud" : "clear"}`;
+// Row and column of a pixel in the image, from 0.
+const placeInImage = (pixel) => rowColumn(pixel, scene.columns).map((at) => at * scene.step);
+const cloudOrClear = (is) => (is ? "cloud" : "clear");
+const labelsOf = (neuron) => `${classOf(neuron)?.name ?? "never hit"}, ${cloudOrClear(isCloud(neuron))}`;
 
 function neuronInWords(neuron) {
   const lines = [
-    `<strong>Neuron ${placeOf(neuron)}</strong>: ${classOf(neuron)?.name ?? "never hit"}, ${isCloud(neuron) ? "cloud" : "clear"}` +
+    `<strong>Neuron ${placeOf(neuron)}</strong>: ${labelsOf(neuron)}` +
       `${flipped().has(neuron) ? " (flipped by you)" : ""}; ${number(START.scenes[state.scene].pixels[neuron])} pixels of this scene.`,
   ];
   if (MAP.votes) {
     const votes = MAP.votes[neuron],
       there = CLASSES.map(({name}, i) => [votes[i], name]).filter(([n]) => n);
-    lines.push(
-      `Votes of ${number(sum(votes))} training spectra: ${
-        there
-          .sort((a, b) => b[0] - a[0])
-          .map(([n, name]) => `${number(n)} ${name}`)
-          .join(", ") || "none"
-      }.`,
-    );
+    const words = there.sort((a, b) => b[0] - a[0]).map(([n, name]) => `${number(n)} ${name}`);
+    lines.push(`Votes of ${number(sum(votes))} training spectra: ${words.join(", ") || "none"}.`);
   }
   if (MAP.tuned && (MAP.tuned.samples[neuron] || MAP.tuned.action[neuron] !== "kept")) {
     lines.push(
@@ -110,15 +100,10 @@ const safe = (text) => text.replace(/[&<>]/g, (letter) => `&#${letter.charCodeAt
 
 // A sub-map as a small picture: cloud and clear cells, the pixel's sub-neuron framed.
 function drawSubMap(neuron, {size, cloud}) {
-  const own = subNeuron(),
-    cells = cloud.map(
-      (is, i) =>
-        `<rect x="${i % size}" y="${Math.floor(i / size)}" width="1" height="1" fill="${is ? START.colours.cloud : START.colours.clear}"/>`,
-    );
-  if (own)
-    cells.push(
-      `<rect x="${own[1]}" y="${own[0]}" width="1" height="1" fill="none" stroke="#ffd400" stroke-width=".28"/>`,
-    );
+  const cell = ([y, x], look) => `<rect x="${x}" y="${y}" width="1" height="1" ${look}/>`,
+    cells = cloud.map((is, i) => cell(rowColumn(i, size), `fill="${START.colours[cloudOrClear(is)]}"`)),
+    own = subNeuron();
+  if (own) cells.push(cell(own, 'fill="none" stroke="#ffd400" stroke-width=".28"'));
   return `<svg class="sub-map" viewBox="-.2 -.2 ${size + 0.4} ${size + 0.4}" role="img" aria-label="sub-map of neuron ${placeOf(neuron)}">${cells.join("")}</svg>`;
 }
 
@@ -129,8 +114,7 @@ function subNeuron() {
 }
 
 function pixelInWords(near) {
-  const row = Math.floor(state.pixel / scene.columns) * scene.step,
-    column = (state.pixel % scene.columns) * scene.step;
+  const [row, column] = placeInImage(state.pixel);
   const bits = scene.rest[4 * state.pixel + 2],
     words = [`Pixel at row ${row}, column ${column} (from 0).`];
   if (state.neuron < 0) return `${words[0]} It has no data.`;
@@ -148,18 +132,16 @@ function pixelInWords(near) {
   const own = subNeuron();
   if (own) {
     const {size, cloud} = MAP.subMaps[state.neuron];
-    words.push(
-      `Sub-neuron (${own[0] + 1}, ${own[1] + 1}), ${cloud[own[0] * size + own[1]] ? "cloud" : "clear"}.`,
-    );
+    const label = cloudOrClear(cloud[own[0] * size + own[1]]);
+    words.push(`Sub-neuron (${own[0] + 1}, ${own[1] + 1}), ${label}.`);
   }
   const says = [
     ["tuned", "fine-tuned labels", scene.tuned],
     ["final", "final mask", scene.final],
-  ].filter(([, , there]) => there);
-  if (says.length)
-    words.push(
-      `${says.map(([bit, name]) => `${name}: ${bits & BITS[bit] ? "cloud" : "clear"}`).join("; ")}.`,
-    );
+  ]
+    .filter(([, , there]) => there)
+    .map(([bit, name]) => `${name}: ${cloudOrClear(bits & BITS[bit])}`);
+  if (says.length) words.push(`${says.join("; ")}.`);
   if (scene.reference)
     words.push(`Reference: ${bits & BITS.cloud ? "cloud" : bits & BITS.clear ? "clear" : "says nothing"}.`);
   return words.join(" ");
@@ -167,9 +149,7 @@ function pixelInWords(near) {
 
 async function show(index) {
   byId("scene").value = index;
-  const found = await load(index);
-  unpacked.set(index, found);
-  scene = found;
+  scene = await load(index);
   const reduced = scene.width > scene.pictures["true colour"].width;
   byId("scene-note").textContent =
     `${number(scene.width)} x ${number(scene.height)} pixels` +
@@ -202,10 +182,10 @@ async function start() {
   if (MAP.voters) state.mask = "tuned";
   Object.assign(state, fromAddress());
   for (const name of SHARED) byId(name).value = state[name];
-  for (const each of new Set(marks().map((mark) => mark.scene))) unpacked.set(each, await load(each));
+  for (const each of new Set(marks().map((mark) => mark.scene))) await load(each);
   await show(state.scene);
   if (state.pixel >= 0 && state.pixel < scene.neurons.length) {
-    pointAtPixel(Math.floor(state.pixel / scene.columns), state.pixel % scene.columns, true);
+    pointAtPixel(...rowColumn(state.pixel, scene.columns), true);
   }
   byId("page").setAttribute("aria-busy", "false");
   performance.mark("ready");
@@ -220,29 +200,25 @@ byId("scene").addEventListener("change", (event) => {
 byId("radius").addEventListener("input", (event) => {
   state.radius = Number(event.target.value);
 });
-for (const tool of ["point", "box", "brush"]) byId(tool).addEventListener("click", () => change({tool}));
-byId("nearer").addEventListener("click", () => zoomMiddle(1.5));
-byId("farther").addEventListener("click", () => zoomMiddle(1 / 1.5));
-byId("whole").addEventListener("click", () => change({view: null}));
-byId("undo").addEventListener("click", undo);
-byId("redo").addEventListener("click", redo);
-byId("wipe").addEventListener("click", () => act({wipe: true}));
-byId("flip").addEventListener("click", () => flip([state.neuron]));
-byId("flip-marked").addEventListener("click", () =>
-  flip(
-    [...markedCounts()].filter(([neuron, n]) => n >= 5 && !flipped().has(neuron)).map(([neuron]) => neuron),
-  ),
-);
-byId("save-csv").addEventListener("click", () => save("marked_samples.csv", "text/csv", samplesCsv()));
-byId("save-geojson").addEventListener("click", () =>
-  save("marked_ground.geojson", "application/geo+json", geoJson()),
-);
-byId("copy").addEventListener("click", () =>
-  navigator.clipboard.writeText(byId("command").textContent).then(
-    () => say("The command is copied."),
-    () => say("This browser does not let the page copy; select the command instead."),
-  ),
-);
+const BUTTONS = {
+  nearer: () => zoomMiddle(1.5),
+  farther: () => zoomMiddle(1 / 1.5),
+  whole: () => change({view: null}),
+  undo,
+  redo,
+  wipe: () => act({wipe: true}),
+  flip: () => flip([state.neuron]),
+  "flip-marked": () => flip(likely()),
+  "save-csv": () => save("marked_samples.csv", "text/csv", samplesCsv()),
+  "save-geojson": () => save("marked_ground.geojson", "application/geo+json", geoJson()),
+  copy: () =>
+    navigator.clipboard.writeText(byId("command").textContent).then(
+      () => say("The command is copied."),
+      () => say("This browser does not let the page copy; select the command instead."),
+    ),
+};
+for (const tool of ["point", "box", "brush"]) BUTTONS[tool] = () => change({tool});
+for (const id in BUTTONS) byId(id).addEventListener("click", BUTTONS[id]);
 byId("numbers").addEventListener("toggle", () => {
   shown = {...shown, pixel: undefined};
   redraw();

@@ -1,5 +1,5 @@
 // The map: neurons as cells in the colours of a plane, with what is known of them drawn on top.
-const mapCanvas = document.getElementById("map");
+const mapCanvas = byId("map");
 const fixed = (values) => ({values: () => values});
 
 // What the cells can be coloured by: numbers of each neuron, or (class, cloud or clear) a colour.
@@ -11,17 +11,15 @@ const PLANES = {
     values: () => START.scenes[state.scene].clear.map((n, i) => (MAP.cloud[i] ? n : 0)),
   },
   ...(MAP.tuned && {"bright samples": fixed(MAP.tuned.samples)}),
-  ...(MAP.votes && {"training spectra": fixed(MAP.votes.map(sum))}),
-  ...(MAP.votes &&
-    Object.fromEntries(
+  ...(MAP.votes && {
+    "training spectra": fixed(MAP.votes.map(sum)),
+    ...Object.fromEntries(
       CLASSES.map(({name}, i) => [`training spectra: ${name}`, fixed(MAP.votes.map((votes) => votes[i]))]),
-    )),
+    ),
+  }),
   "U-matrix": fixed(MAP.uMatrix),
   ...Object.fromEntries(
-    BANDS.map((band, i) => [
-      `${band}`,
-      fixed(Array.from({length: N_NEURONS}, (_, neuron) => reflectanceOf(neuron)[i])),
-    ]),
+    BANDS.map((band, i) => [band, fixed(MAP.classes.map((_, neuron) => reflectanceOf(neuron)[i]))]),
   ),
 };
 
@@ -52,41 +50,40 @@ function cellSize() {
 
 function drawMap(marked) {
   const plane = PLANES[state.plane],
-    dots = window.devicePixelRatio || 1,
     cell = cellSize();
   const values = plane.values?.(),
     range = values && ends(values),
     now = flipped();
-  mapCanvas.width = Math.round(mapCanvas.clientWidth * dots);
-  mapCanvas.height = Math.round(cell * MAP.rows * dots);
+  mapCanvas.width = Math.round(mapCanvas.clientWidth * dots());
+  mapCanvas.height = Math.round(cell * MAP.rows * dots());
   const pen = mapCanvas.getContext("2d");
-  pen.scale(dots, dots);
+  pen.scale(dots(), dots());
   pen.font = `${Math.min(12, cell * 0.5)}px system-ui, sans-serif`;
   pen.textAlign = "center";
   pen.textBaseline = "middle";
   for (let neuron = 0; neuron < N_NEURONS; neuron++) {
-    const x = (neuron % MAP.columns) * cell,
-      y = Math.floor(neuron / MAP.columns) * cell;
+    const [y, x] = rowColumn(neuron, MAP.columns).map((at) => at * cell);
     pen.fillStyle = values ? shade(along(values[neuron], range)) : plane.colour(neuron);
     pen.fillRect(x + 0.5, y + 0.5, cell - 1, cell - 1);
     if (state.plane === "class") write(pen, classOf(neuron)?.letter ?? "x", x + cell / 2, y + cell / 2);
     if (isSplit(neuron)) hatch(pen, x, y, cell);
-    if (wasFlipped(neuron)) frame(pen, x, y, cell, START.colours.bright, [3, 2]);
-    if (now.has(neuron)) frame(pen, x, y, cell, START.colours.bright, []);
+    if (wasFlipped(neuron)) frame(pen, x, y, cell, [3, 2]);
+    if (now.has(neuron)) frame(pen, x, y, cell, []);
     const rank = MAP.suggestions[neuron]?.rank;
     if (rank <= 15 && state.plane !== "class") write(pen, rank, x + cell / 2, y + cell / 2);
     if (marked.has(neuron)) dot(pen, x + cell * 0.78, y + cell * 0.22, cell * 0.14);
   }
   if (state.neuron >= 0) {
-    const x = (state.neuron % MAP.columns) * cell,
-      y = Math.floor(state.neuron / MAP.columns) * cell;
-    for (const [colour, width] of [
-      ["#000", 5],
-      ["#ffd400", 2.5],
-    ]) {
-      Object.assign(pen, {strokeStyle: colour, lineWidth: width});
-      pen.strokeRect(x, y, cell, cell);
-    }
+    const [y, x] = rowColumn(state.neuron, MAP.columns).map((at) => at * cell);
+    strokeTwice(pen, ["#000", 5], ["#ffd400", 2.5], () => pen.strokeRect(x, y, cell, cell));
+  }
+}
+
+// A line that is seen on any ground: a wide one below, a narrow one of another colour on it.
+function strokeTwice(pen, below, above, stroke) {
+  for (const [strokeStyle, lineWidth] of [below, above]) {
+    Object.assign(pen, {strokeStyle, lineWidth});
+    stroke();
   }
 }
 
@@ -106,15 +103,10 @@ function hatch(pen, x, y, cell) {
   pen.stroke();
 }
 
-function frame(pen, x, y, cell, colour, dash) {
+function frame(pen, x, y, cell, dash) {
   pen.setLineDash(dash);
-  for (const [stroke, width] of [
-    ["#fff", 4],
-    [colour, 2],
-  ]) {
-    Object.assign(pen, {strokeStyle: stroke, lineWidth: width});
-    pen.strokeRect(x + 3, y + 3, cell - 6, cell - 6);
-  }
+  const stroke = () => pen.strokeRect(x + 3, y + 3, cell - 6, cell - 6);
+  strokeTwice(pen, ["#fff", 4], [START.colours.bright, 2], stroke);
   pen.setLineDash([]);
 }
 
@@ -158,7 +150,7 @@ function mapLegend() {
     .filter(([there]) => there)
     .map(([, text]) => `<li>${text}</li>`)
     .join("");
-  document.getElementById("map-legend").innerHTML = entries + extra;
+  byId("map-legend").innerHTML = entries + extra;
 }
 
 const short = (value) => (Number.isInteger(value) ? value.toLocaleString("en") : value.toPrecision(3));
@@ -171,13 +163,19 @@ function neuronAt(event) {
   return row >= 0 && row < MAP.rows && column >= 0 && column < MAP.columns ? row * MAP.columns + column : -1;
 }
 
+// Rows and columns that the arrow keys go.
+const ARROWS = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1]};
+
+// Where an arrow key leads from an element of an image or map, `far` elements away: row and column.
+function neighbour(key, index, {rows, columns}, far = 1) {
+  const [row, column] = rowColumn(index, columns),
+    [down, right] = ARROWS[key];
+  return [clamp(row + far * down, 0, rows - 1), clamp(column + far * right, 0, columns - 1)];
+}
+
 function mapKey(event) {
-  const steps = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1]}[event.key];
-  if (steps) {
-    const from = Math.max(0, state.neuron),
-      clamp = (value, size) => Math.min(Math.max(value, 0), size - 1);
-    const row = clamp(Math.floor(from / MAP.columns) + steps[0], MAP.rows);
-    const column = clamp((from % MAP.columns) + steps[1], MAP.columns);
+  if (event.key in ARROWS) {
+    const [row, column] = neighbour(event.key, Math.max(0, state.neuron), MAP);
     change({neuron: row * MAP.columns + column, pixel: -1, pinned: true});
     sayWhere();
   } else if (event.key === "f") flip([state.neuron]);

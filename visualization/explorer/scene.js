@@ -1,5 +1,5 @@
 // The scene: its picture, the mask, the pixels of the neuron pointed at, and the marks, each on a layer of its own.
-const sceneCanvas = document.getElementById("scene-canvas");
+const sceneCanvas = byId("scene-canvas");
 const layers = {
   mask: document.createElement("canvas"),
   lit: document.createElement("canvas"),
@@ -89,7 +89,8 @@ function paintMarks(draft) {
   layers.marks.getContext("2d").putImageData(image, 0, 0);
 }
 
-const zoom = () => (state.view ?? fitting()).zoom;
+const viewed = () => state.view ?? fitting();
+const zoom = () => viewed().zoom;
 
 // The view that shows the whole scene: the pixel in the middle, and screen pixels a pixel.
 function fitting() {
@@ -100,7 +101,7 @@ function fitting() {
 
 function drawScene() {
   const {clientWidth: width, clientHeight: height} = sceneCanvas,
-    view = state.view ?? fitting(),
+    view = viewed(),
     scale = view.zoom;
   const pixels = [Math.round(width * dots()), Math.round(height * dots())];
   if (sceneCanvas.width !== pixels[0] || sceneCanvas.height !== pixels[1])
@@ -123,28 +124,17 @@ function drawScene() {
 }
 
 function crossHair(pen, scale) {
-  const column = state.pixel % scene.columns,
-    row = Math.floor(state.pixel / scene.columns),
-    arm = 9 / scale;
-  for (const [colour, width] of [
-    ["#000", 4],
-    ["#fff", 2],
-  ]) {
-    Object.assign(pen, {strokeStyle: colour, lineWidth: width / scale});
+  const [row, column] = rowColumn(state.pixel, scene.columns),
+    [from, to] = [0.5 + 2 / scale, 0.5 + 11 / scale];
+  strokeTwice(pen, ["#000", 4 / scale], ["#fff", 2 / scale], () => {
     pen.strokeRect(column - 1 / scale, row - 1 / scale, 1 + 2 / scale, 1 + 2 / scale);
     pen.beginPath();
-    for (const [x, y] of [
-      [1, 0],
-      [-1, 0],
-      [0, 1],
-      [0, -1],
-    ]) {
-      const [from, to] = [0.5 + 2 / scale, 0.5 + 2 / scale + arm];
+    for (const [y, x] of Object.values(ARROWS)) {
       pen.moveTo(column + 0.5 + x * from, row + 0.5 + y * from);
       pen.lineTo(column + 0.5 + x * to, row + 0.5 + y * to);
     }
     pen.stroke();
-  }
+  });
 }
 
 function frameOf(pen, [r0, c0, r1, c1], scale) {
@@ -174,7 +164,7 @@ function scaleBar(pen, width, height, scale) {
 // Row and column under a place of the screen, whole numbers where `inside` is asked for; null outside the scene then.
 function under(x, y, inside = true) {
   const box = sceneCanvas.getBoundingClientRect(),
-    view = state.view ?? fitting();
+    view = viewed();
   const row = view.row + (y - box.top - box.height / 2) / view.zoom;
   const column = view.column + (x - box.left - box.width / 2) / view.zoom;
   if (!inside) return [row, column];
@@ -190,10 +180,10 @@ function pointAtPixel(row, column, pinned = false) {
 
 // Zoom so that what lies under (x, y) stays there.
 function zoomAt(factor, x, y) {
-  const view = state.view ?? fitting(),
+  const view = viewed(),
     [row, column] = under(x, y, false),
     least = fitting().zoom;
-  const next = Math.min(Math.max(view.zoom * factor, least * 0.8), 40),
+  const next = clamp(view.zoom * factor, least * 0.8, 40),
     share = view.zoom / next;
   change({
     view: {zoom: next, row: row + (view.row - row) * share, column: column + (view.column - column) * share},
@@ -211,7 +201,7 @@ function sceneDown(event) {
   sceneCanvas.setPointerCapture(event.pointerId);
   fingers.set(event.pointerId, event);
   const at = under(event.clientX, event.clientY);
-  pressed = {at, x: event.clientX, y: event.clientY, view: state.view ?? fitting(), moved: false};
+  pressed = {at, x: event.clientX, y: event.clientY, view: viewed(), moved: false};
   if (fingers.size > 1 || !at) return;
   if (state.tool === "box") pressed.box = [...at, ...at];
   if (state.tool === "brush") pressed.path = [...at];
@@ -247,7 +237,7 @@ function pinch(event) {
   fingers.set(event.pointerId, event);
   const [c, d] = [...fingers.values()],
     after = Math.hypot(c.clientX - d.clientX, c.clientY - d.clientY);
-  const view = state.view ?? fitting(),
+  const view = viewed(),
     x = (c.clientX + d.clientX) / 2,
     y = (c.clientY + d.clientY) / 2;
   state.view = {
@@ -279,17 +269,11 @@ function sceneUp(event) {
 }
 
 function sceneKey(event) {
-  const far = event.shiftKey ? 10 : 1;
-  const step = {ArrowUp: [-far, 0], ArrowDown: [far, 0], ArrowLeft: [0, -far], ArrowRight: [0, far]}[
-    event.key
-  ];
   const middle = Math.floor(scene.rows / 2) * scene.columns + Math.floor(scene.columns / 2);
   const from = state.pixel >= 0 ? state.pixel : middle,
-    row = Math.floor(from / scene.columns),
-    column = from % scene.columns;
-  if (step) {
-    const clamp = (value, size) => Math.min(Math.max(value, 0), size - 1);
-    const to = [clamp(row + step[0], scene.rows), clamp(column + step[1], scene.columns)];
+    [row, column] = rowColumn(from, scene.columns);
+  if (event.key in ARROWS) {
+    const to = neighbour(event.key, from, scene, event.shiftKey ? 10 : 1);
     pointAtPixel(...to, true);
     if (pressed?.box) pressed.box.splice(2, 2, ...to);
     intoView(...to);
@@ -311,7 +295,7 @@ function sceneKey(event) {
 // Move the view to a pixel that is out of it.
 function intoView(row, column) {
   const {clientWidth, clientHeight} = sceneCanvas,
-    view = state.view ?? fitting();
+    view = viewed();
   const out =
     Math.abs(row - view.row) * view.zoom > clientHeight / 2 ||
     Math.abs(column - view.column) * view.zoom > clientWidth / 2;

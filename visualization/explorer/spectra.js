@@ -52,14 +52,14 @@ function drawSpectra(near) {
     if (points)
       parts.push(...places.map(([cx, cy]) => `<circle cx="${cx}" cy="${cy}" r="3.4" fill="${colour}"/>`));
   }
-  document.getElementById("spectra").innerHTML = parts.join("");
-  document.getElementById("spectra-legend").innerHTML = lines
+  byId("spectra").innerHTML = parts.join("");
+  byId("spectra-legend").innerHTML = lines
     .map(
       ({name, colour, dash, width: thick}) =>
         `<li><svg viewBox="0 0 28 8" aria-hidden="true"><path d="M0 4H28" stroke="${colour}" stroke-width="${thick}" stroke-dasharray="${dash}"/></svg>${name}</li>`,
     )
     .join("");
-  if (document.getElementById("numbers").open) spectraTable(lines);
+  if (byId("numbers").open) spectraTable(lines);
 }
 
 function spectraTable(lines) {
@@ -68,5 +68,5 @@ function spectraTable(lines) {
     (band) =>
       `<tr><th scope="row">${BANDS[band]}</th><td>${START.wavelengths[band]}</td>${lines.map(({values}) => `<td>${values[band].toFixed(4)}</td>`).join("")}</tr>`,
   );
-  document.getElementById("spectra-table").innerHTML = head + rows.join("");
+  byId("spectra-table").innerHTML = head + rows.join("");
 }

@@ -71,7 +71,7 @@ function fromWords(text) {
   if (text[0] === "b") return {scene: at, box: rest.slice(0, 4)};
   return {
     scene: at,
-    radius: Math.min(Math.max(rest[0], 0), 50),
+    radius: clamp(rest[0], 0, 50),
     path: rest.slice(1, 1 + 2 * Math.floor((rest.length - 1) / 2)),
   };
 }
@@ -95,14 +95,10 @@ function address() {
 
 function fromAddress() {
   const words = new URLSearchParams(location.hash.slice(1));
-  const found = {
-    scene: Math.max(
-      0,
-      START.scenes.findIndex((each) => each.name === words.get("scene")),
-    ),
-  };
+  const at = START.scenes.findIndex((each) => each.name === words.get("scene"));
+  const found = {scene: Math.max(0, at)};
   for (const name of SHARED) {
-    const choices = [...document.getElementById(name).options].map((option) => option.value);
+    const choices = [...byId(name).options].map((option) => option.value);
     if (choices.includes(words.get(name))) found[name] = words.get(name);
   }
   const neuron = neuronNamed(words.get("neuron") ?? "");

@@ -47,10 +47,9 @@ function* discs({radius, path}) {
 }
 
 // How many marked pixels fall on each neuron, in all scenes that are unpacked (those with marks are).
-const unpacked = new Map();
 const markedCounts = sinceLastAct(() => {
   const counts = new Map();
-  for (const each of unpacked.values()) {
+  for (const each of unpacked) {
     for (const pixel of pixelsMarked(each)) {
       const neuron = each.neurons[pixel];
       counts.set(neuron, (counts.get(neuron) ?? 0) + 1);
@@ -58,6 +57,12 @@ const markedCounts = sinceLastAct(() => {
   }
   return counts;
 });
+
+// The cloud neurons, not flipped, that as many marked pixels fall on as say enough.
+const likely = () =>
+  [...markedCounts()]
+    .filter(([neuron, n]) => n >= 5 && MAP.cloud[neuron] && !flipped().has(neuron))
+    .map(([neuron]) => neuron);
 
 function flip(neurons) {
   if (MAP.voters) return say("Maps that vote are not flipped here; fine-tune one in its own run.");
@@ -103,13 +108,7 @@ function drawTuning() {
   const clear = markedCounts().size - counts.length;
   const now = [...flipped()].sort((a, b) => a - b),
     total = sum(markedCounts().values());
-  const least = 5,
-    likely = counts.filter(([neuron, n]) => n >= least && !flipped().has(neuron));
-  document.getElementById("undo").disabled = state.done === 0;
-  document.getElementById("redo").disabled = state.done === state.actions.length;
-  document.getElementById("wipe").disabled = marks().length === 0;
-  document.getElementById("flip-marked").disabled = likely.length === 0;
-  document.getElementById("marked").textContent =
+  byId("marked").textContent =
     total === 0
       ? "Nothing is marked."
       : `${number(total)} marked pixels with data; ${number(sum(counts.map(([, n]) => n)))} of them fall on ${counts.length} cloud neurons: ` +
@@ -121,14 +120,17 @@ function drawTuning() {
         (clear ? `; the others on ${clear} clear neurons.` : ".");
   drawPrices(now);
   byId("flips").hidden = byId("flip-marked").hidden = Boolean(MAP.voters);
-  for (const [id, there] of [
-    ["save-csv", total],
-    ["save-geojson", total && geoScenes().length],
-    ["copy", now.length || total],
-  ]) {
-    document.getElementById(id).disabled = !there;
-  }
-  document.getElementById("command").textContent = command(now, total > 0);
+  const can = {
+    undo: state.done,
+    redo: state.done < state.actions.length,
+    wipe: marks().length,
+    "flip-marked": likely().length,
+    "save-csv": total,
+    "save-geojson": total && geoScenes().length,
+    copy: now.length || total,
+  };
+  for (const id in can) byId(id).disabled = !can[id];
+  byId("command").textContent = command(now, total > 0);
 }
 
 function drawPrices(now) {
@@ -146,7 +148,7 @@ function drawPrices(now) {
       )
       .join("")}</tr>`;
   };
-  document.getElementById("prices").innerHTML =
+  byId("prices").innerHTML =
     now.map((neuron) => line(placeOf(neuron), [neuron])).join("") + line(`all ${now.length}`, now);
 }
 
@@ -169,17 +171,15 @@ function command(now, marked) {
 
 function samplesCsv() {
   const lines = ["product,row,column"];
-  for (const each of unpacked.values()) {
+  for (const each of unpacked) {
     for (const pixel of pixelsMarked(each)) {
-      lines.push(
-        [each.name, Math.floor(pixel / each.columns) * each.step, (pixel % each.columns) * each.step].join(),
-      );
+      lines.push([each.name, ...rowColumn(pixel, each.columns).map((at) => at * each.step)].join());
     }
   }
   return `${lines.join("\n")}\n`;
 }
 
-const geoScenes = () => [...unpacked.values()].filter((each) => each.epsg && pixelsMarked(each).length);
+const geoScenes = () => [...unpacked].filter((each) => each.epsg && pixelsMarked(each).length);
 
 // The marks as GeoJSON, one feature a scene, in the system of the first: rectangles whose edges are those of pixels.
 function geoJson() {
@@ -198,8 +198,7 @@ function rectangles(each) {
   const found = [],
     open = new Map();
   for (const pixel of pixelsMarked(each)) {
-    const row = Math.floor(pixel / each.columns),
-      column = pixel % each.columns,
+    const [row, column] = rowColumn(pixel, each.columns),
       last = found.at(-1);
     if (last && last[0] === row && last[3] === column) last[3]++;
     else found.push([row, column, row + 1, column + 1]);
