@@ -148,7 +148,7 @@ function pixelInWords(near) {
 }
 
 async function show(index) {
-  byId("scene").value = index;
+  byId("scene").selectedIndex = index;
   scene = await load(index);
   const reduced = scene.width > scene.pictures["true colour"].width;
   byId("scene-note").textContent =
@@ -157,27 +157,14 @@ async function show(index) {
     (scene.step > 1
       ? `; one row and column in ${scene.step} can be pointed at and marked, the other counts are of all pixels.`
       : "; counts are those of all pixels.");
-  for (const option of byId("mask").options) {
-    const needs = {now: !MAP.voters, tuned: scene.tuned, final: scene.final, cloud: scene.reference}[
-      option.value
-    ];
-    option.hidden = option.disabled = needs === false;
-  }
+  const there = {now: !MAP.voters, tuned: scene.tuned, final: scene.final, cloud: scene.reference, none: true};
+  for (const option of byId("mask").options) option.hidden = option.disabled = !there[option.value];
   change({scene: index});
 }
 
-function choose(id, values) {
-  byId(id).replaceChildren(
-    ...values.map((value) => new Option(...(Array.isArray(value) ? value : [value, value]))),
-  );
-}
-
 async function start() {
-  choose(
-    "scene",
-    START.scenes.map((each, i) => [each.name, i]),
-  );
-  choose("plane", Object.keys(PLANES));
+  const choices = {scene: START.scenes.map(({name}) => name), plane: Object.keys(PLANES)};
+  for (const id in choices) byId(id).replaceChildren(...choices[id].map((name) => new Option(name)));
   byId("map-name").textContent = MAP.name;
   if (MAP.voters) state.mask = "tuned";
   Object.assign(state, fromAddress());
@@ -195,7 +182,7 @@ for (const name of SHARED)
   byId(name).addEventListener("change", (event) => change({[name]: event.target.value}));
 byId("scene").addEventListener("change", (event) => {
   Object.assign(state, {view: null, pixel: -1});
-  show(Number(event.target.value));
+  show(event.target.selectedIndex);
 });
 byId("radius").addEventListener("input", (event) => {
   state.radius = Number(event.target.value);

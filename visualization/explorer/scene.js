@@ -232,21 +232,20 @@ function sceneMove(event) {
 
 // Two fingers: what lies between them stays between them.
 function pinch(event) {
-  const [a, b] = [...fingers.values()],
-    before = Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY);
+  const before = betweenFingers();
   fingers.set(event.pointerId, event);
-  const [c, d] = [...fingers.values()],
-    after = Math.hypot(c.clientX - d.clientX, c.clientY - d.clientY);
-  const view = viewed(),
-    x = (c.clientX + d.clientX) / 2,
-    y = (c.clientY + d.clientY) / 2;
-  state.view = {
-    ...view,
-    row: view.row - (y - (a.clientY + b.clientY) / 2) / view.zoom,
-    column: view.column - (x - (a.clientX + b.clientX) / 2) / view.zoom,
-  };
+  const {x, y, apart} = betweenFingers(),
+    view = viewed();
+  const row = view.row - (y - before.y) / view.zoom,
+    column = view.column - (x - before.x) / view.zoom;
+  state.view = {...view, row, column};
   pressed = null;
-  zoomAt(after / Math.max(before, 1), x, y);
+  zoomAt(apart / Math.max(before.apart, 1), x, y);
+}
+
+function betweenFingers() {
+  const [{clientX: x0, clientY: y0}, {clientX: x1, clientY: y1}] = fingers.values();
+  return {x: (x0 + x1) / 2, y: (y0 + y1) / 2, apart: Math.hypot(x0 - x1, y0 - y1)};
 }
 
 const draftMark = () =>

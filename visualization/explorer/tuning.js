@@ -2,12 +2,10 @@
 
 // The positions of the pixels of a scene that are marked, each once, in order; `draft` is a mark that is being made.
 function pixelsMarked(of, draft) {
-  if (draft || of.markedBy !== marks()) {
-    of.markedBy = draft ? null : marks();
-    of.marked = findMarked(
-      of,
-      [...marks(), ...(draft ? [draft] : [])].filter((mark) => mark.scene === of.index),
-    );
+  const all = draft ? [...marks(), draft] : marks();
+  if (of.markedBy !== all) {
+    of.markedBy = all;
+    of.marked = findMarked(of, all.filter((mark) => mark.scene === of.index));
   }
   return of.marked;
 }
@@ -134,19 +132,14 @@ function drawTuning() {
 }
 
 function drawPrices(now) {
-  const here = [START.scenes[state.scene]],
-    lostOf = (price) =>
-      CLASSES.map(({cloud}, i) => (cloud ? `<td>${MAP.votes ? number(price.lost[i]) : "?"}</td>` : "")).join(
-        "",
-      );
   const line = (name, neurons) => {
-    const [one, all] = [priceOf(neurons, here), priceOf(neurons, START.scenes)];
-    return `<tr><th scope="row">${name}</th>${lostOf(one)}<td>${percent(one.share)}</td>${[one, all]
-      .map(
-        (price) =>
-          `<td>${number(price.pixels)}</td><td>${number(price.falseAlarms)}</td><td>${number(price.clouds)}</td>`,
-      )
-      .join("")}</tr>`;
+    const prices = [[START.scenes[state.scene]], START.scenes].map((scenes) => priceOf(neurons, scenes));
+    const cells = [
+      ...prices[0].lost.filter((_, i) => CLASSES[i].cloud).map((n) => (MAP.votes ? number(n) : "?")),
+      percent(prices[0].share),
+      ...prices.flatMap(({pixels, falseAlarms, clouds}) => [pixels, falseAlarms, clouds].map(number)),
+    ];
+    return `<tr><th scope="row">${name}</th>${cells.map((cell) => `<td>${cell}</td>`).join("")}</tr>`;
   };
   byId("prices").innerHTML =
     now.map((neuron) => line(placeOf(neuron), [neuron])).join("") + line(`all ${now.length}`, now);
@@ -157,16 +150,12 @@ function drawPrices(now) {
 const quoted = (text) => (/^[\w./:@%+-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 
 function command(now, marked) {
-  const words = [
-    "python fine_tuning.py",
-    "--DATA_DIR",
-    quoted(START.dataDir),
-    "--PIXELS tiff --FROM_REFERENCE False",
-  ];
-  if (!marked) words.push("--METHOD flip");
-  else words.push("--SAMPLE_CSVS marked_samples.csv");
+  if (!now.length && !marked) return "";
+  const words = ["python fine_tuning.py --DATA_DIR", quoted(START.dataDir)];
+  words.push("--PIXELS tiff --FROM_REFERENCE False");
+  words.push(marked ? "--SAMPLE_CSVS marked_samples.csv" : "--METHOD flip");
   if (now.length) words.push("--FLIP_NEURONS", ...now.map(wordOf));
-  return now.length || marked ? words.join(" ") : "";
+  return words.join(" ");
 }
 
 function samplesCsv() {
@@ -218,13 +207,7 @@ function corners(each, [top, left, bottom, right]) {
       const [r, c] = [row * each.step, column * each.step];
       return [x + c * dx + r * skewX, y + c * skewY + r * dy];
     };
-  return [
-    [top, left],
-    [bottom, left],
-    [bottom, right],
-    [top, right],
-    [top, left],
-  ].map((each_) => place(...each_));
+  return [place(top, left), place(bottom, left), place(bottom, right), place(top, right), place(top, left)];
 }
 
 function save(name, type, text) {
