@@ -20,6 +20,7 @@ import cloudsom.start  # first: without its packages, a script starts again with
 
 import io
 import os
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -149,7 +150,7 @@ def main() -> None:
     run_files, files, tables = find_run_files(), find_scenes(), find_tables()
     figures, missing = find_figures(run_files, tables)
     missing += missing_parts(files, tables)
-    if not run_files and not number_of(SOM1, files):
+    if not run_files and not any(SOM1 in own for own in files.values()):
         raise UserError(f"{under(DATA_DIR, '.')}: holds nothing of a run; give its DATA_DIR, or run step 1 and on")
     made_by = recipe_of(run_files, figures, files, tables)
     if "map to walk in" not in run_files:
@@ -238,11 +239,6 @@ def find_scenes() -> dict[str, dict[str, Path]]:
     return dict(sorted(scenes.items()))
 
 
-def number_of(what: str, files: dict[str, dict[str, Path]]) -> int:
-    """How many scenes have a file of a kind."""
-    return sum(what in own for own in files.values())
-
-
 def find_tables() -> dict[str, Path]:
     """The tables of step 10 that are there, by name."""
     names = ("metrics", "confusion_matrix", "surfaces", "processors", "differences", "classes")
@@ -255,18 +251,17 @@ def only_existing(files: dict[str, Path]) -> dict[str, Path]:
 
 def missing_parts(files: dict[str, dict[str, Path]], tables: dict[str, Path]) -> list[str]:
     """A line for each thing the section of scenes lacks."""
-    lines = []
+    lines, number = [], Counter(what for own in files.values() for what in own)
     for kind, script in ((SOM1, "create_cloudmasks.py"), (SOM2, "fine_tuning.py")):
-        masks = number_of(kind, files)
-        if not masks:
+        if not number[kind]:
             lines.append(f"masks {kind} (python {script})")
-        if number_of(f"quicklook of {kind}", files) < masks:
+        if number[f"quicklook of {kind}"] < number[kind]:
             lines.append(f"quicklooks of the masks {kind} (python visualization/quicklooks.py)")
-        if kind == SOM1 and number_of("comparison of", files) < masks:
+        if kind == SOM1 and number["comparison of"] < number[kind]:
             lines.append("some masks of all processors side by side (python visualization/compare_masks.py)")
-        if number_of(f"coloured {kind}", files) < masks:
+        if number[f"coloured {kind}"] < number[kind]:
             lines.append(f"some coloured masks {kind} (python visualization/colored_cloudmasks.py)")
-    if number_of(SOM1, files) and not {"metrics", "confusion_matrix", "processors"} <= set(tables):
+    if number[SOM1] and not {"metrics", "confusion_matrix", "processors"} <= set(tables):
         lines.append("measures of the masks (python evaluation_metrics.py)")
     return lines
 

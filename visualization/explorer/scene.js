@@ -37,56 +37,56 @@ function paintMask() {
   const {columns, rows} = scene,
     cloud = cloudPixels(),
     thick = Math.max(1, Math.round(1 / (zoom() * dots())));
-  const [image, out] = blank(layers.mask, columns, rows),
-    total = out.length;
-  const far = thick * columns;
-  for (let row = 0, i = 0; row < rows; row++) {
-    for (let column = 0; column < columns; column++, i++) {
-      if (!cloud[i]) continue;
-      const inner =
-        state.style === "veil" ||
-        ((column < thick || cloud[i - thick]) &&
-          (column >= columns - thick || cloud[i + thick]) &&
-          (i < far || cloud[i - far]) &&
-          (i + far >= total || cloud[i + far]));
-      out[i] = state.style === "veil" ? VEIL : inner ? 0 : MASK;
+  const far = thick * columns,
+    total = cloud.length;
+  paint(layers.mask, columns, rows, (out) => {
+    for (let row = 0, i = 0; row < rows; row++) {
+      for (let column = 0; column < columns; column++, i++) {
+        if (!cloud[i]) continue;
+        const inner =
+          state.style === "veil" ||
+          ((column < thick || cloud[i - thick]) &&
+            (column >= columns - thick || cloud[i + thick]) &&
+            (i < far || cloud[i - far]) &&
+            (i + far >= total || cloud[i + far]));
+        out[i] = state.style === "veil" ? VEIL : inner ? 0 : MASK;
+      }
     }
-  }
-  if (state.mask === "now") {
+    if (state.mask !== "now") return;
     for (const neuron of flipped()) {
       for (const i of pixelsOn(scene, neuron)) out[i] = CLEARED[(i + Math.floor(i / columns)) & 1];
     }
-  }
-  layers.mask.getContext("2d").putImageData(image, 0, 0);
+  });
 }
 
-// An empty picture for a layer: the image, and its pixels as numbers.
-function blank(canvas, width, height) {
+// Paint a layer anew: `fill` puts colours into its pixels, which are transparent.
+function paint(canvas, width, height, fill) {
   if (canvas.width !== width) canvas.width = width;
   if (canvas.height !== height) canvas.height = height;
-  const image = canvas.getContext("2d").createImageData(width, height);
-  return [image, new Uint32Array(image.data.buffer)];
+  const pen = canvas.getContext("2d"),
+    image = pen.createImageData(width, height);
+  fill(new Uint32Array(image.data.buffer));
+  pen.putImageData(image, 0, 0);
 }
 
 // The pixels of the neuron pointed at. Where several scene pixels share one of the screen, each still lights it up.
 function paintLit() {
   const {columns, rows} = scene,
-    block = Math.max(1, Math.floor(1 / (zoom() * dots())));
-  const width = Math.ceil(columns / block),
-    [image, out] = blank(layers.lit, width, Math.ceil(rows / block));
-  if (state.neuron >= 0) {
+    block = Math.max(1, Math.floor(1 / (zoom() * dots()))),
+    width = Math.ceil(columns / block);
+  layers.lit.block = block;
+  paint(layers.lit, width, Math.ceil(rows / block), (out) => {
+    if (state.neuron < 0) return;
     for (const i of pixelsOn(scene, state.neuron)) {
       out[Math.floor(Math.floor(i / columns) / block) * width + Math.floor((i % columns) / block)] = LIT;
     }
-  }
-  layers.lit.block = block;
-  layers.lit.getContext("2d").putImageData(image, 0, 0);
+  });
 }
 
 function paintMarks(draft) {
-  const [image, out] = blank(layers.marks, scene.columns, scene.rows);
-  for (const i of pixelsMarked(scene, draft)) out[i] = MARK;
-  layers.marks.getContext("2d").putImageData(image, 0, 0);
+  paint(layers.marks, scene.columns, scene.rows, (out) => {
+    for (const i of pixelsMarked(scene, draft)) out[i] = MARK;
+  });
 }
 
 const viewed = () => state.view ?? fitting();
