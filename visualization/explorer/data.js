@@ -4,21 +4,17 @@ const byId = (id) => document.getElementById(id);
 const read = (id) => JSON.parse(byId(id).textContent);
 const START = read("start");
 const {map: MAP, bands: BANDS, classes: CLASSES, bits: BITS} = START;
-MAP.weights = floats(MAP.weights);
+MAP.weights = new Float64Array(Uint8Array.from(atob(MAP.weights), (letter) => letter.charCodeAt(0)).buffer);
 const N_NEURONS = MAP.rows * MAP.columns;
 const NONE = 255,
   NO_NEURON = 0xffff; // of a byte and of two: a pixel without data
 
-function floats(text) {
-  return new Float64Array(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer);
-}
-
 // Row and column of the element `index` of an image or map with so many columns.
 const rowColumn = (index, columns) => [Math.floor(index / columns), index % columns];
 const clamp = (value, least, most) => Math.min(Math.max(value, least), most);
-// Row,column from 1, as FLIP_NEURONS has it; and in words.
-const wordOf = (neuron) => rowColumn(neuron, MAP.columns).map((at) => at + 1).join();
-const placeOf = (neuron) => `(${wordOf(neuron).replace(",", ", ")})`;
+const counted = (neuron) => rowColumn(neuron, MAP.columns).map((at) => at + 1);
+const placeOf = (neuron) => `(${counted(neuron).join(", ")})`;
+const wordOf = (neuron) => counted(neuron).join(); // as FLIP_NEURONS has it: row,column from 1
 const classOf = (neuron) => CLASSES.find((each) => each.code === MAP.classes[neuron]);
 const reflectanceOf = (neuron) =>
   BANDS.map((_, band) => (MAP.weights[neuron * BANDS.length + band] - MAP.shift[band]) / MAP.scale[band]);

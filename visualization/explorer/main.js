@@ -119,14 +119,10 @@ function pixelInWords(near) {
     words = [`Pixel at row ${row}, column ${column} (from 0).`];
   if (state.neuron < 0) return `${words[0]} It has no data.`;
   if (near) {
-    const same = near.row === row && near.column === column;
-    words.push(
-      `Distance ${distance(near.values, state.neuron).toFixed(4)} scaled units${
-        same
-          ? ""
-          : `, of the nearest pixel whose spectrum is in the page: row ${near.row}, column ${near.column}`
-      }.`,
-    );
+    const same = near.row === row && near.column === column,
+      nearest = `, of the nearest pixel whose spectrum is in the page: row ${near.row}, column ${near.column}`;
+    const off = distance(near.values, state.neuron).toFixed(4);
+    words.push(`Distance ${off} scaled units${same ? "" : nearest}.`);
   }
   if (scene.votes) words.push(`${scene.votes[4 * state.pixel]} of ${MAP.voters} maps say cloud.`);
   const own = subNeuron();

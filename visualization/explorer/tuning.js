@@ -106,16 +106,13 @@ function drawTuning() {
   const clear = markedCounts().size - counts.length;
   const now = [...flipped()].sort((a, b) => a - b),
     total = sum(markedCounts().values());
-  byId("marked").textContent =
-    total === 0
-      ? "Nothing is marked."
-      : `${number(total)} marked pixels with data; ${number(sum(counts.map(([, n]) => n)))} of them fall on ${counts.length} cloud neurons: ` +
-        counts
-          .slice(0, 12)
-          .map(([neuron, n]) => `${placeOf(neuron)} ${number(n)}`)
-          .join(", ") +
-        (counts.length > 12 ? ", ..." : "") +
-        (clear ? `; the others on ${clear} clear neurons.` : ".");
+  const places = counts.slice(0, 12).map(([neuron, n]) => `${placeOf(neuron)} ${number(n)}`);
+  if (counts.length > 12) places.push("...");
+  byId("marked").textContent = total
+    ? `${number(total)} marked pixels with data; ${number(sum(counts.map(([, n]) => n)))} of them fall on ` +
+      `${counts.length} cloud neurons: ${places.join(", ")}` +
+      (clear ? `; the others on ${clear} clear neurons.` : ".")
+    : "Nothing is marked.";
   drawPrices(now);
   byId("flips").hidden = byId("flip-marked").hidden = Boolean(MAP.voters);
   const can = {
