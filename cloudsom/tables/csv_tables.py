@@ -20,18 +20,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BufferedReader
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from cloudsom.bands import BANDS, BEYOND_REFLECTANCE, CLASSES, N_BANDS, NO_CLASS, SAFE_BANDS
+from cloudsom.bands import BANDS, BEYOND_REFLECTANCE, CLASSES, N_BANDS, SAFE_BANDS
 from cloudsom.errors import FULL, UserError
 from cloudsom.files.places import local
 from cloudsom.processors import in_order, processors
@@ -39,9 +39,8 @@ from cloudsom.tables import decimals
 
 #: The header the original's np.savetxt wrote above the pixels (its own blanks, uneven as they are).
 PIXEL_HEADER = "#  #B1,  #B2,  #B3,  #B4, #B5, #B6, #B7, #B8, #B8a, #B9, #B10, #B11, #B12"
-SPECTRA_HEADER = ",".join([*BANDS, "label"])
+SPECTRA_COLUMNS = (*BANDS, "label")
 BMU_COLUMNS = ("position1", "position2")
-BMU_HEADER = ",".join(BMU_COLUMNS)
 
 CHUNK_ROWS = 262_144  # rows in a block handed to the caller: 14 MB of float32 spectra
 PIECE_ROWS = 8192  # rows one thread formats at a time: 1.2 MB of text
@@ -50,7 +49,6 @@ LONGEST_LINE = 1 << 16  # bytes; a row of 14 numbers has about 150
 
 Floats = NDArray[Any]  # float32 or float64
 Labels = NDArray[np.int32]
-NonFinite = Literal["refuse", "keep"]
 
 
 # --- writing ------------------------------------------------------------------------------------
@@ -77,7 +75,7 @@ def write_spectra(path: str | Path, blocks: Iterable[tuple[ArrayLike, ArrayLike]
         codes = _checked_integers(block[1], (len(values),), 255)
         return len(values), lambda rows: decimals.shortest_text(_native(values[rows]), codes[rows])
 
-    return _write(path, SPECTRA_HEADER, map(text_of, blocks))
+    return _write(path, ",".join(SPECTRA_COLUMNS), map(text_of, blocks))
 
 
 def write_pixels(path: str | Path, blocks: Iterable[ArrayLike]) -> PixelCount:
@@ -108,7 +106,7 @@ def write_bmus(path: str | Path, blocks: Iterable[ArrayLike]) -> int:
         values = _checked_integers(block, (np.shape(block)[0], 2), 65_535)
         return len(values), lambda rows: decimals.integer_text(values[rows])
 
-    return _write(path, BMU_HEADER, map(text_of, blocks))
+    return _write(path, ",".join(BMU_COLUMNS), map(text_of, blocks))
 
 
 def _write(path: str | Path, header: str, blocks: Iterable[tuple[int, Encode]]) -> int:
@@ -155,48 +153,30 @@ def _native(values: Floats) -> Floats:
 def read_spectra(
     path: Path,
     *,
-    chunk_rows: int | None = CHUNK_ROWS,
+    chunk_rows: int = CHUNK_ROWS,
     dtype: DTypeLike = np.float32,
-    classes: Collection[int] = tuple(CLASSES),
-    label_required: bool = True,
-    non_finite: NonFinite = "refuse",
     part: tuple[int, int] | None = None,
 ) -> Iterator[tuple[Floats, Labels]]:
     """Blocks of a spectra table: reflectance (n, 13) of dtype and labels (n,).
 
-    Every block has `chunk_rows` rows but the last; None: as they are parsed, some 10,000. Values
-    are float(text), for float32 rounded once more. A label outside `classes` is refused. With
-    label_required=False a table may have no label column: its labels are all 0 (NO_CLASS). NaN and
-    infinite reflectance is refused, or kept for the caller to count. With a `part`, one of `parts`,
-    its rows alone are read. Raises `UserError` naming file and line for anything that is not such
-    a table.
+    Every block has `chunk_rows` rows but the last. Values are float(text), for float32 rounded once
+    more. With a `part`, one of `parts`, its rows alone are read. Raises `UserError` naming file and
+    line for anything that is not such a table, NaN, infinite reflectance and other labels included.
     """
-    known = np.array(sorted(classes))
-
-    def split(table: Floats, names: Sequence[str], source: _Piece) -> tuple[Floats, Labels]:
-        spectra = np.ascontiguousarray(table[:, :N_BANDS])
-        if non_finite == "refuse":
-            _refuse(source, ~np.isfinite(spectra), spectra, names, "use finite reflectance only")
-        _refuse_other_units(source, spectra, names)
-        if len(names) == N_BANDS:
-            return spectra, np.full(len(table), NO_CLASS, np.int32)
-        label = table[:, N_BANDS:]
-        what = f"labels are {', '.join(map(str, known))}"
-        _refuse(source, ~np.isin(label, known), label, names[N_BANDS:], what)
-        return spectra, label[:, 0].astype(np.int32)
-
-    layouts = [(*BANDS, "label")] + ([] if label_required else [BANDS])
-    pieces = _read(path, layouts, dtype, split, part)
+    pieces = _read(path, SPECTRA_COLUMNS, dtype, _split_spectra, part)
     return ((spectra, labels) for spectra, labels in _reblock(pieces, chunk_rows))
 
 
-def read_all_spectra(
-    path: Path,
-    *,
-    dtype: DTypeLike = np.float32,
-    label_required: bool = True,
-    non_finite: NonFinite = "refuse",
-) -> tuple[Floats, Labels]:
+def _split_spectra(table: Floats, source: _Piece) -> tuple[Floats, Labels]:
+    spectra, label = np.ascontiguousarray(table[:, :N_BANDS]), table[:, N_BANDS:]
+    _refuse(source, ~np.isfinite(spectra), spectra, BANDS, "use finite reflectance only")
+    _refuse_other_units(source, spectra)
+    what = f"labels are {', '.join(map(str, CLASSES))}"
+    _refuse(source, ~np.isin(label, list(CLASSES)), label, ["label"], what)
+    return spectra, label[:, 0].astype(np.int32)
+
+
+def read_all_spectra(path: Path, *, dtype: DTypeLike = np.float32) -> tuple[Floats, Labels]:
     """A whole spectra table: reflectance (N, 13) and labels (N,), as `read_spectra` reads it.
 
     Peak memory is the result (56 bytes a row in float32, 487 MB for 8.7 million rows) and about
@@ -205,26 +185,24 @@ def read_all_spectra(
     rows = count_rows(path)
     spectra, labels = np.empty((rows, N_BANDS), dtype), np.empty(rows, np.int32)
     start = 0
-    for block in read_spectra(path, chunk_rows=None, dtype=dtype, label_required=label_required, non_finite=non_finite):
+    for block in _read(path, SPECTRA_COLUMNS, dtype, _split_spectra):
         stop = start + len(block[0])
         spectra[start:stop], labels[start:stop] = block
         start = stop
     return spectra, labels
 
 
-def read_pixels(path: Path, *, chunk_rows: int | None = CHUNK_ROWS, dtype: DTypeLike = np.float32) -> Iterator[Floats]:
+def read_pixels(path: Path, *, chunk_rows: int = CHUNK_ROWS, dtype: DTypeLike = np.float32) -> Iterator[Floats]:
     """Blocks of a pixel table: reflectance (n, 13) of dtype, NaN in the rows of nodata pixels.
 
-    Every block has `chunk_rows` rows but the last; None: as they are parsed, some 10,000. Values
-    are float(text), for float32 rounded once more. Raises `UserError` naming file and line for
-    anything that is not such a table.
+    As `read_spectra`, but infinite values are let through.
     """
 
-    def whole(table: Floats, names: Sequence[str], source: _Piece) -> tuple[Floats]:
-        _refuse_other_units(source, table, names)
+    def whole(table: Floats, source: _Piece) -> tuple[Floats]:
+        _refuse_other_units(source, table)
         return (table,)
 
-    pieces = _read(path, [BANDS], dtype, whole)
+    pieces = _read(path, BANDS, dtype, whole)
     return (block for (block,) in _reblock(pieces, chunk_rows))
 
 
@@ -234,12 +212,12 @@ def read_bmus(path: Path) -> NDArray[np.int32]:
     Raises `UserError` naming file and line for anything else, a negative or broken number included.
     """
 
-    def whole(table: Floats, names: Sequence[str], source: _Piece) -> tuple[NDArray[np.int32]]:
+    def whole(table: Floats, source: _Piece) -> tuple[NDArray[np.int32]]:
         wrong = ~((table >= 0) & (table < 2**31) & (table == np.rint(table)))
-        _refuse(source, wrong, table, names, "positions are whole numbers from 0")
+        _refuse(source, wrong, table, BMU_COLUMNS, "positions are whole numbers from 0")
         return (table.astype(np.int32),)
 
-    pieces = _read(path, [BMU_COLUMNS], np.float64, whole)
+    pieces = _read(path, BMU_COLUMNS, np.float64, whole)
     return np.concatenate([positions for (positions,) in pieces])
 
 
@@ -299,23 +277,23 @@ def _parts(file: BufferedReader, size: int) -> Iterator[bytes]:
         yield part
 
 
-Split = Callable[[Floats, Sequence[str], _Piece], tuple[NDArray[Any], ...]]
+Split = Callable[[Floats, _Piece], tuple[NDArray[Any], ...]]
 
 
 def _read(
     path: Path,
-    layouts: Sequence[Sequence[str]],
+    columns: Sequence[str],
     dtype: DTypeLike,
     split: Split,
     part: tuple[int, int] | None = None,
 ) -> Iterator[tuple[NDArray[Any], ...]]:
-    """Parse a table whose columns are one of `layouts`, piece by piece, and let `split` check it."""
+    """Parse a table of these columns, piece by piece, and let `split` check it."""
     threads = _threads()
     with _open(path) as file, ThreadPoolExecutor(threads) as pool:
-        names = _read_header(file, path, layouts)
+        _check_header(file, path, columns)
 
         def parse(piece: _Piece) -> tuple[NDArray[Any], ...]:
-            return split(_parse(piece, names, dtype), names, piece)
+            return split(_parse(piece, columns, dtype), piece)
 
         rows = 0
         if part:
@@ -375,18 +353,15 @@ def _refuse(piece: _Piece, wrong: NDArray[np.bool_], values: Floats, names: Sequ
         raise piece.error(piece.line_of_row(row), what)
 
 
-def _refuse_other_units(piece: _Piece, spectra: Floats, names: Sequence[str]) -> None:
+def _refuse_other_units(piece: _Piece, spectra: Floats) -> None:
     """Raise a UserError for digital numbers, per cent or sentinels in place of reflectance."""
     if spectra.size and max(np.fmax.reduce(spectra, None), -np.fmin.reduce(spectra, None)) >= BEYOND_REFLECTANCE:
         wrong = np.isfinite(spectra) & (np.abs(spectra) >= BEYOND_REFLECTANCE)
-        _refuse(piece, wrong, spectra, names, "give reflectance as a fraction, no digital numbers or per cent")
+        _refuse(piece, wrong, spectra, BANDS, "give reflectance as a fraction, no digital numbers or per cent")
 
 
-def _reblock(pieces: Iterable[tuple[NDArray[Any], ...]], rows: int | None) -> Iterator[tuple[NDArray[Any], ...]]:
-    """The same rows in blocks of `rows` rows (the last may have fewer), or as they are for None."""
-    if rows is None:
-        yield from pieces
-        return
+def _reblock(pieces: Iterable[tuple[NDArray[Any], ...]], rows: int) -> Iterator[tuple[NDArray[Any], ...]]:
+    """The same rows in blocks of `rows` rows; the last may have fewer."""
     held: list[tuple[NDArray[Any], ...]] = []
     n_held = 0
     for piece in pieces:
@@ -408,8 +383,8 @@ _SPELLINGS = {name.upper(): name for name in (*BANDS, "label", *BMU_COLUMNS)}
 _SPELLINGS |= {safe.upper(): name for safe, name in zip(SAFE_BANDS, BANDS, strict=True)}
 
 
-def _read_header(file: BufferedReader, path: Path, layouts: Sequence[Sequence[str]]) -> Sequence[str]:
-    """Read the header line; return the layout that it names."""
+def _check_header(file: BufferedReader, path: Path, columns: Sequence[str]) -> None:
+    """Read the header line; UserError unless it names these columns, in any spelling."""
     line = file.readline(LONGEST_LINE)
     if not line:
         raise UserError(f"{path}: is empty; run the step that writes it again")
@@ -422,10 +397,8 @@ def _read_header(file: BufferedReader, path: Path, layouts: Sequence[Sequence[st
         raise UserError(f"{path}: does not start with a line of column names in plain UTF-8 text")
     cells = [cell.strip(" #\"'") for cell in text.split(",")]
     names = tuple(_SPELLINGS.get(cell.upper(), cell) for cell in cells)
-    for layout in layouts:
-        if names == tuple(layout):
-            return layout
-    raise UserError(f"{path}: {_header_fault(names, layouts[0])}; expected {','.join(layouts[0])}")
+    if names != columns:
+        raise UserError(f"{path}: {_header_fault(names, columns)}; expected {','.join(columns)}")
 
 
 def _header_fault(names: Sequence[str], expected: Sequence[str]) -> str:

@@ -45,7 +45,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def all_pixels(path: Path, dtype: Any = np.float32) -> NDArray[Any]:
     """A whole pixel table (N, 13)."""
-    return np.concatenate([*csv_tables.read_pixels(path, chunk_rows=None, dtype=dtype)])
+    return np.concatenate([*csv_tables.read_pixels(path, dtype=dtype)])
 
 
 def bits(values: NDArray[Any]) -> NDArray[Any]:
@@ -214,33 +214,22 @@ def test_off_grid_spectra_are_as_short_as_repr(tmp_path: Path, dtype: type) -> N
     assert ours == [len(str(v)) for v in values.ravel()]
 
 
-def test_nan_and_infinite_reflectance_is_refused_or_kept(tmp_path: Path) -> None:
+def test_nan_and_infinite_reflectance_is_refused(tmp_path: Path) -> None:
     spectra = np.full((9, 13), 0.25)
     spectra[5, 8], spectra[7, 0] = np.nan, -np.inf
     csv_tables.write_spectra(tmp_path / "s.csv", [(spectra, [10] * 9)])
     with pytest.raises(UserError, match=r"s.csv: line 7: B8a is nan"):
         csv_tables.read_all_spectra(tmp_path / "s.csv")
-    kept, _ = csv_tables.read_all_spectra(tmp_path / "s.csv", non_finite="keep", dtype=np.float64)
-    np.testing.assert_array_equal(kept, spectra)
 
 
-def test_table_without_labels_is_read_when_it_may_be(tmp_path: Path) -> None:
-    path = write(tmp_path / "s.csv", ",".join(BANDS) + f"\n{ROW}\n{ROW}\n")
-    with pytest.raises(UserError, match="missing label"):
-        csv_tables.read_all_spectra(path)
-    spectra, labels = csv_tables.read_all_spectra(path, label_required=False)
-    assert spectra.shape == (2, 13) and labels.tolist() == [0, 0]
-
-
-@pytest.mark.parametrize("chunk_rows", [1, 2, 3, 5, 7, 49, 50, 51, None])
-def test_blocks_have_the_rows_asked_for(tmp_path: Path, chunk_rows: int | None) -> None:
+@pytest.mark.parametrize("chunk_rows", [1, 2, 3, 5, 7, 49, 50, 51])
+def test_blocks_have_the_rows_asked_for(tmp_path: Path, chunk_rows: int) -> None:
     spectra = np.arange(50 * 13, dtype=np.float32).reshape(50, 13) / 10_000
     labels = np.resize(list(CLASSES), 50)
     csv_tables.write_spectra(tmp_path / "s.csv", [(spectra, labels)])
     parts = list(csv_tables.read_spectra(tmp_path / "s.csv", chunk_rows=chunk_rows))
     sizes = [len(part) for part, _ in parts]
-    if chunk_rows:
-        assert set(sizes[:-1]) <= {chunk_rows} and 0 < sizes[-1] <= chunk_rows
+    assert set(sizes[:-1]) <= {chunk_rows} and 0 < sizes[-1] <= chunk_rows
     np.testing.assert_array_equal(np.concatenate([part for part, _ in parts]), spectra)
     np.testing.assert_array_equal(np.concatenate([codes for _, codes in parts]), labels)
 
@@ -339,6 +328,7 @@ def test_other_spellings_are_read(tmp_path: Path, text: str) -> None:
     [
         ("B1,B2,B3,B4,B5,B6,B7,B8,B9,B10,B11,B12,B8a,label", "column 9 is B9 where B8a belongs"),
         (HEADER.replace("B10,", ""), "missing B10"),
+        (",".join(BANDS), "missing label"),
         (HEADER.replace("B10", "elevation"), "missing B10; unknown elevation"),
         (HEADER + ",B3", "repeated B3"),
         (HEADER + ",", "unknown .empty."),
@@ -439,7 +429,7 @@ def test_damaged_tables_give_rows_or_a_user_error(
     path = write(tmp_path / "s.csv", damaged[: cut or None])
     readers: list[Callable[[], Any]] = [
         lambda: csv_tables.read_all_spectra(path)[0],
-        lambda: csv_tables.read_all_spectra(path, non_finite="keep", label_required=False, dtype=np.float64)[0],
+        lambda: csv_tables.read_all_spectra(path, dtype=np.float64)[0],
         lambda: all_pixels(path),
         lambda: csv_tables.read_bmus(path),
     ]

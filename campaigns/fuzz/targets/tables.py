@@ -25,13 +25,8 @@ def read(kind: str, path: Path) -> None:
 def _spectra(path: Path) -> None:
     spectra, labels = csv_tables.read_all_spectra(path)
     assert spectra.shape == (len(labels), 13) and np.isfinite(spectra).all()
-
-
-def _unlabelled(path: Path) -> None:
-    for spectra, labels in csv_tables.read_spectra(
-        path, chunk_rows=7, dtype=np.float64, label_required=False, non_finite="keep"
-    ):
-        assert spectra.shape == (len(labels), 13)
+    blocks = csv_tables.read_spectra(path, chunk_rows=7, dtype=np.float64)
+    assert sum(len(block) for block, _ in blocks) == len(labels)
 
 
 def _pixels(path: Path) -> None:
@@ -60,7 +55,6 @@ def _positions(path: Path) -> None:
 
 READERS: dict[str, Callable[[Path], object]] = {
     "spectra": _spectra,
-    "unlabelled": _unlabelled,
     "pixels": _pixels,
     "bmus": _bmus,
     "labels": _labels,
@@ -88,9 +82,7 @@ def seeds(folder: Path) -> Seeds:
     positions.to_csv(folder / "positions", index=False)
     samples = positions.assign(**dict(zip(BANDS, spectra[: len(positions)].T, strict=True)), source="csv")
     samples[list(COLUMNS)].to_csv(folder / "samples", index=False)
-    written = {kind: [(folder / kind).read_bytes()] for kind in READERS if kind != "unlabelled"}
-    plain = b"\n".join(line.rpartition(b",")[0] for line in written["spectra"][0].splitlines())
-    return written | {"unlabelled": [written["spectra"][0], plain]}
+    return {kind: [(folder / kind).read_bytes()] for kind in READERS}
 
 
 def build(draw: random.Random, good: Seeds) -> Case:
