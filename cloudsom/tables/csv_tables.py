@@ -34,7 +34,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from cloudsom.bands import BANDS, BEYOND_REFLECTANCE, CLASSES, N_BANDS, SAFE_BANDS
 from cloudsom.errors import FULL, UserError
 from cloudsom.files.places import local
-from cloudsom.processors import in_order, processors
+from cloudsom.processors import Item, Result, in_order, processors
 from cloudsom.tables import decimals
 
 #: The header the original's np.savetxt wrote above the pixels (its own blanks, uneven as they are).
@@ -114,12 +114,12 @@ def _write(path: str | Path, header: str, blocks: Iterable[tuple[int, Encode]]) 
 
     A block is on disk when the next one is asked for, so the caller may use its memory again.
     """
-    threads, written = _threads(), 0
-    with Path(path).open("wb") as file, ThreadPoolExecutor(threads) as pool:
+    written = 0
+    with Path(path).open("wb") as file:
         file.write(header.encode() + b"\n")
         for n_rows, encode in blocks:
             pieces = (slice(start, start + PIECE_ROWS) for start in range(0, n_rows, PIECE_ROWS))
-            for text in in_order(pool, threads, encode, pieces):
+            for text in _in_threads(encode, pieces):
                 file.write(text)
             written += n_rows
     return written
@@ -182,14 +182,15 @@ def read_all_spectra(path: Path, *, dtype: DTypeLike = np.float32) -> tuple[Floa
     Peak memory is the result (56 bytes a row in float32, 487 MB for 8.7 million rows) and about
     50 MB.
     """
-    rows = count_rows(path)
+    with _open(path) as file:
+        rows = sum(_in_threads(lambda piece: decimals.most_rows(piece.text, len(SPECTRA_COLUMNS)), _pieces(file, path)))
     spectra, labels = np.empty((rows, N_BANDS), dtype), np.empty(rows, np.int32)
     start = 0
     for block in _read(path, SPECTRA_COLUMNS, dtype, _split_spectra):
         stop = start + len(block[0])
         spectra[start:stop], labels[start:stop] = block
         start = stop
-    return spectra, labels
+    return spectra[:start], labels[:start]
 
 
 def read_pixels(path: Path, *, chunk_rows: int = CHUNK_ROWS, dtype: DTypeLike = np.float32) -> Iterator[Floats]:
@@ -236,15 +237,6 @@ def parts(path: Path, size: int) -> list[tuple[int, int]]:
     return [(first, last) for first, last in pairwise([*bounds, end]) if first < last]
 
 
-def count_rows(path: Path) -> int:
-    """Rows of a table: the lines after the header that are not blank. Nothing is parsed."""
-    threads = _threads()
-    with _open(path) as file, ThreadPoolExecutor(threads) as pool:
-        file.readline(LONGEST_LINE)
-        count = decimals.count_lines
-        return sum(in_order(pool, threads, lambda p: count(p.text), _pieces(file, path)))
-
-
 @dataclass(frozen=True)
 class _Piece:
     """Whole lines of a file."""
@@ -256,7 +248,7 @@ class _Piece:
     def error(self, line: int, what: str) -> UserError:
         """The error to raise about a line of this piece, counted from 0."""
         with local(self.path).open("rb") as file:  # lines are counted only now, when someone asks
-            before = sum(part.count(b"\n") for part in _parts(file, self.start))
+            before = sum(piece.text.count(b"\n") for piece in _pieces(file, self.path, self.start))
         return UserError(f"{self.path}: line {before + line + 1}: {what}")
 
     def line_at(self, offset: int) -> int:
@@ -270,13 +262,6 @@ class _Piece:
         return next(islice(filled, row, None))
 
 
-def _parts(file: BufferedReader, size: int) -> Iterator[bytes]:
-    """The next `size` bytes of a file, a piece at a time."""
-    while size and (part := file.read(min(size, PIECE_BYTES))):
-        size -= len(part)
-        yield part
-
-
 Split = Callable[[Floats, _Piece], tuple[NDArray[Any], ...]]
 
 
@@ -288,8 +273,7 @@ def _read(
     part: tuple[int, int] | None = None,
 ) -> Iterator[tuple[NDArray[Any], ...]]:
     """Parse a table of these columns, piece by piece, and let `split` check it."""
-    threads = _threads()
-    with _open(path) as file, ThreadPoolExecutor(threads) as pool:
+    with _open(path) as file:
         _check_header(file, path, columns)
 
         def parse(piece: _Piece) -> tuple[NDArray[Any], ...]:
@@ -299,7 +283,7 @@ def _read(
         if part:
             file.seek(part[0])
         pieces = _pieces(file, path, part[1] if part else sys.maxsize)
-        for arrays in in_order(pool, threads, parse, pieces):
+        for arrays in _in_threads(parse, pieces):
             rows += len(arrays[0])
             yield arrays
     if not rows and not part:
@@ -436,5 +420,8 @@ def _short(text: str) -> str:
 # --- threads ------------------------------------------------------------------------------------
 
 
-def _threads() -> int:
-    return min(4, processors())
+def _in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """work(item) of every item, in order, on a few threads."""
+    threads = min(4, processors())
+    with ThreadPoolExecutor(threads) as pool:
+        yield from in_order(pool, threads, work, items)

@@ -115,7 +115,7 @@ def test_a_disk_that_fails_is_not_the_files_fault(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(zipfile, "ZipFile", full)
     monkeypatch.setattr(report, "local", full)
     monkeypatch.setattr(csv_tables, "local", full)
-    for read in (labelled_map.load, report.read_picture, csv_tables.count_rows):
+    for read in (labelled_map.load, report.read_picture, csv_tables.read_all_spectra):
         with pytest.raises(OSError, match="No space left"):
             read(file)
 

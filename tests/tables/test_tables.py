@@ -172,7 +172,7 @@ def test_spectra_come_back_bit_for_bit(tmp_path: Path, parts: list[NDArray[Any]]
     path = tmp_path / "s.csv"
     rows = csv_tables.write_spectra(path, zip(parts, labels, strict=True))
     spectra, codes = csv_tables.read_all_spectra(path, dtype=parts[0].dtype)
-    assert rows == len(spectra) == csv_tables.count_rows(path)
+    assert rows == len(spectra)
     np.testing.assert_array_equal(bits(spectra), bits(np.concatenate(parts)))
     np.testing.assert_array_equal(codes, np.concatenate(labels))
     as_float64, _ = csv_tables.read_all_spectra(path, dtype=np.float64)
@@ -320,7 +320,7 @@ def test_other_spellings_are_read(tmp_path: Path, text: str) -> None:
     spectra, labels = csv_tables.read_all_spectra(path)
     expected = np.array(ROW.split(","), np.float32)
     np.testing.assert_array_equal(spectra, [expected, expected])
-    assert labels.tolist() == [10, 20] and csv_tables.count_rows(path) == 2
+    assert labels.tolist() == [10, 20]
 
 
 @pytest.mark.parametrize(
@@ -397,7 +397,6 @@ def test_missing_file_and_folder_are_user_errors(tmp_path: Path) -> None:
         csv_tables.read_all_spectra,
         all_pixels,
         csv_tables.read_bmus,
-        csv_tables.count_rows,
     ]
     for read in readers:
         with pytest.raises(UserError, match="no such file"):
@@ -439,7 +438,8 @@ def test_damaged_tables_give_rows_or_a_user_error(
         except UserError as error:
             assert str(path) in str(error) and "\n" not in str(error)
         else:
-            assert 0 < len(rows) == csv_tables.count_rows(path)
+            filled = [line for line in path.read_bytes().split(b"\n")[1:] if line.strip(b" \t\r")]
+            assert 0 < len(rows) == len(filled)
 
 
 # --- how it is done -----------------------------------------------------------------------------
@@ -458,7 +458,6 @@ def test_pieces_and_threads_change_nothing(
         csv_tables.write_spectra(tmp_path / "s.csv", [(spectra, labels)])
         csv_tables.write_pixels(tmp_path / "p.csv", [spectra])
         back, codes = csv_tables.read_all_spectra(tmp_path / "s.csv", dtype=np.float64)
-        assert csv_tables.count_rows(tmp_path / "p.csv") == 41
     assert (tmp_path / "p.csv").read_bytes() == savetxt_bytes(spectra)
     np.testing.assert_array_equal(back, spectra)
     np.testing.assert_array_equal(codes, labels)
