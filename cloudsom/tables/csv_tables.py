@@ -318,14 +318,14 @@ def _pieces(file: BufferedReader, path: Path, stop: int = sys.maxsize) -> Iterat
 def _parse(piece: _Piece, names: Sequence[str], dtype: DTypeLike) -> Floats:
     try:
         return decimals.parse_table(piece.text, len(names), dtype)
-    except decimals.CellError as error:
-        found = f"{_short(error.cell)!r}, not a number" if error.cell else "empty"
-        what = f"{names[error.column]} is {found}; mend or remove the line"
-        raise piece.error(piece.line_at(error.offset), what) from None
-    except decimals.RowError as error:
+    except decimals.LineError as error:
         number = piece.line_at(error.offset)
-        cells = piece.text.split(b"\n", number + 1)[number].count(b",") + 1
-        what = f"{cells} cells, expected {len(names)}; mend the line, or write the file again if it is cut off"
+        if error.column is None:
+            cells = piece.text.split(b"\n", number + 1)[number].count(b",") + 1
+            what = f"{cells} cells, expected {len(names)}; mend the line, or write the file again if it is cut off"
+        else:
+            found = f"{_short(error.cell)!r}, not a number" if error.cell else "empty"
+            what = f"{names[error.column]} is {found}; mend or remove the line"
         raise piece.error(number, what) from None
 
 

@@ -33,7 +33,7 @@ Codes = NDArray[np.uint32]
 GRID = 10_000.0  # steps per unit of reflectance: four decimals
 GRID_START, GRID_STOP = -10_000, 65_536  # k of the lookup: every uint16 DN, with or without offset
 NAN, INF, MINUS_INF = (GRID_STOP - GRID_START + i for i in range(3))  # codes after the grid's
-LABELS_START = MINUS_INF + 1  # code of label 0 in the shortest lookup
+INTEGERS_START = MINUS_INF + 1  # code of the integer 0 in the shortest lookup
 OTHER = np.uint32(2**32 - 1)  # code of a cell that the lookup does not have
 TIE_MARGIN = 1e-6  # of one grid step; the error of v * 10000 is below 1e-11 in the lookup's range
 
@@ -56,20 +56,13 @@ DONE, NO_ROOM, WRONG_CELLS = range(3)
 # --- text to numbers ----------------------------------------------------------------------------
 
 
-class CellError(ValueError):
-    """A cell that is not a number: `offset` in the text, `column` (0-based), the `cell`."""
+@dataclass(eq=False)
+class LineError(ValueError):
+    """A line with the wrong number of cells, or a `cell` in a `column` (0-based) that is not a number."""
 
-    def __init__(self, offset: int, column: int, cell: str) -> None:
-        super().__init__(f"column {column}: {cell!r} is not a number")
-        self.offset, self.column, self.cell = offset, column, cell
-
-
-class RowError(ValueError):
-    """A line with the wrong number of cells: its `offset` in the text."""
-
-    def __init__(self, offset: int) -> None:
-        super().__init__(f"wrong number of cells at byte {offset}")
-        self.offset = offset
+    offset: int  # in the text
+    column: int | None = None
+    cell: str = ""
 
 
 @compiled
@@ -175,7 +168,7 @@ def parse_table(text: bytes, columns: int, dtype: DTypeLike) -> Floats:
     """Parse whole comma-separated lines of `columns` numbers to an array (rows, columns) of dtype.
 
     Blank lines, blanks around cells and Windows line ends are allowed. Every value equals
-    dtype(float(cell)). Raises `CellError` and `RowError`, whichever comes first in the text.
+    dtype(float(cell)). Raises `LineError` for the first line that is none.
     """
     if np.dtype(dtype) not in (np.float32, np.float64):
         raise ValueError(f"dtype is {np.dtype(dtype)}, expected float32 or float64")
@@ -189,7 +182,7 @@ def parse_table(text: bytes, columns: int, dtype: DTypeLike) -> Floats:
         p, row, n_slow, status = _parse_rows(raw, U(p), row, table, slow)
         _parse_slowly(text, slow[:n_slow].tolist(), table)
     if status == WRONG_CELLS:
-        raise RowError(int(p))
+        raise LineError(int(p))
     return table[:row]
 
 
@@ -211,44 +204,22 @@ def _parse_slowly(text: bytes, cells: list[list[int]], table: Floats) -> None:
             try:
                 flat[index] = float("" if "_" in cell else cell)
             except ValueError:
-                raise CellError(start, index % table.shape[1], cell) from None
+                raise LineError(start, index % table.shape[1], cell) from None
 
 
 # --- numbers to text ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Lookup:
-    """Texts of cells by code, each with its comma: 16 bytes as two words, and the length used."""
-
-    words: NDArray[np.uint64]  # (codes, 2)
-    lengths: NDArray[np.uint8]  # (codes,)
-
-    @classmethod
-    def of(cls, texts: Sequence[str]) -> Lookup:
-        cells = np.array([text + "," for text in texts], "S16")
-        lengths = np.array([len(text) + 1 for text in texts], np.uint8)
-        return cls(cells.view("<u8").astype(np.uint64).reshape(-1, 2), lengths)
-
-
 @cache
-def fixed_lookup() -> Lookup:
-    """'%10.4f' of the grid, nan, inf, -inf."""
-    grid = (k / GRID for k in range(GRID_START, GRID_STOP))
-    return Lookup.of([f"{v:10.4f}" for v in (*grid, np.nan, np.inf, -np.inf)])
+def lookup(fixed: bool) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
+    """Texts of cells by code, each with its comma: 16 bytes as two words (codes, 2), and the length used (codes,).
 
-
-@cache
-def shortest_lookup() -> Lookup:
-    """repr of the grid, nan, inf, -inf; then the labels 0..255."""
-    grid = (k / GRID for k in range(GRID_START, GRID_STOP))
-    return Lookup.of([repr(v) for v in (*grid, np.nan, np.inf, -np.inf, *range(256))])
-
-
-@cache
-def integer_lookup() -> Lookup:
-    """The integers 0..65535."""
-    return Lookup.of(list(map(str, range(2**16))))
+    They are '%10.4f' of the grid, nan, inf and -inf; or repr of these, and then of the integers 0..65535.
+    """
+    values = [*(k / GRID for k in range(GRID_START, GRID_STOP)), np.nan, np.inf, -np.inf]
+    texts = [f"{v:10.4f}," for v in values] if fixed else [f"{v!r}," for v in (*values, *range(2**16))]
+    words = np.array(texts, "S16").view("<u8").astype(np.uint64).reshape(-1, 2)
+    return words, np.array([len(text) for text in texts], np.uint8)
 
 
 @compiled
@@ -395,7 +366,7 @@ def fixed_text(values: Floats) -> tuple[memoryview, int]:
     codes = np.empty(values.shape, np.uint32)
     n_others, rounded = _grid_codes(values, False, codes)
     others, ends, lost = _fixed_others(values[codes == OTHER]) if n_others else _NO_OTHERS + (0,)
-    return _text(codes, fixed_lookup(), others, ends), rounded + lost
+    return _text(codes, True, others, ends), rounded + lost
 
 
 def shortest_text(values: Floats, labels: NDArray[np.integer]) -> memoryview:
@@ -403,18 +374,18 @@ def shortest_text(values: Floats, labels: NDArray[np.integer]) -> memoryview:
     the same bits, each followed by its label (n,), an integer 0..255."""
     codes = np.empty((values.shape[0], values.shape[1] + 1), np.uint32)
     n_others, _ = _grid_codes(values, True, codes)
-    codes[:, -1] = LABELS_START + labels
+    codes[:, -1] = INTEGERS_START + labels
     others, ends = _NO_OTHERS
     if n_others:
         others, ends = _shortest_others(values[codes[:, :-1] == OTHER])
-    return _text(codes, shortest_lookup(), others, ends)
+    return _text(codes, False, others, ends)
 
 
 def integer_text(values: NDArray[np.integer]) -> memoryview:
     """Rows of integers 0..65535 (n, columns)."""
-    return _text(values.astype(np.uint32), integer_lookup(), *_NO_OTHERS)
+    return _text((INTEGERS_START + values).astype(np.uint32), False, *_NO_OTHERS)
 
 
-def _text(codes: Codes, lookup: Lookup, others: Bytes, ends: NDArray[np.int64]) -> memoryview:
+def _text(codes: Codes, fixed: bool, others: Bytes, ends: NDArray[np.int64]) -> memoryview:
     out = np.empty(16 * (codes.size + 1) + others.size, np.uint8)
-    return out[: _assemble(codes, lookup.words, lookup.lengths, others, ends, out)].data
+    return out[: _assemble(codes, *lookup(fixed), others, ends, out)].data
