@@ -89,13 +89,15 @@ def _run_in_pools(
     with progress(len(jobs), what, "products") as bar:
         left = list(range(len(jobs)))
         while left:
-            for i in _run_in_pool(function, jobs, left, (workers, processors_each), outcomes, bar):
+            _run_in_pool(function, jobs, left, (workers, processors_each), outcomes, bar)
+            left = [i for i in left if i not in outcomes]
+            for i in left[:workers]:  # jobs are begun in order: those that were under way come first
                 _run_in_pool(function, jobs, [i], (1, processors_each), outcomes, bar)
                 if i not in outcomes:
                     reason = "its worker process was killed, and again when tried alone; free memory, run again"
                     outcomes[i] = Outcome(jobs[i].name, error=f"{jobs[i].name}: {reason}")
                     bar.update(1)
-            left = [i for i in left if i not in outcomes]
+            left = left[workers:]
     return [outcomes[i] for i in range(len(jobs))]
 
 
@@ -106,26 +108,20 @@ def _run_in_pool(
     size: tuple[int, int],
     outcomes: dict[int, Outcome],
     bar: Any,
-) -> list[int]:
-    """Run the jobs `left` and note their outcomes, until a worker is killed; the jobs that were under way then.
-
-    If none was (a worker that cannot even start), the first ones, so that there is an end. `size` of the pool:
-    processes, and processors for each.
-    """
+) -> None:
+    """Run the jobs `left` and note their outcomes, until a worker is killed. `size`: processes, processors for each."""
     # In workers the script is the module __mp_main__. Of several scripts in one process (all_figures.py) Python knows
     # the first one by that name, and could not read what workers of another one return.
     sys.modules["__mp_main__"] = sys.modules["__main__"]
     context = multiprocessing.get_context("spawn")
-    begun = context.Array("b", len(jobs), lock=False)  # set by the worker that begins a job
-    processes = min(size[0], len(left))
-    with ProcessPoolExecutor(processes, context, _prepare_worker, (os.getpid(), begun, size[1])) as pool:
+    with ProcessPoolExecutor(min(size[0], len(left)), context, _prepare_worker, (os.getpid(), size[1])) as pool:
         futures: dict[Future[Outcome], int] = {}
         try:
             # A stop request waits until all processes are started, so that none is missed when they are ended.
             # OSError, ValueError: a process that ended early has closed the pipe that the next one was to get.
             with stops.held_back(), suppress(BrokenProcessPool, OSError, ValueError):
                 for i in left:
-                    futures[pool.submit(_attempt_here, i, function, jobs[i])] = i
+                    futures[pool.submit(_attempt_here, function, jobs[i])] = i
             for future in as_completed(futures):
                 if not isinstance(future.exception(), BrokenProcessPool):
                     outcomes[futures[future]] = future.result()
@@ -134,23 +130,15 @@ def _run_in_pool(
             for process in list(pool._processes.values()):  # leaving the `with` block waits until they have ended
                 process.terminate()
             raise
-    lost = [i for i in left if i not in outcomes]
-    return [i for i in lost if begun[i]] or lost[:processes]
 
 
-#: In a worker: which jobs were begun. An array shared with the parent, which learns from it what a killed worker did.
-_begun: Any = None
-
-
-def _prepare_worker(parent: int, begun: Any, n_processors: int) -> None:
+def _prepare_worker(parent: int, n_processors: int) -> None:
     """A stop request unwinds the job, and no worker outlives its parent to write where another run is at work.
 
     The request comes from the parent, as SIGTERM. Ctrl-C stays blocked.
     """
-    global _begun
     streams.set_up()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # one that came before ends the worker here
-    _begun = begun
     set_share(n_processors)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -158,9 +146,8 @@ def _prepare_worker(parent: int, begun: Any, n_processors: int) -> None:
         os._exit(1)
 
 
-def _attempt_here(i: int, function: Callable[..., Any], job: Job) -> Outcome:
+def _attempt_here(function: Callable[..., Any], job: Job) -> Outcome:
     """`attempt` in a worker process."""
-    _begun[i] = 1
     stops.unwind_at([signal.SIGTERM], SystemExit(143))
     try:
         return attempt(function, job)
