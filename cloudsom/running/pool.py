@@ -60,18 +60,13 @@ def run_jobs(function: Callable[..., Any], jobs: Sequence[Job], engine: Engine, 
     available = engine.workers or processors()
     workers = min(available, len(jobs))
     if engine.here or len(jobs) <= 1:
-        with share(available):
-            return _run_here(function, jobs, what)
+        here = []
+        with share(available), progress(len(jobs), what, "products") as bar:
+            for job in jobs:
+                here.append(attempt(function, job))
+                bar.update(1)
+        return here
     return _run_in_pools(function, jobs, workers, max(1, available // workers), what)
-
-
-def _run_here(function: Callable[..., Any], jobs: Sequence[Job], what: str) -> list[Outcome]:
-    outcomes = []
-    with progress(len(jobs), what, "products") as bar:
-        for job in jobs:
-            outcomes.append(attempt(function, job))
-            bar.update(1)
-    return outcomes
 
 
 # --- processes --------------------------------------------------------------------------------------------------------
