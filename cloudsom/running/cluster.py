@@ -8,10 +8,14 @@ lost, runs the code of whoever gave the address.
 
 import functools
 import hashlib
+import importlib
 import io
 import logging
+import os
 import pickle
+import shutil
 import sys
+import tempfile
 import threading
 import uuid
 import warnings
@@ -57,20 +61,39 @@ def run_jobs(
     Raises UserError where there is no such scheduler or it has no workers, where a worker is not fit for the work
     (other versions, no view of `data_dir`), and when the scheduler or all workers are lost under way.
     """
+    waiting = iter(enumerate(jobs))
+    futures: dict[Future, int] = {}  # what is on the cluster, no more than keeps it busy
+    outcomes: dict[int, Outcome] = {}
+    seconds_without_workers = 0
     with _client(address) as client, progress(len(jobs), what, "products") as bar:
         _check_workers(client, address, data_dir)
-        run = _Running(client, address, function)
-        outcomes: dict[int, Outcome] = {}
         try:
-            for i, outcome in run.through(jobs):
-                outcomes[i] = outcome
-                bar.update(1)
+            while len(outcomes) < len(jobs):
+                threads = sum(client.nthreads().values())
+                room = max(JOBS_A_WORKER * threads, 1) - len(futures)
+                for i, job in islice(waiting, max(room, 0)):
+                    packed = _packed(run_one, function, job, stores.versions())
+                    key = f"{job.name}-{uuid.uuid4().hex}"  # shown on the cluster's pages
+                    futures[client.submit(_on_worker, *_code(), packed, key=key, pure=False, retries=RETRIES)] = i
+                seconds_without_workers = 0 if threads else seconds_without_workers + 1
+                if seconds_without_workers > NO_WORKERS_SECONDS:
+                    raise UserError(
+                        f"DASK_SCHEDULER: {address} has lost all its workers; what is finished is kept, start workers "
+                        "and run the same command to go on"
+                    )
+                with suppress(TimeoutError):
+                    for future in wait(list(futures), timeout=1, return_when="FIRST_COMPLETED").done:
+                        i = futures.pop(future)
+                        outcomes[i] = _outcome(jobs[i], future)
+                        bar.update(1)
         except (OSError, CancelledError):  # raised when the scheduler is gone
             raise UserError(
                 f"DASK_SCHEDULER: {address} was lost; what is finished is kept, run the same command to go on"
             ) from None
         finally:
-            run.cancel()
+            if futures and client.status == "running":  # a job at work goes on to its end, its product whole
+                with suppress(OSError, CancelledError):  # the scheduler is gone
+                    client.cancel(list(futures), force=True)
     return [outcomes[i] for i in range(len(jobs))]
 
 
@@ -97,24 +120,6 @@ def _client(address: str) -> Iterator[Client]:
 
 
 # --- from here to the workers -----------------------------------------------------------------------------------------
-
-
-class _ByValue:
-    """A function that travels as its own code: neither scheduler nor worker need its module to receive it."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
-
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
-        return self._function(*arguments, **named)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        module = sys.modules[self._function.__module__]
-        cloudpickle.register_pickle_by_value(module)
-        try:
-            return cloudpickle.loads, (cloudpickle.dumps(self._function),)
-        finally:
-            cloudpickle.unregister_pickle_by_value(module)
 
 
 class _Pickler(cloudpickle.Pickler):
@@ -150,19 +155,9 @@ def _code() -> tuple[str, bytes]:
 def _on_worker(name: str, code: bytes, packed: bytes, dask_worker: Any = None) -> Any:
     """On a worker: make `code` the package that is imported, unpack (function, arguments) with it, and call.
 
-    Travels by value, so it imports for itself.
+    It travels as its own code, as functions of `__main__` do: neither scheduler nor worker need this module to receive
+    it.
     """
-    import importlib
-    import io
-    import os
-    import pickle
-    import shutil
-    import sys
-    import tempfile
-    import zipfile
-
-    from distributed import get_worker
-
     beside = os.path.dirname((dask_worker or get_worker()).local_directory)
     folder = os.path.join(beside, name)
     if not os.path.isdir(folder):
@@ -179,6 +174,9 @@ def _on_worker(name: str, code: bytes, packed: bytes, dask_worker: Any = None) -
         importlib.invalidate_caches()
     function, *arguments = pickle.loads(packed)
     return function(*arguments)
+
+
+_on_worker.__module__ = "__main__"
 
 
 # --- on the workers ---------------------------------------------------------------------------------------------------
@@ -254,7 +252,7 @@ def _check_workers(client: Client, address: str, data_dir: str) -> None:
         _refuse(worker, _difference(ours, theirs))
     with _visible_file(places.named(data_dir)) as seen:
         packed = _packed(worker_fault, stores.versions(), seen)
-        faults = client.run(_ByValue(_on_worker), *_code(), packed, on_error="return")
+        faults = client.run(_on_worker, *_code(), packed, on_error="return")
     for worker, fault in faults.items():
         if isinstance(fault, OSError):  # lost since
             continue
@@ -282,59 +280,6 @@ def _visible_file(folder: Path) -> Iterator[Path | None]:
 def _refuse(worker: str, fault: str) -> None:
     if fault:
         raise UserError(f"DASK_SCHEDULER: the worker {worker} {fault}")
-
-
-class _Running:
-    """The jobs that are on the cluster."""
-
-    def __init__(self, client: Client, address: str, function: Callable[..., Any]) -> None:
-        self._client, self._address, self._function = client, address, function
-        self._futures: dict[Future, int] = {}
-        self._without_workers = 0.0
-
-    def through(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Outcome]]:
-        """Position and outcome of every job as it is done; only so many are on the cluster as keep it busy."""
-        waiting = iter(enumerate(jobs))
-        while True:
-            self._submit(waiting)
-            if not self._futures:
-                return
-            for future in self._done():
-                i = self._futures.pop(future)
-                yield i, _outcome(jobs[i], future)
-
-    def cancel(self) -> None:
-        """Take back what is not done; a job at work goes on to its end, its product whole."""
-        if self._futures and self._client.status == "running":
-            with suppress(OSError, CancelledError):  # the scheduler is gone
-                self._client.cancel(list(self._futures), force=True)
-        self._futures.clear()
-
-    def _submit(self, waiting: Iterator[tuple[int, Job]]) -> None:
-        threads = self._client.nthreads()
-        room = JOBS_A_WORKER * sum(threads.values()) - len(self._futures)
-        for i, job in islice(waiting, max(room, 0)):
-            packed = _packed(run_one, self._function, job, stores.versions())
-            arguments = (*_code(), packed)
-            key = f"{job.name}-{uuid.uuid4().hex}"  # shown on the cluster's pages
-            future = self._client.submit(_ByValue(_on_worker), *arguments, key=key, pure=False, retries=RETRIES)
-            self._futures[future] = i
-
-    def _done(self) -> list[Future]:
-        """The jobs that have ended by now, at least one."""
-        while True:
-            try:
-                return list(wait(list(self._futures), timeout=1, return_when="FIRST_COMPLETED").done)
-            except TimeoutError:
-                self._check_workers_are_left()
-
-    def _check_workers_are_left(self) -> None:
-        self._without_workers = 0.0 if self._client.nthreads() else self._without_workers + 1
-        if self._without_workers > NO_WORKERS_SECONDS:
-            raise UserError(
-                f"DASK_SCHEDULER: {self._address} has lost all its workers; what is finished is kept, start workers "
-                "and run the same command to go on"
-            )
 
 
 def _outcome(job: Job, future: Future) -> Outcome:
