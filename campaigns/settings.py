@@ -50,7 +50,8 @@ def nonsense(draw: random.Random, constant: Constant, files: Sequence[str]) -> l
     pool = ["True", "False", "maybe", "2"] if constant.kind == "bool" else pool
     pool = [*constant.choices, *TEXTS] if constant.choices else pool
     if constant.interval:
-        pool = [*pool, str(constant.interval.least), f"{constant.interval.least - 1:g}"]
+        least = float(constant.interval[1:].partition(",")[0])
+        pool = [*pool, str(least), f"{least - 1:g}"]
     if not constant.kind.startswith("list"):
         return [f"--{constant.name}={draw.choice(pool)}"]
     words = [draw.choice(pool) for _ in range(draw.randint(0, 3))]

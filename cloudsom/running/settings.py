@@ -72,22 +72,7 @@ STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 #: An interval at the start of a comment: `[1, 500]`, `(0, 1]`.
-_INTERVAL = re.compile(r"([\[(])(-?\d[\d.e+-]*), (-?\d[\d.e+-]*)([\])])(?= |$)")
-
-
-@dataclass(frozen=True)
-class Interval:
-    """What a number may be: from `least` to `most`, without either where it is `open_below` or `open_above`."""
-
-    least: float
-    most: float
-    open_below: bool
-    open_above: bool
-    text: str
-
-    def __contains__(self, number: float) -> bool:
-        above = number > self.least or (number == self.least and not self.open_below)
-        return above and (number < self.most or (number == self.most and not self.open_above))
+_INTERVAL = re.compile(r"[\[(]-?\d[\d.e+-]*, -?\d[\d.e+-]*[\])](?= |$)")
 
 
 @dataclass(frozen=True)
@@ -95,7 +80,7 @@ class Constant:
     """One constant of a script: its name, type as written (`int`, `list[str]`, `str | None`...), help and group.
 
     choices   the words that its type allows, where that is `Literal[...]`; its `kind` is then `str`
-    interval  what a number may be, as its help begins with
+    interval  what a number may be, as its help begins with: `[0, 1)`; empty where it does not
     """
 
     name: str
@@ -104,15 +89,23 @@ class Constant:
     help: str
     group: str
     choices: tuple[str, ...] | None = None
-    interval: Interval | None = None
+    interval: str = ""
 
     def check(self, value: Any) -> None:
         """UserError for a value that is none of the choices, or outside the interval."""
         if self.choices and value not in self.choices:
             raise UserError(f"{self.name} is {value!r}; it is one of {', '.join(self.choices)}")
         for number in [value] if not isinstance(value, list) else value:
-            if self.interval and number is not None and number not in self.interval:
-                raise UserError(f"{self.name} is {number!r}; it is a number in {self.interval.text}")
+            if self.interval and number is not None and not _within(self.interval, number):
+                raise UserError(f"{self.name} is {number!r}; it is a number in {self.interval}")
+
+
+def _within(interval: str, number: float) -> bool:
+    """Whether a number lies in `[0, 1]`, `(0, 1]`..."""
+    least, most = map(float, interval[1:-1].split(", "))
+    if number in (least, most):
+        return interval[0] == "[" if number == least else interval[-1] == "]"
+    return least < number < most
 
 
 def read_constants(source: str) -> list[Constant]:
@@ -170,12 +163,8 @@ def _constant(node: ast.Assign | ast.AnnAssign, text: str, group: str) -> Consta
         kind = f"list[{type(value[0]).__name__}]" if value else "list[str]"
     else:
         kind = type(value).__name__
-    return Constant(target.id, kind, value, text, group, choices, _interval_of(kind, text))
-
-
-def _interval_of(kind: str, text: str) -> Interval | None:
-    found = _INTERVAL.match(text) if re.search("int|float", kind) else None
-    return found and Interval(float(found[2]), float(found[3]), found[1] == "(", found[4] == ")", found[0])
+    interval = _INTERVAL.match(text) if re.search("int|float", kind) else None
+    return Constant(target.id, kind, value, text, group, choices, interval[0] if interval else "")
 
 
 def _parse_bool(text: str) -> bool:
