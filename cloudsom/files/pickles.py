@@ -234,9 +234,10 @@ class _Machine:
             raise Damaged("a dictionary or a value is missing")
         target.extend(zip(items[::2], items[1::2], strict=True))
 
-    def name(self, argument: str) -> None:
-        module, _, name = argument.partition(" ")
-        self.stack.append(_name(module, name))
+    def dictionary(self, _: Any) -> None:
+        items = self.above_mark()
+        self.stack.append(_Pairs())
+        self.set_items(items)
 
     def build(self, _: Any) -> None:
         (state,) = self.take(1)
@@ -254,12 +255,6 @@ def _push(make: Callable[[_Machine], Any]) -> Callable[[_Machine, Any], None]:
         machine.stack.append(value)
 
     return step
-
-
-def _pairs(items: list[Any]) -> _Pairs:
-    if len(items) % 2:
-        raise Damaged("a value is missing")
-    return _Pairs(zip(items[::2], items[1::2], strict=True))
 
 
 _LITERALS = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"}
@@ -284,10 +279,10 @@ _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
     "TUPLE2": _push(lambda machine: tuple(machine.take(2))),
     "TUPLE3": _push(lambda machine: tuple(machine.take(3))),
     "EMPTY_DICT": _push(lambda machine: _Pairs()),
-    "DICT": _push(lambda machine: _pairs(machine.above_mark())),
+    "DICT": _Machine.dictionary,
     "SETITEM": lambda machine, _: machine.set_items(machine.take(2)),
     "SETITEMS": lambda machine, _: machine.set_items(machine.above_mark()),
-    "GLOBAL": _Machine.name,
+    "GLOBAL": lambda machine, text: machine.stack.append(_name(*text.split(" ", 1))),
     "STACK_GLOBAL": _push(lambda machine: _name(*machine.take(2))),
     "REDUCE": _push(lambda machine: _call(*machine.take(2))),
     "NEWOBJ": _push(lambda machine: _call(*machine.take(2))),
