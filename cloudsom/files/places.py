@@ -8,7 +8,6 @@ Accounts and passwords are the business of fsspec and the storage's own package 
 """
 
 import errno
-import itertools
 import os
 import re
 import tempfile
@@ -152,15 +151,12 @@ class _Copies:
     def __init__(self) -> None:
         self.of: dict[Path, Path] = {}
         self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._numbers = itertools.count()
 
     def new(self, name: str) -> Path:
         """A file that is not there yet, called `name`."""
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="cloudsom-")
-        folder = Path(self._folder.name) / str(next(self._numbers))
-        folder.mkdir()
-        return folder / name
+        return Path(tempfile.mkdtemp(dir=self._folder.name)) / name
 
     def remove(self) -> None:
         if self._folder is not None:
