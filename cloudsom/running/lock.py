@@ -33,16 +33,12 @@ def _only_run_in(folder: Path, script: str) -> Iterator[None]:
     place = folder / f".{script}.lock"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:  # where it cannot be made nothing can be written either; whoever tries says so
-        _remove_if_empty(made)
-        yield
-        return
-    try:
         handle = _lock(place, script)
     except (OSError, ImportError) as problem:
-        reason = getattr(problem, "strerror", None) or problem
-        warning = one_line(f"warning: {folder}: cannot be locked ({reason}); let no other run of {script} write there")
-        print(f"{script}: {warning}", file=sys.stderr)
+        if os.path.isdir(folder):  # where it cannot be made nothing can be written either; whoever tries says so
+            reason = getattr(problem, "strerror", None) or problem
+            warning = f"warning: {folder}: cannot be locked ({reason}); let no other run of {script} write there"
+            print(f"{script}: {one_line(warning)}", file=sys.stderr)
         _remove_if_empty(made)
         yield
         return
@@ -60,22 +56,20 @@ def _lock(place: Path, script: str) -> int:
     import fcntl
 
     while True:
-        handle = _opened(place)
-        try:
+        with ExitStack() as until_locked:
+            handle = _opened(place)
+            until_locked.callback(os.close, handle)
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise UserError(f"{place}: is no plain file, which a lock is; remove it")
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                fault = f"{place.parent}: another run of {script} is at work there; wait for it or stop it"
+                raise UserError(fault) from None
+            # the run before this one may just have removed the file together with its empty folder
             if place.exists() and os.path.samestat(os.fstat(handle), place.lstat()):
+                until_locked.pop_all()
                 return handle
-        except BlockingIOError:
-            os.close(handle)
-            raise UserError(
-                f"{place.parent}: another run of {script} is at work there; wait for it or stop it"
-            ) from None
-        except BaseException:
-            os.close(handle)
-            raise
-        os.close(handle)  # the run before this one has just removed the file together with its empty folder
 
 
 def _opened(place: Path) -> int:
