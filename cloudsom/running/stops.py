@@ -2,14 +2,12 @@
 
 import signal
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 #: Seconds until a stop request is looked at again that came where no exception may be raised.
 WAIT_SECONDS = 0.02
-
 
 _requested = False
 _holds = 0  # of the main thread, which handlers run in
@@ -24,10 +22,11 @@ def unwind_at(numbers: Collection[int], raised: BaseException) -> None:
     """Have the signals `numbers` raise `raised` in the main thread; those that follow are ignored."""
 
     def handler(signum: int, frame: FrameType | None) -> None:
-        if _holds:
-            _look_again(handler)
-            return
         global _requested
+        if _holds:  # it is looked at again
+            signal.signal(signal.SIGALRM, handler)
+            signal.setitimer(signal.ITIMER_REAL, WAIT_SECONDS)
+            return
         _requested = True
         for number in numbers:
             signal.signal(number, _ignore)
@@ -76,9 +75,3 @@ def let_come() -> None:
     """Stop requests may come again."""
     global _holds
     _holds -= threading.current_thread() is threading.main_thread()
-
-
-def _look_again(handler: Callable[[int, FrameType | None], Any]) -> None:
-    """Call `handler` once more in a moment."""
-    signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, WAIT_SECONDS)
