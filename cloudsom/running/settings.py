@@ -70,7 +70,6 @@ WORDS = "PRODUCTS"
 #: Signals that ask a script to stop.
 STOPS = (signal.SIGINT, signal.SIGTERM)
 
-
 #: An interval at the start of a comment: `[1, 500]`, `(0, 1]`.
 _INTERVAL = re.compile(r"[\[(]-?\d[\d.e+-]*, -?\d[\d.e+-]*[\])](?= |$)")
 
@@ -195,25 +194,13 @@ def _parse_float(text: str) -> float:
     return number
 
 
-_PARSERS: dict[str, Callable[[str], Any]] = {
-    "bool": _parse_bool,
-    "int": _parse_int,
-    "float": _parse_float,
-    "str": str,
-}
+_PARSERS: dict[str, Callable[[str], Any]] = {"bool": _parse_bool, "int": _parse_int, "float": _parse_float, "str": str}
 
 
 def _parser_for(kind: str) -> Callable[[str], Any]:
     """The function that reads one command-line word as the constant's type; `None` is a word for optional ones."""
-    if kind.endswith("| None"):
-        inner = _parser_for(kind.removesuffix("| None").strip())
-
-        def optional(text: str) -> Any:
-            return None if text == "None" else inner(text)
-
-        optional.__name__ = inner.__name__
-        return optional
-    return _PARSERS[kind]
+    parse = _PARSERS[kind.removesuffix(" | None")]
+    return (lambda text: None if text == "None" else parse(text)) if kind.endswith(" | None") else parse
 
 
 class _Parser(argparse.ArgumentParser):
@@ -248,15 +235,13 @@ def parse_command_line(script: str, doc: str, constants: list[Constant], words: 
         extra: dict[str, Any] = {"nargs": "*"} if is_list else {}
         if kind == "bool":
             extra = {"nargs": "?", "const": True}
-        shown = f"{c.help} (now: {c.default!r})".replace("%", "%%").strip()
-        metavar = "{" + ",".join(c.choices) + "}" if c.choices else kind.split(" ")[0].upper()
         group.add_argument(
             f"--{c.name}",
             type=_parser_for(kind),
             choices=c.choices,
             default=argparse.SUPPRESS,
-            metavar=metavar,
-            help=shown,
+            metavar=None if c.choices else kind.split(" ")[0].upper(),
+            help=f"{c.help} (now: {c.default!r})".replace("%", "%%").strip(),
             **extra,
         )
     if takes_words:
@@ -424,10 +409,8 @@ def _reason(problem: BaseException) -> str | None:
         return str(problem)
     if isinstance(problem, MemoryError):
         return "out of memory; close other programs or lower WORKERS, where the script has it"
-    return _explain(problem) if isinstance(problem, OSError) else places.refusal(problem)
-
-
-def _explain(problem: OSError) -> str:
+    if not isinstance(problem, OSError):
+        return places.refusal(problem)
     where = f"{problem.filename}: " if problem.filename else ""
     reason = problem.strerror or str(problem) or type(problem).__name__
     advice = {
