@@ -14,7 +14,7 @@ writes  TRAINING_CSV  columns B1..B8, B8a, B9..B12 (reflectance, not scaled) and
 import cloudsom.start  # first: without its packages, a script starts again with .venv
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -56,25 +56,18 @@ ROWS_AT_ONCE = 500_000  # 52 MB of float64 spectra
 Block = tuple[NDArray[np.float64], NDArray[np.integer]]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Survey:
-    """What a first pass over all rows finds; hashes stand for rows, so memory is 16 bytes a row."""
+    """What a first pass over all rows finds."""
 
-    scaler: MinMaxScaler = field(default_factory=MinMaxScaler)
-    n_rows: int = 0
-    class_counts: dict[int, int] = field(default_factory=lambda: dict.fromkeys(CLASSES, 0))
-    spectrum_hashes: list[NDArray[np.uint64]] = field(default_factory=list)
-    row_hashes: list[NDArray[np.uint64]] = field(default_factory=list)
+    scaler: MinMaxScaler
+    class_counts: dict[int, int]
+    spectrum_hashes: NDArray[np.uint64]  # (rows,), see `row_hashes`
+    row_hashes: NDArray[np.uint64]  # (rows,), of spectrum and label
 
-    def add(self, spectra: NDArray[np.float64], labels: NDArray[np.integer]) -> None:
-        """Take a block of rows into account."""
-        self.scaler.partial_fit(spectra)
-        self.n_rows += len(spectra)
-        for code in CLASSES:
-            self.class_counts[code] += int((labels == code).sum())
-        spectrum, row = row_hashes(spectra, labels)
-        self.spectrum_hashes.append(spectrum)
-        self.row_hashes.append(row)
+    @property
+    def n_rows(self) -> int:
+        return len(self.row_hashes)
 
 
 def main() -> None:
@@ -100,11 +93,14 @@ def main() -> None:
 
 
 def survey_rows(csv_files: list[Path]) -> Survey:
-    """Fit the scaler and count classes over all rows of all tables."""
-    survey = Survey()
+    """Fit the scaler and count classes over all rows of all tables; hashes stand for rows, 16 bytes a row."""
+    scaler, counts, hashes = MinMaxScaler(), dict.fromkeys(CLASSES, 0), []
     for spectra, labels in all_blocks(csv_files, "fitting the scaler"):
-        survey.add(spectra, labels)
-    return survey
+        scaler.partial_fit(spectra)
+        for code in CLASSES:
+            counts[code] += int((labels == code).sum())
+        hashes.append(row_hashes(spectra, labels))
+    return Survey(scaler, counts, *map(np.concatenate, zip(*hashes, strict=True)))
 
 
 def all_blocks(csv_files: list[Path], what: str) -> Iterator[Block]:
@@ -120,11 +116,10 @@ def all_blocks(csv_files: list[Path], what: str) -> Iterator[Block]:
 
 def choose_rows(survey: Survey) -> tuple[NDArray[np.int64] | None, int, int]:
     """The sorted rows to keep (None: all), how many rows repeat an earlier one, how many spectra have two labels."""
-    hashes = np.concatenate(survey.row_hashes)
-    distinct, first = np.unique(hashes, return_index=True)
-    repeated = len(hashes) - len(distinct)
+    distinct, first = np.unique(survey.row_hashes, return_index=True)
+    repeated = survey.n_rows - len(distinct)
     # Rows that differ as (spectrum, label) but share the spectrum carry more than one label.
-    ambiguous = len(distinct) - len(np.unique(np.concatenate(survey.spectrum_hashes)))
+    ambiguous = len(distinct) - len(np.unique(survey.spectrum_hashes))
     rows = np.sort(first).astype(np.int64) if DROP_DUPLICATES else None
     if SAMPLE_SIZE:
         available = survey.n_rows if rows is None else len(rows)
