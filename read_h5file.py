@@ -78,9 +78,9 @@ def convert(h5_file: Path, csv_file: Path) -> None:
         open_spectra(h5_file, REFLECTANCE_MIN, REFLECTANCE_MAX, NON_FINITE == "drop") as spectra_file,
         stores.product(csv_file, made_by) as product,
     ):
-        csv_tables.write_spectra(product.partial, read_with_progress(spectra_file))
-        product.results |= {"rows": spectra_file.rows_read, "classes": spectra_file.class_counts}
-        product.results |= {"non_finite_rows": spectra_file.non_finite, "summary": summary(spectra_file)}
+        rows = csv_tables.write_spectra(product.partial, read_with_progress(spectra_file))
+        product.results |= {"rows": rows, "classes": spectra_file.class_counts}
+        product.results |= {"non_finite_rows": spectra_file.non_finite, "summary": summary(spectra_file, rows)}
     print(f"{csv_file}: {product.results['summary']}")
 
 
@@ -92,10 +92,10 @@ def read_with_progress(spectra_file: SpectraFile) -> Iterator[SpectraBlock]:
             bar.update(len(spectra))
 
 
-def summary(spectra_file: SpectraFile) -> str:
+def summary(spectra_file: SpectraFile, rows: int) -> str:
     """One line: rows read, rows of each class, rows that are not finite."""
     counts = ", ".join(f"{CLASSES[code]} {n:,}" for code, n in spectra_file.class_counts.items())
-    return f"{spectra_file.rows_read:,} rows read ({counts}); {spectra_file.non_finite:,} rows not finite"
+    return f"{rows:,} rows read ({counts}); {spectra_file.non_finite:,} rows not finite"
 
 
 if __name__ == "__main__":

@@ -48,7 +48,6 @@ class SpectraFile:
         self._check_bands(handle["band"])
         self.codes = self._codes_by_id(handle["class_ids"], handle["class_names"])
         self.n_rows = len(self.spectra)
-        self.rows_read = 0
         self.non_finite = 0
         self.class_counts = dict.fromkeys(CLASSES, 0)
 
@@ -104,11 +103,14 @@ class SpectraFile:
             labels = self._labels(self.classes[start : start + rows], start)
             finite = np.isfinite(spectra).all(axis=1)
             if not finite.all():
-                self._refuse_non_finite(finite, start)
+                if not self.drop_non_finite:
+                    raise UserError(
+                        f"{self.path}: row {start + np.argmin(finite)} holds a NaN or infinite reflectance; "
+                        "correct the file, or leave such rows out with --NON_FINITE drop"
+                    )
                 self.non_finite += int((~finite).sum())
                 spectra, labels = spectra[finite], labels[finite]
             self._check_range(spectra, start)
-            self.rows_read += len(spectra)
             for code in CLASSES:
                 self.class_counts[code] += int((labels == code).sum())
             yield spectra, labels
@@ -125,14 +127,6 @@ class SpectraFile:
                 f"{sorted(self.codes)}; correct or remove such rows"
             )
         return labels
-
-    def _refuse_non_finite(self, finite: NDArray[np.bool_], start: int) -> None:
-        if not self.drop_non_finite:
-            first = start + int(np.flatnonzero(~finite)[0])
-            raise UserError(
-                f"{self.path}: row {first} holds a NaN or infinite reflectance; "
-                "correct the file, or leave such rows out with --NON_FINITE drop"
-            )
 
     def _check_range(self, spectra: NDArray[np.floating], start: int) -> None:
         outside = (spectra < self.low) | (spectra > self.high)
