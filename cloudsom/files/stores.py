@@ -224,32 +224,28 @@ def recipe(settings: Snapshot, inputs: Mapping[str, Path], model: Mapping[str, P
     Raises UserError when two inputs descend from different files of the same role: a map trained with another scaler
     than the one given, labels of another map.
     """
-    several = {role: place for role, place in (model or {}).items() if model and f"{role.split()[0]} 2" in model}
-    inputs = {**inputs, **{role: place for role, place in (model or {}).items() if role not in several}}
-    files = {role: InputFile.of(place) for role, place in {**inputs, **several}.items()}
-    found = {role: {"name": file.path.name, "sha256": file.sha256} for role, file in files.items()}
+    model = model or {}
+    files = {role: InputFile.of(place) for role, place in {**inputs, **model}.items()}
+    several = {role for role in model if f"{role.split()[0]} 2" in model}
+    known = {role: (file.sha256, file.path) for role, file in files.items()}
     lineage: dict[str, str] = {}
-    seen_in: dict[str, Path] = {}
-    own = {role: entry["sha256"] for role, entry in found.items()}
-    for role, place in inputs.items():
-        for ancestor, checksum in _lineage_of(place, own[role]).items():
-            known = own.get(ancestor) or lineage.get(ancestor)
-            if known and known != checksum:
-                other = inputs.get(ancestor) or seen_in[ancestor]
+    for file in (file for role, file in files.items() if role not in several):
+        for ancestor, checksum in _lineage_of(file).items():
+            lineage[ancestor], other = known.setdefault(ancestor, (checksum, file.path))
+            if lineage[ancestor] != checksum:
                 raise UserError(
-                    f"{place}: was made with another {ancestor} than {other}; "
+                    f"{file.path}: was made with another {ancestor} than {other}; "
                     "the files are from different runs: give those of one run, or run the steps between them again"
                 )
-            lineage[ancestor] = checksum
-            seen_in[ancestor] = place
-    own = {role: checksum for role, checksum in own.items() if role.isupper() and role not in several}
+    own = {role: file.sha256 for role, file in files.items() if role.isupper() and role not in several}
+    found = {role: {"name": file.path.name, "sha256": file.sha256} for role, file in files.items()}
     return Recipe(settings.script, settings.constants, found, lineage | own, tuple(files.values()))
 
 
-def _lineage_of(path: Path, checksum: str) -> dict[str, str]:
+def _lineage_of(file: InputFile) -> dict[str, str]:
     """The lineage a file's settings file records; empty for a file of unknown origin or changed since."""
-    record = _settings_file(path)
-    return dict(record["lineage"]) if record and record["product"]["sha256"] == checksum else {}
+    record = _settings_file(file.path)
+    return dict(record["lineage"]) if record and record["product"]["sha256"] == file.sha256 else {}
 
 
 def record_path(path: Path) -> Path:
