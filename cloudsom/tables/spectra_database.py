@@ -17,7 +17,8 @@ from cloudsom.files.places import local
 #: (n, 13) reflectances and (n,) class codes 10..60.
 SpectraBlock: TypeAlias = tuple[NDArray[np.floating], NDArray[np.int64]]
 
-NEEDED = ("spectra", "classes", "class_ids", "class_names", "band")
+#: The datasets of a file, and the kinds of numpy's types that their values may have.
+NEEDED = {"spectra": "f", "classes": "iu", "class_ids": "iu", "class_names": "SO", "band": "SO"}
 
 #: The three small ones have 6 and 13 entries.
 MAX_ENTRIES = 1000
@@ -44,7 +45,9 @@ class SpectraFile:
             self._check_storage(name, handle[name])
         self.spectra, self.classes = handle["spectra"], handle["classes"]
         self._check_shapes()
-        self._check_types(handle)
+        for name, kinds in NEEDED.items():
+            if handle[name].dtype.kind not in kinds:
+                raise UserError(f"{path}: '{name}' holds {handle[name].dtype}, not values of the kind needed")
         self._check_bands(handle["band"])
         self.codes = self._codes_by_id(handle["class_ids"], handle["class_names"])
         self.n_rows = len(self.spectra)
@@ -70,12 +73,6 @@ class SpectraFile:
             raise UserError(f"{self.path}: 'classes' has the shape {self.classes.shape}, 'spectra' {shape[0]:,} rows")
         if shape[0] == 0:
             raise UserError(f"{self.path}: holds no spectra; give a file of the spectra database")
-
-    def _check_types(self, handle: Any) -> None:
-        needed = {"spectra": "f", "classes": "iu", "class_ids": "iu", "class_names": "SO", "band": "SO"}
-        for name, kinds in needed.items():
-            if handle[name].dtype.kind not in kinds:
-                raise UserError(f"{self.path}: '{name}' holds {handle[name].dtype}, not values of the kind needed")
 
     def _check_bands(self, band: Any) -> None:
         names = tuple("B" + text for text in _texts(band[:]))

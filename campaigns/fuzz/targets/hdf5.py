@@ -60,7 +60,7 @@ def build(draw: random.Random, good: Seeds) -> Case:
         for name, values in content.items():
             handle[name] = values
         for _ in range(draw.choice((1, 1, 2, 3))):
-            name = draw.choice(NEEDED)
+            name = draw.choice(list(NEEDED))
             values = content[name]
             if name in handle:
                 del handle[name]
