@@ -41,7 +41,7 @@ import re
 import signal
 import sys
 import tokenize
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -251,11 +251,15 @@ def parse_command_line(script: str, doc: str, constants: list[Constant], words: 
         setattr(found, WORDS, [*getattr(found, WORDS, []), *products])
         unknown = [word for word in unknown if word.startswith("-") and word != "--"]
     if unknown:
-        name = unknown[0].split("=")[0].lstrip("-")
-        near = difflib.get_close_matches(name.upper(), [c.name for c in constants], n=1, cutoff=0.4)
-        hint = f"; the nearest setting is --{near[0]}" if near else ""
+        hint = nearest(unknown[0].split("=")[0].lstrip("-"), [c.name for c in constants])
         parser.error(f"{unknown[0]!r} is not a setting of this script{hint}")
     return vars(found)
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """What to add to a message on an unknown setting; nothing where none is like it."""
+    near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.4)
+    return f"; the nearest setting is --{near[0]}" if near else ""
 
 
 def _separate_switches(words: list[str], switches: set[str]) -> list[str]:

@@ -1,6 +1,5 @@
 """Several scripts one after the other: which settings go to which, where the run is, and how long it may still take."""
 
-import difflib
 import subprocess
 import sys
 import time
@@ -9,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cloudsom.errors import UserError
-from cloudsom.running.settings import read_constants
+from cloudsom.running.settings import nearest, read_constants
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,9 +47,7 @@ def distribute(words: Sequence[str], scripts: Sequence[str]) -> dict[str, list[s
             name = word[2:].split("=")[0]
             takers = [script for script in names if name in names[script]]
             if not takers:
-                near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.4)
-                hint = f"; the nearest setting is --{near[0]}" if near else ""
-                raise UserError(f"{word!r} is not a setting of any step{hint}")
+                raise UserError(f"{word!r} is not a setting of any step{nearest(name, known)}")
         elif not takers:
             raise UserError(f"{word!r} is no setting; settings are written --NAME value")
         for script in takers:

@@ -36,6 +36,7 @@ from cloudsom.errors import FULL, UserError
 from cloudsom.files.places import local
 from cloudsom.processors import Item, Result, in_order, processors
 from cloudsom.tables import decimals
+from cloudsom.tables.decimals import Floats
 
 #: The header the original's np.savetxt wrote above the pixels (its own blanks, uneven as they are).
 PIXEL_HEADER = "#  #B1,  #B2,  #B3,  #B4, #B5, #B6, #B7, #B8, #B8a, #B9, #B10, #B11, #B12"
@@ -47,7 +48,6 @@ PIECE_ROWS = 8192  # rows one thread formats at a time: 1.2 MB of text
 PIECE_BYTES = 2 << 20  # text one thread parses at a time
 LONGEST_LINE = 1 << 16  # bytes; a row of 14 numbers has about 150
 
-Floats = NDArray[Any]  # float32 or float64
 Labels = NDArray[np.int32]
 
 
