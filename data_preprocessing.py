@@ -85,8 +85,7 @@ def main() -> None:
     rows, repeated, ambiguous = choose_rows(survey)
     with stores.product(training_csv, made_by) as table, stores.product(scaler_file, made_by) as scaler:
         stores.dump_pickle(survey.scaler, scaler.partial)
-        csv_tables.write_spectra(table.partial, chosen_blocks(csv_files, rows, survey.n_rows))
-        kept = survey.n_rows if rows is None else len(rows)
+        kept = csv_tables.write_spectra(table.partial, chosen_blocks(csv_files, rows, survey.n_rows))
         table.results["summary"] = summary(survey, kept, repeated, ambiguous)
         scaler.results |= {"minimum": survey.scaler.data_min_, "maximum": survey.scaler.data_max_}
     print(f"{training_csv}: {table.results['summary']}")
@@ -114,32 +113,26 @@ def all_blocks(csv_files: list[Path], what: str) -> Iterator[Block]:
                 bar.update(len(spectra))
 
 
-def choose_rows(survey: Survey) -> tuple[NDArray[np.int64] | None, int, int]:
-    """The sorted rows to keep (None: all), how many rows repeat an earlier one, how many spectra have two labels."""
+def choose_rows(survey: Survey) -> tuple[NDArray[np.int64], int, int]:
+    """The sorted rows to keep, how many rows repeat an earlier one, how many spectra have two labels."""
     distinct, first = np.unique(survey.row_hashes, return_index=True)
     repeated = survey.n_rows - len(distinct)
     # Rows that differ as (spectrum, label) but share the spectrum carry more than one label.
     ambiguous = len(distinct) - len(np.unique(survey.spectrum_hashes))
-    rows = np.sort(first).astype(np.int64) if DROP_DUPLICATES else None
+    rows = np.sort(first) if DROP_DUPLICATES else np.arange(survey.n_rows)
     if SAMPLE_SIZE:
-        available = survey.n_rows if rows is None else len(rows)
-        if not 0 < SAMPLE_SIZE <= available:
-            raise UserError(f"SAMPLE_SIZE: {SAMPLE_SIZE:,} rows asked for, 1 to {available:,} can be drawn")
-        drawn = np.random.default_rng(SAMPLE_SEED).choice(available, SAMPLE_SIZE, replace=False)
-        drawn.sort()
-        rows = drawn if rows is None else rows[drawn]
+        if not 0 < SAMPLE_SIZE <= len(rows):
+            raise UserError(f"SAMPLE_SIZE: {SAMPLE_SIZE:,} rows asked for, 1 to {len(rows):,} can be drawn")
+        rows = np.sort(np.random.default_rng(SAMPLE_SEED).choice(rows, SAMPLE_SIZE, replace=False))
     return rows, repeated, ambiguous
 
 
-def chosen_blocks(csv_files: list[Path], rows: NDArray[np.int64] | None, n_rows: int) -> Iterator[Block]:
+def chosen_blocks(csv_files: list[Path], rows: NDArray[np.int64], n_rows: int) -> Iterator[Block]:
     """The blocks of all tables, cut down to the chosen rows."""
     start = 0
     for spectra, labels in all_blocks(csv_files, "writing the training table"):
-        if rows is not None:
-            here = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + len(spectra))] - start
-            yield spectra[here], labels[here]
-        else:
-            yield spectra, labels
+        here = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + len(spectra))] - start
+        yield spectra[here], labels[here]
         start += len(spectra)
     if start != n_rows:
         raise UserError(f"the spectra tables changed while they were read ({n_rows:,} rows, then {start:,}); run again")
