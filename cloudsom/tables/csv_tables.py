@@ -22,6 +22,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BufferedReader
 from itertools import islice, pairwise
@@ -387,7 +388,8 @@ def _check_header(file: BufferedReader, path: Path, columns: Sequence[str]) -> N
 
 def _header_fault(names: Sequence[str], expected: Sequence[str]) -> str:
     """What is wrong with a header, in words."""
-    if all(_is_number(name) for name in names):
+    with suppress(ValueError):
+        list(map(float, names))
         return "has no header line"
     missing = [name for name in expected if name not in names]
     unknown = [_short(name) or "(empty)" for name in names if name not in expected]
@@ -403,14 +405,6 @@ def _header_fault(names: Sequence[str], expected: Sequence[str]) -> str:
         place = next(i for i, name in enumerate(names) if name != expected[i])
         faults = [f"column {place + 1} is {names[place]} where {expected[place]} belongs"]
     return "has the wrong columns: " + "; ".join(faults)
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
 
 
 def _short(text: str) -> str:
