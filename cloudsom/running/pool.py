@@ -47,8 +47,6 @@ def run_jobs(function: Callable[..., Any], jobs: Sequence[Job], engine: Engine, 
     `function` is a module-level function of the script or the package and takes all it needs as arguments: constants
     changed on the command line do not reach other processes.
     """
-    if engine.workers < 0:
-        raise UserError(f"WORKERS: {engine.workers} is negative; give a number of processes, or 0 for one a core")
     if engine.scheduler:
         try:
             from cloudsom.running import cluster

@@ -38,7 +38,6 @@ import errno
 import io
 import os
 import re
-import signal
 import sys
 import tokenize
 from collections.abc import Callable, Iterator, Sequence
@@ -66,9 +65,6 @@ GROUPS = (
 
 #: The constant that words without a name belong to.
 WORDS = "PRODUCTS"
-
-#: Signals that ask a script to stop.
-STOPS = (signal.SIGINT, signal.SIGTERM)
 
 #: An interval at the start of a comment: `[1, 500]`, `(0, 1]`.
 _INTERVAL = re.compile(r"[\[(]-?\d[\d.e+-]*, -?\d[\d.e+-]*[\])](?= |$)")
@@ -361,10 +357,10 @@ def run(main: Callable[[], None], namespace: dict[str, Any]) -> None:
             constants = _set_constants(script, namespace)
         except UserError as problem:
             _end(script, f"error: {problem}", 2)
-        stops.unwind_at(STOPS, KeyboardInterrupt())  # a stop request cleans up like Ctrl-C does
+        stops.unwind_at(stops.REQUESTS, KeyboardInterrupt())  # a stop request cleans up like Ctrl-C does
         with only_run(folders_written(constants, namespace), script):
             main()
-        stops.no_longer(STOPS)
+        stops.no_longer(stops.REQUESTS)
 
 
 def _set_constants(script: str, namespace: dict[str, Any]) -> list[Constant]:

@@ -6,6 +6,9 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+#: Signals that ask a script to stop.
+REQUESTS = (signal.SIGINT, signal.SIGTERM)
+
 #: Seconds until a stop request is looked at again that came where no exception may be raised.
 WAIT_SECONDS = 0.02
 
@@ -56,7 +59,7 @@ def held_back() -> Iterator[None]:
     Children inherit what is blocked. That alone does not hold a request back here: it may come to another thread, and
     its handler runs in the main one all the same.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, REQUESTS)
     hold_back()
     try:
         yield
