@@ -27,11 +27,6 @@ class Step:
     words: tuple[str, ...] = ()
     seconds: float = 5.0
 
-    def command(self, data_dir: str, more: Sequence[str] = ()) -> list[str]:
-        """What is run for it."""
-        program = "bash" if self.script.endswith(".sh") else sys.executable
-        return [program, str(ROOT / self.script), f"--DATA_DIR={data_dir}", *self.words, *more]
-
 
 def distribute(words: Sequence[str], scripts: Sequence[str]) -> dict[str, list[str]]:
     """Words of one command line (--NAME value...) by script: each gets those that are settings of its own.
@@ -85,9 +80,10 @@ def run_steps(data_dir: str, steps: Sequence[Step], words: Sequence[str] = ()) -
     for i, step in enumerate(steps):
         left = sum(later.seconds for later in steps[i:])
         said = f"{i + 1} of {len(steps)}, {span(time.monotonic() - began)} so far, at most about {span(left)} left"
-        command = step.command(data_dir, own[step.script])
-        print(f"\n== {said}: {' '.join([step.script, *command[2:]])}", flush=True)
-        if status := wait_for(command):
+        words_of_step = [f"--DATA_DIR={data_dir}", *step.words, *own[step.script]]
+        print(f"\n== {said}: {' '.join([step.script, *words_of_step])}", flush=True)
+        program = "bash" if step.script.endswith(".sh") else sys.executable
+        if status := wait_for([program, str(ROOT / step.script), *words_of_step]):
             raise UserError(
                 f"step {i + 1} of {len(steps)}, {step.script}, ended with status {status} (see above); "
                 "the same command goes on there"
