@@ -219,16 +219,11 @@ def _blindness(seen: Path) -> str:
 
 def _difference(here: dict[str, str], there: dict[str, str]) -> str:
     """In words, which versions of a worker differ; of Python itself the third number may."""
-    differing = [
-        f"{name} {there.get(name, 'missing')} instead of {here.get(name, 'none')}"
-        for name in sorted(here.keys() | there.keys())
-        if here.get(name) != there.get(name) and not (name == "python" and _minor(here[name]) == _minor(there[name]))
-    ]
+    if here["python"].split(".")[:2] == there["python"].split(".")[:2]:
+        there = there | {"python": here["python"]}
+    names = sorted({name for name, _ in here.items() ^ there.items()})
+    differing = [f"{name} {there.get(name, 'missing')} instead of {here.get(name, 'none')}" for name in names]
     return f"has {', '.join(differing)}; install the same versions there" if differing else ""
-
-
-def _minor(version: str) -> list[str]:
-    return version.split(".")[:2]
 
 
 def run_one(function: Callable[..., Any], job: Job, versions: dict[str, str]) -> Outcome:
