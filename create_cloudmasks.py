@@ -40,7 +40,7 @@ from cloudsom.files.stores import Snapshot
 from cloudsom.images.filters import check_window, final_mask
 from cloudsom.images.pixels import find_sources, grid_of_scene
 from cloudsom.images.rasters import Grid, raster_writer, write_mask
-from cloudsom.masking.labelling import in_words, label_pixels, layers_of_scene, shares
+from cloudsom.masking.labelling import bmus_of_scene, in_words, layers_of_scene, shares
 from cloudsom.masking.layers import LEGENDS, write_class_map, write_legend, write_probability
 from cloudsom.running.job import Job
 from cloudsom.running.pool import Engine, raise_if_any_failed, results_or_errors, run_jobs
@@ -205,7 +205,7 @@ def write_confidence(place: Path, job: MaskJob, som: LabelledMap, grid: Grid, ta
     share = cloud_share(som.votes)
     names = ["cloud share of the training spectra on the neuron (no probability)", "distance to the BMU (scaled units)"]
     with raster_writer(place, grid, np.float32, 2, nodata=np.nan, descriptions=names, tags=tags) as layer:
-        for _, bmus, _ in label_pixels(job.source, job.tiff, som, with_distance=True):
+        for bmus in bmus_of_scene(job.source, job.tiff, som, distance=True):
             layer.append(confidences(bmus, share))
 
 

@@ -1,4 +1,4 @@
-"""What a labelled map says of every pixel of a scene; a block of spectra in memory at a time."""
+"""What labelled maps say of every pixel of a scene; a block of spectra in memory at a time."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,28 +16,17 @@ from cloudsom.som.committee import Committee
 from cloudsom.som.labelled_map import LabelledMap
 
 
-class LabelledPixels(NamedTuple):
-    """A block of a scene's pixels: where it stands in row-major order, the pixels' BMUs, and their mask (n,) uint8."""
+def bmus_of_scene(source: Path, tiff: Path, som: LabelledMap, distance: bool = False) -> Iterator[BMUs]:
+    """The BMUs of a scene's pixels in row-major order, a block at a time.
 
-    part: slice
-    bmus: BMUs
-    mask: NDArray[np.uint8]
-
-
-def label_pixels(source: Path, tiff: Path, som: LabelledMap, with_distance: bool = False) -> Iterator[LabelledPixels]:
-    """The pixels of a scene in row-major order, labelled by the neurons (or sub-neurons) they fall on.
-
-    source         the table of the scene's spectra, or the image itself
-    tiff           the image, for the number of pixels
-    with_distance  give the BMUs' distances too
+    source    the table of the scene's spectra, or the image itself
+    tiff      the image, for the number of pixels
+    distance  give the BMUs' distances too
     Raises UserError where the table has another number of pixels than the image.
     """
     search = BMUSearch(som.weights)
-    for part, spectra in _blocks(source, tiff):
-        scaled = som.scaled(spectra)
-        bmus = search(scaled, distance=with_distance)
-        cloud = som.cloud(scaled, bmus.index)
-        yield LabelledPixels(part, bmus, np.where(bmus.index < 0, np.uint8(MASK_NODATA), cloud))
+    for _, spectra in _blocks(source, tiff):
+        yield search(som.scaled(spectra), distance=distance)
 
 
 def _blocks(source: Path, tiff: Path) -> Iterator[tuple[slice, NDArray[np.float64]]]:
@@ -66,7 +55,7 @@ class Layers(NamedTuple):
 def layers_of_scene(
     source: Path, tiff: Path, committee: Committee, least_probability: float, with_classes: bool = False
 ) -> Layers:
-    """The layers of a scene, unfiltered; source, tiff and errors as `label_pixels`.
+    """The layers of a scene, unfiltered; source, tiff and errors as `bmus_of_scene`.
 
     least_probability  share (0..1) of the maps that must say cloud
     """
@@ -84,16 +73,14 @@ def layers_of_scene(
 
 
 def mask_of_scene(source: Path, tiff: Path, som: LabelledMap) -> NDArray[np.uint8]:
-    """A scene's mask (height, width); arguments and errors as `label_pixels`."""
-    grid = grid_of_scene(source, tiff)
-    mask = np.concatenate([pixels.mask for pixels in label_pixels(source, tiff, som)])
-    return mask.reshape(grid.height, grid.width)
+    """The mask (height, width) that one map makes of a scene, unfiltered; errors as `bmus_of_scene`."""
+    return layers_of_scene(source, tiff, Committee([som]), 1).mask
 
 
 def hits_of_scene(source: Path, tiff: Path, som: LabelledMap) -> NDArray[np.int64]:
-    """How many of a scene's pixels fall on each neuron; arguments and errors as `label_pixels`."""
+    """How many of a scene's pixels fall on each neuron; arguments and errors as `bmus_of_scene`."""
     counts = np.zeros(len(som.labels.cloud), np.int64)
-    for _, bmus, _ in label_pixels(source, tiff, som):
+    for bmus in bmus_of_scene(source, tiff, som):
         counts += np.bincount(bmus.index[bmus.index >= 0], minlength=len(counts))
     return counts
 
