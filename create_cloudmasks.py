@@ -147,7 +147,7 @@ def model_files() -> Model:
     """The files of the maps that the constants name."""
     if MODEL_NPZ:
         advice = "run step 5 (labeling.py), or give the file you were sent"
-        return {f"MODEL_NPZ {i}".removesuffix(" 1"): existing(DATA_DIR, f, advice) for i, f in enumerate(MODEL_NPZ, 1)}
+        return labelled_map.by_role(existing(DATA_DIR, file, advice) for file in MODEL_NPZ)
     with_votes = labelled_map.STEP_FILES
     return step_files(globals(), *(with_votes if CONFIDENCE else with_votes[:-1]))
 
@@ -155,7 +155,7 @@ def model_files() -> Model:
 def load_model(trained: Model) -> list[LabelledMap]:
     """The labelled maps in these files."""
     if "MODEL_NPZ" in trained:
-        return [som for file in trained.values() for som in labelled_map.load_all(file)]
+        return labelled_map.load_all(*trained.values())
     return [labelled_map.from_steps(trained)]
 
 

@@ -42,7 +42,7 @@ from cloudsom.running.pool import Engine, raise_if_any_failed, results_or_errors
 from cloudsom.running.settings import run, snapshot
 from cloudsom.som import labelled_map
 from cloudsom.som.committee import Committee
-from cloudsom.som.labelled_map import READY_MADE, LabelledMap
+from cloudsom.som.labelled_map import READY_MADE
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
 # paths (relative to DATA_DIR)
@@ -106,7 +106,7 @@ def main() -> None:
     check_window(MEDIAN_SIZE)
     check_grid(PIXEL_SIZE, RESAMPLING)
     models = tuple(existing(DATA_DIR, file, "give a file of labelled maps") for file in MODEL_NPZ) or READY_MADE
-    n_maps = len(load_maps(models))
+    n_maps = len(labelled_map.load_all(*models))
     kinds = ["quicklook", *["classes"] * CLASS_MAPS, *["probability"] * (n_maps > 1), "mask"]
     rules = (LEAST_PROBABILITY, (MEDIAN_SIZE, DILATION_RADIUS, DILATION_SHAPE), tuple(kinds), VERIFY, OVERWRITE)
     settings, out_dir, grid = snapshot(globals()), under(DATA_DIR, OUT_DIR), (PIXEL_SIZE, RESAMPLING)
@@ -127,16 +127,10 @@ def sources() -> dict[str, Granule | Path]:
     return sources_at(input_path(DATA_DIR, text) for text in PRODUCTS)
 
 
-def load_maps(models: tuple[Path, ...]) -> list[LabelledMap]:
-    """The labelled maps of some files."""
-    return [som for file in models for som in labelled_map.load_all(file)]
-
-
 def mask_product(job: ProductJob) -> str:
     """Write one product's mask and what goes with it; returns a line of summary."""
     files = job.source.input_files() if isinstance(job.source, Granule) else {job.source.name: job.source}
-    models = {f"MODEL_NPZ {i}".removesuffix(" 1"): file for i, file in enumerate(job.models, 1)}
-    made_by = stores.recipe(job.settings, files, models)
+    made_by = stores.recipe(job.settings, files, labelled_map.by_role(job.models))
     if done := stores.up_to_date([job.file(kind) for kind in job.kinds], made_by, job.overwrite):
         return done
     if not isinstance(job.source, Granule):
@@ -150,7 +144,7 @@ def mask_product(job: ProductJob) -> str:
 
 def write_layers(job: ProductJob, tiff: Path, made_by: stores.Recipe, verified: str) -> str:
     """The layers of an image, the mask last."""
-    grid, maps = grid_of_scene(tiff, tiff), load_maps(job.models)
+    grid, maps = grid_of_scene(tiff, tiff), labelled_map.load_all(*job.models)
     layers = layers_of_scene(tiff, tiff, Committee(maps), job.least_probability, "classes" in job.kinds)
     mask = final_mask(layers.mask, *job.filters)
     summary = f"{in_words(mask)}; {verified}"

@@ -245,8 +245,8 @@ def map_files() -> dict[str, Path]:
     """The files of the map by role, and those that are there of its fine-tuning; or those of the maps that vote."""
     if MODEL_NPZ:
         names = [file for name in MODEL_NPZ for file in (READY_MADE if name == "ready-made" else [name])]
-        places = [existing(DATA_DIR, str(name), "give a file of labelled maps, or ready-made") for name in names]
-        return {f"MODEL_NPZ {i}".removesuffix(" 1"): place for i, place in enumerate(places, 1)}
+        advice = "give a file of labelled maps, or ready-made"
+        return labelled_map.by_role(existing(DATA_DIR, str(name), advice) for name in names)
     files = step_files(globals(), *labelled_map.STEP_FILES)
     optional = ("TRAINING_CSV", "NEURON_LABELS_FINETUNED_CSV", "FINETUNED_MAP_NPZ", "SUGGESTIONS_CSV")
     return files | optional_files(globals(), *optional, without="what it tells is left out")
@@ -275,7 +275,7 @@ def read_walk(files: Mapping[str, Path]) -> Walk:
     each.
     """
     if MODEL_NPZ:
-        maps = tuple(som for file in files.values() for som in labelled_map.load_all(file))
+        maps = tuple(labelled_map.load_all(*files.values()))
         if not 1 <= MAP <= len(maps):
             raise UserError(f"MAP: {MAP} is not one of the {len(maps)} maps; they count from 1")
         walk = Walk(maps[MAP - 1], maps[MAP - 1], maps)

@@ -83,7 +83,7 @@ def _of_array(
 def _committee(model_npz: str | None) -> Committee:
     """The maps of a file, or the ready-made ones, read once."""
     files = labelled_map.READY_MADE if model_npz is None else (Path(model_npz),)
-    return Committee([som for file in files for som in labelled_map.load_all(file)])
+    return Committee(labelled_map.load_all(*files))
 
 
 def _in_order(array: Any) -> Any:

@@ -1,7 +1,7 @@
 """The labelled map: a trained map with its scaler and the labels of its neurons, which is all that masks need."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,13 +92,8 @@ def from_steps(files: Mapping[str, Path]) -> LabelledMap:
     return LabelledMap(weights, scaler.scale_, scaler.min_, labels, votes)
 
 
-def save(path: Path, labelled: LabelledMap) -> None:
-    """Write a labelled map as a plain .npz: numbers only, nothing that a reader would have to trust."""
-    save_all(path, [labelled])
-
-
-def save_all(path: Path, maps: Sequence[LabelledMap]) -> None:
-    """Write labelled maps that vote, one or more, into one .npz as `save` does.
+def save(path: Path, *maps: LabelledMap) -> None:
+    """Write a labelled map, or several that vote, as a plain .npz: numbers only, nothing that a reader has to trust.
 
     Of several, each array's name has the map's number before it, from 1. The same maps give the same bytes: numpy dates
     the arrays to 1980.
@@ -114,9 +109,9 @@ def save_all(path: Path, maps: Sequence[LabelledMap]) -> None:
 
 def pack(target: Path, *files: Path) -> None:
     """Put the maps of some files into one, whole or not at all; UserError for a file that holds none."""
-    maps = [labelled for file in files for labelled in load_all(file)]
+    maps = load_all(*files)
     with stores.atomic(target) as partial:
-        save_all(partial, maps)
+        save(partial, *maps)
 
 
 def _prefixes(n: int) -> list[str]:
@@ -145,22 +140,21 @@ def _arrays_of(labelled: LabelledMap, prefix: str) -> dict[str, NDArray[Any]]:
     }
 
 
-#: The arrays of the file with their types; `_check` has their shapes. The votes may be missing.
-_DTYPES = {
-    "weights": "<f8",
-    "scaler_scale": "<f8",
-    "scaler_min": "<f8",
-    "classes": "|u1",
-    "cloud": "|u1",
-    "share": "<f8",
-    "submap_neuron": "<i8",
-    "submap_centre": "<f8",
-    "submap_projection": "<f8",
-    "submap_weights": "<f8",
-    "submap_cloud": "|u1",
-    "votes": "<i8",
+#: The arrays of the file: types, and shapes by the sizes that `_check` finds. The votes may be missing.
+_ARRAYS: dict[str, tuple[str, tuple[str | int, ...]]] = {
+    "weights": ("<f8", ("rows", "columns", N_BANDS)),
+    "scaler_scale": ("<f8", (N_BANDS,)),
+    "scaler_min": ("<f8", (N_BANDS,)),
+    "classes": ("|u1", ("neurons",)),
+    "cloud": ("|u1", ("neurons",)),
+    "share": ("<f8", ("neurons",)),
+    "submap_neuron": ("<i8", ("sub-maps",)),
+    "submap_centre": ("<f8", ("sub-maps", N_BANDS)),
+    "submap_projection": ("<f8", ("sub-maps", N_BANDS, N_BANDS)),
+    "submap_weights": ("<f8", ("sub-maps", "side", "side", N_BANDS)),
+    "submap_cloud": ("|u1", ("sub-maps", "sub-neurons")),
+    "votes": ("<i8", ("neurons", len(CLASS_CODES))),
 }
-
 
 #: Maps a file may hold: a committee gains nothing from more.
 MOST_MAPS = 64
@@ -177,17 +171,25 @@ def load(path: Path) -> LabelledMap:
     return maps[0]
 
 
-def load_all(path: Path) -> list[LabelledMap]:
-    """The labelled maps of an .npz, one or more, whoever made it; UserError for anything else."""
-    try:
-        names = npz.names(path)
-        n = max(1, sum(re.fullmatch(r"map[1-9]\d*_weights", name) is not None for name in names))
-        prefixes = _prefixes(min(n, MOST_MAPS))
-        wanted = [name for name in _DTYPES if name != "votes" or name in names]
-        arrays = npz.read(path, [prefix + name for prefix in prefixes for name in wanted])
-    except Damaged as problem:
-        raise _refused(path, str(problem)) from None
-    return [_map_of(path, {name: arrays[prefix + name] for name in wanted}) for prefix in prefixes]
+def load_all(*files: Path) -> list[LabelledMap]:
+    """The labelled maps of .npz files, one or more in each, whoever made them; UserError for anything else."""
+    maps = []
+    for path in files:
+        try:
+            names = npz.names(path)
+            n = max(1, sum(re.fullmatch(r"map[1-9]\d*_weights", name) is not None for name in names))
+            prefixes = _prefixes(min(n, MOST_MAPS))
+            wanted = [name for name in _ARRAYS if name != "votes" or name in names]
+            arrays = npz.read(path, [prefix + name for prefix in prefixes for name in wanted])
+        except Damaged as problem:
+            raise _refused(path, str(problem)) from None
+        maps += [_map_of(path, {name: arrays[prefix + name] for name in wanted}) for prefix in prefixes]
+    return maps
+
+
+def by_role(files: Iterable[Path]) -> dict[str, Path]:
+    """Files of labelled maps by their roles in a recipe: MODEL_NPZ, MODEL_NPZ 2 and so on."""
+    return {f"MODEL_NPZ {i}".removesuffix(" 1"): file for i, file in enumerate(files, 1)}
 
 
 def _map_of(path: Path, arrays: Mapping[str, NDArray[Any]]) -> LabelledMap:
@@ -210,19 +212,11 @@ def _check(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """UserError unless the arrays have the types, shapes and values of a labelled map."""
     rows, columns = (arrays["weights"].shape + (0, 0))[:2]
     n, k, size = rows * columns, arrays["submap_neuron"].size, (arrays["submap_weights"].shape + (0, 0))[1]
-    shapes: dict[str, tuple[int, ...]] = {
-        "weights": (rows, columns, N_BANDS),
-        "scaler_scale": (N_BANDS,),
-        "scaler_min": (N_BANDS,),
-        "submap_neuron": (k,),
-        "submap_centre": (k, N_BANDS),
-        "submap_projection": (k, N_BANDS, N_BANDS),
-        "submap_weights": (k, size, size, N_BANDS),
-        "submap_cloud": (k, size * size),
-        "votes": (n, len(CLASS_CODES)),
-    }
+    sizes: dict[Any, int] = {"rows": rows, "columns": columns, "neurons": n, "sub-maps": k, "side": size}
+    sizes["sub-neurons"] = size * size
     for name, array in arrays.items():
-        if array.dtype.str != _DTYPES[name] or array.shape != shapes.get(name, (n,)):
+        dtype, shape = _ARRAYS[name]
+        if array.dtype.str != dtype or array.shape != tuple(sizes.get(length, length) for length in shape):
             raise _refused(path, f"{name} is {array.dtype} of shape {array.shape}")
         if name != "share" and not np.isfinite(array).all():
             raise _refused(path, f"{name} is not finite")

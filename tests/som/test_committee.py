@@ -75,7 +75,7 @@ def test_a_map_that_makes_no_sense_is_refused(tmp_path: Path, name: str, value: 
 
 @pytest.fixture
 def committee_npz(tmp_path: Path) -> Path:
-    labelled_map.save_all(tmp_path / "all.npz", MAPS)
+    labelled_map.save(tmp_path / "all.npz", *MAPS)
     return tmp_path / "all.npz"
 
 

@@ -393,7 +393,7 @@ def test_a_full_tile_is_walked_in_whole(browser: Browser, made: Made, tmp_path: 
 
 def test_maps_that_vote_are_walked_in_too(browser: Browser, made: Made, tmp_path: Path) -> None:
     other = replace(made.som, labels=replace(made.som.labels, cloud=np.full(30, CLOUD, np.uint8)))
-    labelled_map.save_all(tmp_path / "two.npz", [other, made.som])
+    labelled_map.save(tmp_path / "two.npz", other, made.som)
     (tmp_path / "masks").mkdir()
     mask, grid = read_mask(made.folder / "masks" / "SCENE_A_mask.tif")
     write_mask(tmp_path / "masks" / "SCENE_A_mask.tif", mask, grid)
