@@ -26,7 +26,7 @@ fine-tuned map decide on cloud or clear; class and confidence stay those of the 
 
 import cloudsom.start  # first: without its packages, a script starts again with .venv
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -36,18 +36,16 @@ from numpy.typing import NDArray
 from cloudsom.errors import UserError
 from cloudsom.files import stores
 from cloudsom.files.places import existing, under
-from cloudsom.files.stores import Snapshot
-from cloudsom.images.filters import check_window, final_mask
+from cloudsom.images.filters import check_window
 from cloudsom.images.pixels import find_sources, grid_of_scene
-from cloudsom.images.rasters import Grid, raster_writer, write_mask
-from cloudsom.masking.labelling import bmus_of_scene, in_words, layers_of_scene, shares
-from cloudsom.masking.layers import LEGENDS, write_class_map, write_legend, write_probability
+from cloudsom.images.rasters import Grid, raster_writer
+from cloudsom.masking.labelling import bmus_of_scene, in_words
+from cloudsom.masking.layers import Masking, write_layers
 from cloudsom.running.job import Job
 from cloudsom.running.pool import Engine, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.running.settings import run, snapshot, step_files
 from cloudsom.som import labelled_map
 from cloudsom.som.bmu import BMUs
-from cloudsom.som.committee import Committee
 from cloudsom.som.labelled_map import LabelledMap
 from cloudsom.som.labels import cloud_share
 
@@ -90,43 +88,17 @@ OVERWRITE = False  # make again what is finished
 # --- end of constants -------------------------------------------------------------------------------------------------
 
 
-Model = dict[str, Path]  # files of trained and labelled maps by role: three of one map, or those of MODEL_NPZ
-
-
-@dataclass(frozen=True)
-class MaskJob:
-    """All that masking one product takes; fit to send to a worker. `kinds` are the layers to write, the mask first."""
-
-    settings: Snapshot
-    source: Path
-    tiff: Path
-    trained: Model
-    mask_dir: Path
-    kinds: tuple[str, ...]
-    least_probability: float
-    filters: tuple[int, int, str]
-    overwrite: bool
-
-    def file(self, kind: str) -> Path:
-        """The product's layer of a kind: mask, classes, probability or confidence."""
-        return self.mask_dir / f"{self.tiff.stem}_{kind}.tif"
-
-
 def main() -> None:
     check_window(MEDIAN_SIZE)
-    trained = model_files()
-    settings = snapshot(globals())
-    stores.recipe(settings, {}, trained)  # so that a mistake in the model is told once, here, and not by every product
-    check_layers(load_model(trained))
-    tiff_dir, mask_dir = under(DATA_DIR, TIFF_DIR), under(DATA_DIR, MASK_DIR)
+    models, settings = model_files(), snapshot(globals())
+    stores.recipe(settings, {}, models)  # so that a mistake in the model is told once, here, and not by every product
+    check_layers(load_model(models))
     optional = {"classes": CLASS_MAPS, "probability": PROBABILITY, "confidence": CONFIDENCE}
-    kinds = ("mask", *(kind for kind, wanted in optional.items() if wanted))
-    filters = (MEDIAN_SIZE, DILATION_RADIUS, DILATION_SHAPE)
-    jobs = []
-    for name, source in find_sources(PIXELS, under(DATA_DIR, CSV_DIR), tiff_dir, PRODUCTS).items():
-        tiff = tiff_dir / f"{name}.tif"
-        job = MaskJob(settings, source, tiff, trained, mask_dir, kinds, LEAST_PROBABILITY, filters, OVERWRITE)
-        jobs.append(Job(name, (job,)))
+    kinds = ["mask", *(kind for kind, wanted in optional.items() if wanted)]
+    rules = (LEAST_PROBABILITY, (MEDIAN_SIZE, DILATION_RADIUS, DILATION_SHAPE), OVERWRITE)
+    masking, tiff_dir = Masking(settings, models, under(DATA_DIR, MASK_DIR), kinds, *rules), under(DATA_DIR, TIFF_DIR)
+    sources = find_sources(PIXELS, under(DATA_DIR, CSV_DIR), tiff_dir, PRODUCTS)
+    jobs = [Job(name, (masking, source, tiff_dir / f"{name}.tif")) for name, source in sources.items()]
     outcomes = run_jobs(create_masks, jobs, Engine(WORKERS, DASK_SCHEDULER, DATA_DIR), "masking")
     for summary in results_or_errors(outcomes):
         print(summary)
@@ -143,7 +115,7 @@ def check_layers(maps: list[LabelledMap]) -> None:
         raise UserError(f"CONFIDENCE: {MODEL_NPZ[0]} does not tell its neurons' votes; make it again (labeling.py)")
 
 
-def model_files() -> Model:
+def model_files() -> dict[str, Path]:
     """The files of the maps that the constants name."""
     if MODEL_NPZ:
         advice = "run step 5 (labeling.py), or give the file you were sent"
@@ -152,60 +124,49 @@ def model_files() -> Model:
     return step_files(globals(), *(with_votes if CONFIDENCE else with_votes[:-1]))
 
 
-def load_model(trained: Model) -> list[LabelledMap]:
+def load_model(models: Mapping[str, Path]) -> list[LabelledMap]:
     """The labelled maps in these files."""
-    if "MODEL_NPZ" in trained:
-        return labelled_map.load_all(*trained.values())
-    return [labelled_map.from_steps(trained)]
+    if "MODEL_NPZ" in models:
+        return labelled_map.load_all(*models.values())
+    return [labelled_map.from_steps(models)]
 
 
-def method(job: MaskJob, maps: list[LabelledMap]) -> str:
+def method(masking: Masking, maps: list[LabelledMap]) -> str:
     """What a mask's tags say of where it comes from."""
-    filtered = "unfiltered" if not any(job.filters[:2]) else f"median {job.filters[0]}, dilation {job.filters[1]}"
-    if "MODEL_NPZ" not in job.trained:
+    median, radius, _ = masking.filters
+    filtered = f"median {median}, dilation {radius}" if median or radius else "unfiltered"
+    if "MODEL_NPZ" not in masking.models:
         return "SOM1" if filtered == "unfiltered" else f"SOM1, {filtered}"
-    names = ", ".join(file.name for file in job.trained.values())
+    names = ", ".join(file.name for file in masking.models.values())
     submaps = sum(len(som.submaps) for som in maps)
     count = "map" if len(maps) == 1 else f"{len(maps)} maps"
     return f"{count} of {names} ({submaps} sub-maps), {filtered}"
 
 
-def create_masks(job: MaskJob) -> str:
+def create_masks(masking: Masking, source: Path, tiff: Path) -> str:
     """Write one product's mask and optional layers; returns a line of summary."""
-    grid = grid_of_scene(job.source, job.tiff)
-    made_by = stores.recipe(job.settings, {job.source.name: job.source, job.tiff.name: job.tiff}, job.trained)
-    if done := stores.up_to_date([job.file(kind) for kind in job.kinds], made_by, job.overwrite):
+    grid, files = grid_of_scene(source, tiff), masking.files(tiff.stem)
+    made_by = stores.recipe(masking.settings, {source.name: source, tiff.name: tiff}, masking.models)
+    if done := stores.up_to_date(list(files.values()), made_by, masking.overwrite):
         return done
-    maps = load_model(job.trained)
-    tags = {"PRODUCT": job.tiff.stem, "METHOD": method(job, maps)}
-    for kind in LEGENDS.keys() & job.kinds:
-        write_legend(job.file(kind), LEGENDS[kind])
-    if "confidence" in job.kinds:
-        with stores.product(job.file("confidence"), made_by) as product:
-            write_confidence(product.partial, job, maps[0], grid, tags)
-    with_classes = "classes" in job.kinds
-    layers = layers_of_scene(job.source, job.tiff, Committee(maps), job.least_probability, with_classes)
-    if layers.classes is not None:
-        with stores.product(job.file("classes"), made_by) as product:
-            write_class_map(product.partial, layers.classes, grid, tags)
-    if "probability" in job.kinds:
-        with stores.product(job.file("probability"), made_by) as product:
-            write_probability(product.partial, layers.probability, grid, tags)
-    mask = final_mask(layers.mask, *job.filters)
-    with stores.product(job.file("mask"), made_by) as product:
-        write_mask(product.partial, mask, grid, tags=tags)
-        product.results |= shares(mask)
-        product.results["summary"] = in_words(mask)
-    return f"{job.file('mask')}: {product.results['summary']}"
+    maps = load_model(masking.models)
+    tags = {"PRODUCT": tiff.stem, "METHOD": method(masking, maps)}
+    if "confidence" in files:
+        with stores.product(files["confidence"], made_by) as product:
+            write_confidence(product.partial, bmus_of_scene(source, tiff, maps[0], distance=True), maps[0], grid, tags)
+    layers = masking.layers(source, tiff, maps)
+    summary = in_words(layers.mask)
+    write_layers(files, layers, grid, tags, made_by, {"summary": summary})
+    return f"{files['mask']}: {summary}"
 
 
-def write_confidence(place: Path, job: MaskJob, som: LabelledMap, grid: Grid, tags: dict[str, str]) -> None:
+def write_confidence(place: Path, blocks: Iterable[BMUs], som: LabelledMap, grid: Grid, tags: dict[str, str]) -> None:
     """Two bands: cloud share in the votes of a pixel's neuron, distance to that neuron."""
     assert som.votes is not None, "check_layers refuses such maps"
     share = cloud_share(som.votes)
     names = ["cloud share of the training spectra on the neuron (no probability)", "distance to the BMU (scaled units)"]
     with raster_writer(place, grid, np.float32, 2, nodata=np.nan, descriptions=names, tags=tags) as layer:
-        for bmus in bmus_of_scene(job.source, job.tiff, som, distance=True):
+        for bmus in blocks:
             layer.append(confidences(bmus, share))
 
 

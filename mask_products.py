@@ -20,7 +20,6 @@ writes  OUT_DIR/NAME_mask.tif              uint8: 255 cloud, 0 clear, 1 nodata
 import cloudsom.start  # first: without its packages, a script starts again with .venv
 
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -28,20 +27,17 @@ from cloudsom.drawing.pictures import write_quicklook
 from cloudsom.errors import UserError
 from cloudsom.files import places, stores
 from cloudsom.files.places import existing, input_path, under
-from cloudsom.files.stores import Snapshot
-from cloudsom.images.filters import check_window, final_mask
+from cloudsom.images.filters import check_window
 from cloudsom.images.pixels import grid_of_scene
 from cloudsom.images.products import Granule, sources_at
-from cloudsom.images.rasters import write_mask
 from cloudsom.images.safe_to_tiff import check_grid, convert_granule
-from cloudsom.masking.labelling import in_words, layers_of_scene, shares
-from cloudsom.masking.layers import LEGENDS, write_class_map, write_legend, write_probability
+from cloudsom.masking.labelling import in_words
+from cloudsom.masking.layers import Masking, write_layers
 from cloudsom.processors import processors
 from cloudsom.running.job import Job
 from cloudsom.running.pool import Engine, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.running.settings import run, snapshot
 from cloudsom.som import labelled_map
-from cloudsom.som.committee import Committee
 from cloudsom.som.labelled_map import READY_MADE
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
@@ -81,39 +77,15 @@ OVERWRITE = False  # make again what is finished
 # --- end of constants -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class ProductJob:
-    """All that one product takes; fit to send to a worker. `source` is a granule of it, or a GeoTIFF."""
-
-    settings: Snapshot
-    name: str
-    source: Granule | Path
-    models: tuple[Path, ...]
-    out_dir: Path
-    grid: tuple[int, str]
-    least_probability: float
-    filters: tuple[int, int, str]
-    kinds: tuple[str, ...]
-    verify: bool
-    overwrite: bool
-
-    def file(self, kind: str) -> Path:
-        """The product's output of a kind: mask, probability, classes or quicklook."""
-        return self.out_dir / f"{self.name}_{kind}.{'jpg' if kind == 'quicklook' else 'tif'}"
-
-
 def main() -> None:
     check_window(MEDIAN_SIZE)
     check_grid(PIXEL_SIZE, RESAMPLING)
-    models = tuple(existing(DATA_DIR, file, "give a file of labelled maps") for file in MODEL_NPZ) or READY_MADE
+    models = [existing(DATA_DIR, file, "give a file of labelled maps") for file in MODEL_NPZ] or READY_MADE
     n_maps = len(labelled_map.load_all(*models))
     kinds = ["quicklook", *["classes"] * CLASS_MAPS, *["probability"] * (n_maps > 1), "mask"]
-    rules = (LEAST_PROBABILITY, (MEDIAN_SIZE, DILATION_RADIUS, DILATION_SHAPE), tuple(kinds), VERIFY, OVERWRITE)
-    settings, out_dir, grid = snapshot(globals()), under(DATA_DIR, OUT_DIR), (PIXEL_SIZE, RESAMPLING)
-    jobs = [
-        Job(name, (ProductJob(settings, name, source, models, out_dir, grid, *rules),))
-        for name, source in sources().items()
-    ]
+    rules = (LEAST_PROBABILITY, (MEDIAN_SIZE, DILATION_RADIUS, DILATION_SHAPE), OVERWRITE)
+    masking = Masking(snapshot(globals()), labelled_map.by_role(models), under(DATA_DIR, OUT_DIR), kinds, *rules)
+    jobs = [Job(name, (masking, name, source, (PIXEL_SIZE, RESAMPLING), VERIFY)) for name, source in sources().items()]
     outcomes = run_jobs(mask_product, jobs, Engine(WORKERS, DASK_SCHEDULER, DATA_DIR), "masking")
     for summary in results_or_errors(outcomes):
         print(summary)
@@ -127,48 +99,42 @@ def sources() -> dict[str, Granule | Path]:
     return sources_at(input_path(DATA_DIR, text) for text in PRODUCTS)
 
 
-def mask_product(job: ProductJob) -> str:
-    """Write one product's mask and what goes with it; returns a line of summary."""
-    files = job.source.input_files() if isinstance(job.source, Granule) else {job.source.name: job.source}
-    made_by = stores.recipe(job.settings, files, labelled_map.by_role(job.models))
-    if done := stores.up_to_date([job.file(kind) for kind in job.kinds], made_by, job.overwrite):
+def mask_product(masking: Masking, name: str, source: Granule | Path, grid: tuple[int, str], verify: bool) -> str:
+    """Write one product's mask and what goes with it; returns a line of summary.
+
+    source  a granule of the product, or a GeoTIFF
+    grid    pixel size (m) and resampling of a granule's image
+    """
+    inputs = source.input_files() if isinstance(source, Granule) else {source.name: source}
+    made_by, out_dir = stores.recipe(masking.settings, inputs, masking.models), masking.folder
+    if done := stores.up_to_date(list(masking.files(name).values()), made_by, masking.overwrite):
         return done
-    if not isinstance(job.source, Granule):
-        return write_layers(job, job.source, made_by, "image taken as it is")
-    places.make_folder(job.out_dir)
-    with tempfile.TemporaryDirectory(prefix=".", dir=None if places.is_remote(job.out_dir) else job.out_dir) as folder:
-        tiff = Path(folder) / f"{job.name}.tif"
-        facts = convert_granule(job.source, tiff, *job.grid, min(2, processors()), job.verify)
-        return write_layers(job, tiff, made_by, facts["verified"])
+    if not isinstance(source, Granule):
+        return mask_image(masking, name, source, made_by, "image taken as it is")
+    places.make_folder(out_dir)
+    with tempfile.TemporaryDirectory(prefix=".", dir=None if places.is_remote(out_dir) else out_dir) as folder:
+        tiff = Path(folder) / f"{name}.tif"
+        facts = convert_granule(source, tiff, *grid, min(2, processors()), verify)
+        return mask_image(masking, name, tiff, made_by, facts["verified"])
 
 
-def write_layers(job: ProductJob, tiff: Path, made_by: stores.Recipe, verified: str) -> str:
-    """The layers of an image, the mask last."""
-    grid, maps = grid_of_scene(tiff, tiff), labelled_map.load_all(*job.models)
-    layers = layers_of_scene(tiff, tiff, Committee(maps), job.least_probability, "classes" in job.kinds)
-    mask = final_mask(layers.mask, *job.filters)
-    summary = f"{in_words(mask)}; {verified}"
-    names = ", ".join(file.name for file in job.models)
-    median, radius, shape = job.filters
+def mask_image(masking: Masking, name: str, tiff: Path, made_by: stores.Recipe, verified: str) -> str:
+    """Write the outputs of an image, the mask last; returns a line of summary."""
+    maps, files = labelled_map.load_all(*masking.models.values()), masking.files(name)
+    layers = masking.layers(tiff, tiff, maps)
+    summary = f"{in_words(layers.mask)}; {verified}"
+    names = ", ".join(file.name for file in masking.models.values())
+    median, radius, shape = masking.filters
     tags = {
-        "PRODUCT": job.name,
-        "METHOD": f"{len(maps)} maps of {names}, cloud from {job.least_probability:g} of their votes on, median "
+        "PRODUCT": name,
+        "METHOD": f"{len(maps)} maps of {names}, cloud from {masking.least_probability:g} of their votes on, median "
         f"{median}, dilation {radius} {shape}",
     }
-    for kind in LEGENDS.keys() & job.kinds:
-        write_legend(job.file(kind), LEGENDS[kind])
-    for kind in job.kinds:
-        with stores.product(job.file(kind), made_by) as product:
-            if kind == "quicklook":
-                write_quicklook(product.partial, tiff, mask)
-            elif kind == "classes" and layers.classes is not None:
-                write_class_map(product.partial, layers.classes, grid, tags)
-            elif kind == "probability":
-                write_probability(product.partial, layers.probability, grid, tags)
-            else:
-                write_mask(product.partial, mask, grid, tags=tags)
-                product.results |= shares(mask) | {"verified": verified, "summary": summary}
-    return f"{job.file('mask')}: {summary}"
+    with stores.product(files["quicklook"], made_by) as product:
+        write_quicklook(product.partial, tiff, layers.mask)
+    results = {"verified": verified, "summary": summary}
+    write_layers(files, layers, grid_of_scene(tiff, tiff), tags, made_by, results)
+    return f"{files['mask']}: {summary}"
 
 
 if __name__ == "__main__":

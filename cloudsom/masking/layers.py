@@ -1,6 +1,7 @@
-"""The layers beside a mask: classes and cloud probability as GeoTIFFs, and what a GIS shows of their codes."""
+"""Masks and the layers beside them as files: classes, cloud probability, and what a GIS shows of their codes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,63 @@ from numpy.typing import NDArray
 
 from cloudsom.bands import CLASS_COLOURS, CLASSES, CLEAR, CLOUD, MASK_NODATA, NO_CLASS
 from cloudsom.files import stores
-from cloudsom.images.rasters import MASK_COLOURS, Grid, write_layer
-from cloudsom.som.committee import PROBABILITY_NODATA
+from cloudsom.files.stores import Recipe, Snapshot
+from cloudsom.images.filters import final_mask
+from cloudsom.images.rasters import MASK_COLOURS, Grid, write_layer, write_mask
+from cloudsom.masking.labelling import Layers, layers_of_scene, shares
+from cloudsom.som.committee import PROBABILITY_NODATA, Committee
+from cloudsom.som.labelled_map import LabelledMap
 
 Legend = Mapping[int, tuple[str, tuple[int, int, int], int]]  # by code: name, colour, opacity (0 or 255)
+
+
+@dataclass(frozen=True)
+class Masking:
+    """How a run masks its products, and where to; fit to send to a worker.
+
+    models   files of trained and labelled maps, by their roles in a recipe
+    kinds    of outputs wanted of a product, as in NAME_mask.tif
+    filters  size of the median filter, radius and shape of the dilation, in pixels
+    """
+
+    settings: Snapshot
+    models: Mapping[str, Path]
+    folder: Path
+    kinds: Sequence[str]
+    least_probability: float
+    filters: tuple[int, int, str]
+    overwrite: bool
+
+    def files(self, name: str) -> dict[str, Path]:
+        """A product's outputs by kind, in the order of `kinds`."""
+        return {kind: self.folder / f"{name}_{kind}.{'jpg' if kind == 'quicklook' else 'tif'}" for kind in self.kinds}
+
+    def layers(self, source: Path, tiff: Path, maps: Sequence[LabelledMap]) -> Layers:
+        """What these maps say of a scene, the mask filtered; source, tiff and errors as `layers_of_scene`."""
+        layers = layers_of_scene(source, tiff, Committee(maps), self.least_probability, "classes" in self.kinds)
+        return layers._replace(mask=final_mask(layers.mask, *self.filters))
+
+
+def write_layers(
+    files: Mapping[str, Path],
+    layers: Layers,
+    grid: Grid,
+    tags: dict[str, str],
+    made_by: Recipe,
+    results: dict[str, str],
+) -> None:
+    """Write the layers that `files` names by kind, the mask last; `results` go into its settings file."""
+    for kind in LEGENDS.keys() & files.keys():
+        write_legend(files[kind], LEGENDS[kind])
+    if layers.classes is not None:
+        with stores.product(files["classes"], made_by) as product:
+            write_class_map(product.partial, layers.classes, grid, tags)
+    if "probability" in files:
+        with stores.product(files["probability"], made_by) as product:
+            write_probability(product.partial, layers.probability, grid, tags)
+    with stores.product(files["mask"], made_by) as product:
+        write_mask(product.partial, layers.mask, grid, tags=tags)
+        product.results |= shares(layers.mask) | results
 
 
 def write_class_map(place: Path, classes: NDArray[np.uint8], grid: Grid, tags: dict[str, str]) -> None:
