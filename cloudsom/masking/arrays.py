@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudsom.bands import BANDS, N_BANDS
+from cloudsom.bands import BANDS, CLOUD, N_BANDS
 from cloudsom.brightness import wrong_units
 from cloudsom.som import labelled_map
 from cloudsom.som.committee import Committee
@@ -73,9 +73,8 @@ def _of_array(
         if wrong := wrong_units(spectra):
             raise ValueError(f"the array {wrong}; of digital numbers give offset and quantification")
         votes = committee.vote(spectra)
-        known = votes.cloud >= 0
-        probability[part] = np.where(known, votes.cloud / votes.voters, np.nan)
-        cloud[part] = known & (votes.cloud >= least_probability * votes.voters)
+        probability[part] = np.where(votes.cloud >= 0, votes.cloud / votes.voters, np.nan)
+        cloud[part] = votes.mask(least_probability) == CLOUD
     return cloud.reshape(values.shape[:-1]), probability.reshape(values.shape[:-1])
 
 

@@ -67,8 +67,8 @@ def layers_of_scene(
         votes = committee.vote(spectra, with_classes)
         mask.ravel()[part] = votes.mask(least_probability)
         probability.ravel()[part] = votes.per_cent()
-        if classes is not None:
-            classes.ravel()[part] = votes.winning_class()
+        if classes is not None and votes.classes is not None:
+            classes.ravel()[part] = votes.classes
     return Layers(mask, probability, classes)
 
 

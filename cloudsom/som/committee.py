@@ -8,7 +8,7 @@ neurons speak louder, not surer ones. This goes beyond the paper, whose one map 
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,14 +23,15 @@ PROBABILITY_NODATA = 255
 
 
 class Votes(NamedTuple):
-    """What the maps say of n spectra: how many of `voters` say cloud (-1: no data), and how many say each class.
+    """What the maps say of n spectra: how many of `voters` say cloud (-1: no data), and which class wins.
 
-    classes  (n, 6) in the order of `CLASS_CODES`; None where nobody asked
+    classes  (n,) the class that most maps' neurons have, of equals the first in the order of `CLASS_CODES`; NO_CLASS
+             without data or where no neuron has one. None where nobody asked
     """
 
     cloud: NDArray[np.int16]
     voters: int
-    classes: NDArray[np.int16] | None = None
+    classes: NDArray[np.uint8] | None = None
 
     def mask(self, least_probability: float) -> NDArray[np.uint8]:
         """CLOUD where at least that share (0..1) of the maps says so, CLEAR, or MASK_NODATA."""
@@ -43,13 +44,6 @@ class Votes(NamedTuple):
         per_cent = np.rint(100 / self.voters * self.cloud).clip(0).astype(np.uint8)
         per_cent[self.cloud < 0] = PROBABILITY_NODATA
         return per_cent
-
-    def winning_class(self) -> NDArray[np.uint8]:
-        """The class that most maps' neurons have, of equals the first in the order of `CLASS_CODES`; or NO_CLASS."""
-        assert self.classes is not None, "ask for the classes"
-        winner = np.array(CLASS_CODES, np.uint8)[np.argmax(self.classes, axis=1)]
-        winner[(self.cloud < 0) | ~self.classes.any(axis=1)] = NO_CLASS
-        return winner
 
 
 class Committee:
@@ -67,29 +61,30 @@ class Committee:
         Maps that were trained with the same scaler, as those of one training table are, share the scaled spectra.
         """
         known = np.asarray(np.isfinite(reflectance).all(axis=1))
-        if not known.all():
-            cloud, voters, found = self.vote(reflectance[known], classes)
-            return Votes(_spread(cloud, known, -1), voters, None if found is None else _spread(found, known, 0))
-        cloud = np.zeros(len(reflectance), np.int16)
-        found = np.zeros((len(reflectance), len(CLASS_CODES)), np.int16) if classes else None
-        scaled, scaled_for = np.empty(0), None
+        spectra = reflectance if known.all() else reflectance[known]
+        cloud = np.zeros(len(spectra), np.int16)
+        counts = np.zeros((len(spectra), len(CLASS_CODES)), np.int16) if classes else None
+        scaler, scaled = None, spectra
         for som, search in zip(self.maps, self._searches, strict=True):
-            if scaled_for is None or not (
-                np.array_equal(som.scale, scaled_for.scale) and np.array_equal(som.shift, scaled_for.shift)
-            ):
-                scaled, scaled_for = som.scaled(reflectance.copy()), som
+            if scaler != (own := (som.scale.tolist(), som.shift.tolist())):
+                scaler, scaled = own, som.scaled(spectra.copy())
             bmus = search(scaled).index
             cloud += som.cloud(scaled, bmus) == CLOUD
-            if found is not None:
-                own = som.labels.classes[bmus]
+            if counts is not None:
+                of_bmus = som.labels.classes[bmus]
                 for i, code in enumerate(CLASS_CODES):
-                    found[:, i] += own == code
+                    counts[:, i] += of_bmus == code
         cloud[bmus < 0] = -1
-        return Votes(cloud, len(self.maps), found)
+        votes = Votes(_among_all(cloud, known, -1), len(self.maps))
+        if counts is None:
+            return votes
+        winner = np.array(CLASS_CODES, np.uint8)[np.argmax(counts, axis=1)]
+        winner[(cloud < 0) | ~counts.any(axis=1)] = NO_CLASS
+        return votes._replace(classes=_among_all(winner, known, NO_CLASS))
 
 
-def _spread(votes: NDArray[np.int16], known: NDArray[np.bool_], fill: int) -> NDArray[np.int16]:
-    """Votes on the spectra that are `known`, among all: `fill` for the others."""
-    every = np.full((len(known), *votes.shape[1:]), fill, np.int16)
-    every[known] = votes
+def _among_all(values: NDArray[Any], known: NDArray[np.bool_], fill: int) -> NDArray[Any]:
+    """Values of the spectra that are `known`, and `fill` for the others."""
+    every = np.full(len(known), fill, values.dtype)
+    every[known] = values
     return every

@@ -36,7 +36,7 @@ def test_votes_by_hand() -> None:
     assert votes.mask(1 / 3).tolist() == [CLEAR, CLOUD, CLOUD, CLOUD, MASK_NODATA]
     assert votes.mask(1).tolist() == [CLEAR, CLEAR, CLEAR, CLOUD, MASK_NODATA]
     # land twice; a tie of land, cirrus and opaque cloud, of which land comes first; opaque twice
-    assert votes.winning_class().tolist() == [10, 10, 10, 50, 0]
+    assert votes.classes is not None and votes.classes.tolist() == [10, 10, 10, 50, 0]
 
 
 def test_one_map_says_what_it_says_alone() -> None:
