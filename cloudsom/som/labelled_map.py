@@ -69,7 +69,7 @@ class LabelledMap:
         hit[neurons] = True
         for neuron in np.flatnonzero(hit).tolist():
             here = contested[neurons == neuron]
-            label[here] = np.where(self.submaps[neuron].is_cloud(scaled, here), CLOUD, CLEAR)
+            label[here] = np.where(self.submaps[neuron].is_cloud(scaled[here]), CLOUD, CLEAR)
         return label
 
 

@@ -55,32 +55,25 @@ class SubMap:
     def _search(self) -> BMUSearch:
         return BMUSearch(self.weights)
 
-    def coordinates(self, scaled: Floats, rows: NDArray[np.intp] | None = None) -> Floats:
-        """Scaled spectra (n, 13), or some rows of them, in the sub-map's coordinates (rows, 13)."""
-        rows = np.arange(len(scaled)) if rows is None else rows
-        out = np.empty((len(rows), N_BANDS))
-        _project(scaled, rows, self.centre, self.projection, out)
-        return out
+    def bmus(self, scaled: Floats) -> NDArray[np.int32]:
+        """The sub-neurons that scaled spectra (n, 13) fall on, counted row by row from 0."""
+        return self._search(coordinates(scaled, self.centre, self.projection)).index
 
-    def bmus(self, scaled: Floats, rows: NDArray[np.intp] | None = None) -> NDArray[np.int32]:
-        """The sub-neurons that scaled spectra (n, 13), or some rows of them, fall on, counted row by row from 0."""
-        return self._search(self.coordinates(scaled, rows)).index
-
-    def is_cloud(self, scaled: Floats, rows: NDArray[np.intp] | None = None) -> NDArray[np.bool_]:
-        """Which of the scaled spectra (n, 13), or of some rows of them, fall on a cloud sub-neuron."""
-        return self.cloud[self.bmus(scaled, rows)] == CLOUD
+    def is_cloud(self, scaled: Floats) -> NDArray[np.bool_]:
+        """Which of the scaled spectra (n, 13) fall on a cloud sub-neuron."""
+        return self.cloud[self.bmus(scaled)] == CLOUD
 
 
 @kernel
-def _project(scaled: Floats, rows: NDArray[np.intp], centre: Floats, projection: Floats, out: Floats) -> None:
-    """out = (scaled[rows] - centre) @ projection, each sum from the first band on, however many rows there are."""
-    for i in range(len(rows)):
-        for k in range(out.shape[1]):
-            out[i, k] = 0.0
+def coordinates(scaled: Floats, centre: Floats, projection: Floats) -> Floats:
+    """(scaled - centre) @ projection, each sum from the first band on, however many spectra (n, 13) there are."""
+    out = np.zeros((len(scaled), N_BANDS))
+    for i in range(len(scaled)):
         for j in range(len(centre)):
-            offset = scaled[rows[i], j] - centre[j]
-            for k in range(out.shape[1]):
+            offset = scaled[i, j] - centre[j]
+            for k in range(N_BANDS):
                 out[i, k] += offset * projection[j, k]
+    return out
 
 
 def bands_for(label: int, left_out: Sequence[str], left_out_if_opaque: Sequence[str]) -> list[int]:
@@ -97,8 +90,7 @@ def train_submap(clouds: Floats, clear: Floats, bands: Sequence[int], rules: Sub
     neuron         flat position on the large map: each sub-map has its own reproducible seed
     """
     centre, projection = standardisation(clouds, clear, bands, rules.shrinkage, rules.separation)
-    blank = SubMap(centre, projection, np.zeros((0, 0, N_BANDS)), np.zeros(0, np.uint8))
-    sides = [blank.coordinates(side)[:, : len(bands)] for side in (clouds, clear)]
+    sides = [coordinates(side, centre, projection)[:, : len(bands)] for side in (clouds, clear)]
     draw = np.random.RandomState((rules.seed + neuron) % 2**32)
     half = (rules.steps + 1) // 2
     balanced = np.concatenate([side[draw.randint(0, len(side), half)] for side in sides])
