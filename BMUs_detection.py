@@ -57,7 +57,7 @@ def main() -> None:
         print(done)
         return
     model.load_scaler(inputs["SCALER_FILE"])  # so that a mistake in the file is told once, here, and not by every part
-    rows, columns, _ = model.load_som(inputs["SOM_FILE"]).get_weights().shape
+    rows, columns, _ = model.load_weights(inputs["SOM_FILE"]).shape
     hits = np.zeros(rows * columns, dtype=np.int64)
     with stores.product(bmus_csv, made_by) as product:
         n_rows = csv_tables.write_bmus(product.partial, positions(find_bmus(*inputs.values()), columns, hits))
@@ -95,7 +95,7 @@ def bmus_of_part(
 ) -> Iterator[NDArray[np.int32]]:
     """Blocks (n,) of the BMU of each spectrum in a part of the table, or in all of it."""
     scaler = model.load_scaler(scaler_file)
-    search = BMUSearch(model.load_som(som_file).get_weights())
+    search = BMUSearch(model.load_weights(som_file))
     with progress(None, "finding BMUs") as bar:
         for spectra, _ in csv_tables.read_spectra(training_csv, chunk_rows=ROWS_AT_ONCE, dtype=np.float64, part=part):
             yield search(model.scale(spectra, scaler)).index

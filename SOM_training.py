@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from minisom import MiniSom
 from numpy.typing import NDArray
 
 from cloudsom.files import stores
@@ -99,8 +100,10 @@ def import_susi(source: Path) -> None:
         return
     weights = model.load_susi_weights(source)
     with stores.product(som_file, made_by) as product:
-        stores.dump_pickle(model.som_of(weights), product.partial)
-        rows, columns, _ = weights.shape
+        rows, columns, bands = weights.shape
+        som = MiniSom(rows, columns, bands, sigma=max(rows, columns) / 2, learning_rate=0.5, random_seed=0)
+        som._weights = weights
+        stores.dump_pickle(som, product.partial)
         product.results["summary"] = f"{rows} x {columns} neurons, weights of the susi map {source.name}; not trained"
     print(f"{som_file}: {product.results['summary']}")
 

@@ -69,7 +69,7 @@ def main() -> None:
     if done := stores.up_to_date(products, made_by, OVERWRITE):
         print(done)
         return
-    scaler, weights = model.load_scaler(inputs["SCALER_FILE"]), model.load_som(inputs["SOM_FILE"]).get_weights()
+    scaler, weights = model.load_scaler(inputs["SCALER_FILE"]), model.load_weights(inputs["SOM_FILE"])
     rows, columns, _ = weights.shape
     index = model.read_bmus(inputs["BMUS_CSV"], rows, columns)
     counts = count_hits(inputs["TRAINING_CSV"], inputs["BMUS_CSV"], index, rows * columns)

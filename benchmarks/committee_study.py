@@ -104,7 +104,7 @@ def false_alarms(scene: Scene, cloud: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 def training_of(data_dir: Path, folder: Path, spectra: NDArray[np.float64], labels: NDArray[np.integer]) -> Training:
     """The training spectra on the neurons of one map."""
-    shape = model.load_som(folder / "SOM_trained.p").get_weights().shape
+    shape = model.load_weights(folder / "SOM_trained.p").shape
     bmus = model.read_bmus(folder / "BMUs.csv", shape[0], shape[1])
     land = correction.bright_land_of([(spectra, labels)], RULES)
     return Training(lambda neurons: {n: (spectra[bmus == n], labels[bmus == n]) for n in neurons}, land)

@@ -59,7 +59,7 @@ def main() -> None:
     if portfolio.finished("component_planes", *(f"component_plane_{band}" for band in singles)):
         return
     scaler = model.load_scaler(inputs["SCALER_FILE"])
-    planes = scaler.reflectance(model.load_som(inputs["SOM_FILE"]).get_weights())
+    planes = scaler.reflectance(model.load_weights(inputs["SOM_FILE"]))
     figure, alt = component_planes(planes, scaler, PRINT_WIDTH), describe(planes, range(N_BANDS))
     portfolio.write("component_planes", figure, "Component planes of the 13 bands", alt)
     for i, band in enumerate(singles):

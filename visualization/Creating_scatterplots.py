@@ -164,7 +164,7 @@ def band_index(setting: str, band: str) -> int:
 
 def read_neurons(inputs: dict[str, Path], scaler: model.Scaler, x: int, y: int) -> Neurons:
     """The map's weights in bands x and y, and its bright neurons where there are fine-tuned labels."""
-    weights = scaler.reflectance(model.load_som(inputs["SOM_FILE"]).get_weights())
+    weights = scaler.reflectance(model.load_weights(inputs["SOM_FILE"]))
     bright = np.zeros(weights.shape[:2], bool)
     if "NEURON_LABELS_FINETUNED_CSV" in inputs:
         labels = model.read_neuron_labels(inputs["NEURON_LABELS_CSV"])

@@ -51,7 +51,7 @@ def main() -> None:
     portfolio = portfolio_of(globals(), inputs)
     if portfolio.finished("u_matrix"):
         return
-    weights = model.load_som(inputs["SOM_FILE"]).get_weights()
+    weights = model.load_weights(inputs["SOM_FILE"])
     if weights.shape[0] * weights.shape[1] < 2:
         raise UserError(f"{inputs['SOM_FILE']}: a map of one neuron has no neighbours to compare")
     distances = u_matrix(weights)

@@ -83,7 +83,7 @@ def from_steps(files: Mapping[str, Path]) -> LabelledMap:
 
     scaler_file, som_file, neuron_labels_csv, hit_maps_csv = map(files.get, STEP_FILES)
     assert scaler_file and som_file and neuron_labels_csv
-    scaler, weights = model.load_scaler(scaler_file), model.load_som(som_file).get_weights()
+    scaler, weights = model.load_scaler(scaler_file), model.load_weights(som_file)
     labels, votes = model.read_neuron_labels(neuron_labels_csv), None
     model.check_same_map(som_file, weights.shape, neuron_labels_csv, labels.rows, labels.columns)
     if hit_maps_csv:

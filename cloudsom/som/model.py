@@ -77,18 +77,15 @@ def scale(reflectance: NDArray[np.float64], scaler: Any) -> NDArray[np.float64]:
     return reflectance
 
 
-def load_som(path: Path) -> Any:
-    """The map of step 3: a MiniSom with the pickled one's weights, and nothing else of what is in the file.
-
-    Raises UserError if the file holds anything else, or a map of another number of bands.
-    """
+def load_weights(path: Path) -> NDArray[np.float64]:
+    """The weights (rows, columns, 13) of step 3's pickled map, of which nothing else is read; UserError for others."""
     record = stores.load_pickle(path, "map")
     if _kind(record) != "MiniSom":
         advice = "give the file of step 3"
         if isinstance(record, pickles.Record) and record.name.startswith("susi."):
             advice = "have step 3 take its weights (SOM_training.py --IMPORT_SUSI)"
         raise UserError(f"{path}: holds a {_kind(record)}, not a MiniSom; {advice}")
-    return som_of(_weights(path, record, "_weights"))
+    return _weights(path, record, "_weights")
 
 
 def load_susi_weights(path: Path) -> NDArray[np.float64]:
@@ -112,16 +109,6 @@ def _weights(path: Path, record: pickles.Record, attribute: str) -> NDArray[np.f
     if not np.isfinite(weights).all():
         raise UserError(f"{path}: its weights are not all finite; train the map again (step 3)")
     return weights
-
-
-def som_of(weights: NDArray[np.float64]) -> Any:
-    """A MiniSom with these weights (rows, columns, 13)."""
-    from minisom import MiniSom  # takes a moment, and only some scripts need it
-
-    rows, columns, bands = weights.shape
-    som = MiniSom(rows, columns, bands, sigma=max(rows, columns) / 2, learning_rate=0.5, random_seed=0)
-    som._weights = weights
-    return som
 
 
 # --- tables of neurons ------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import Browser
+from minisom import MiniSom
 from runs import call, fine_tune, make_run, split_neurons
 
 import evaluation_metrics
@@ -177,8 +178,8 @@ def test_report_of_nothing_is_refused(tmp_path: Path) -> None:
 
 def test_report_refuses_figures_of_another_map(whole_run: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(whole_run, tmp_path / "data"))
-    som = model.load_som(folder / "SOM_trained.p")
-    som._weights = som.get_weights()[::-1].copy()
+    som = MiniSom(6, 5, 13)
+    som._weights = model.load_weights(folder / "SOM_trained.p")[::-1].copy()
     stores.dump_pickle(som, folder / "SOM_trained.p")
     with pytest.raises(UserError, match=r"made with another SOM_FILE"):
         call(report, folder)

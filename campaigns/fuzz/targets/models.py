@@ -28,7 +28,7 @@ PROTOCOLS = (2, 3, 4, 5)
 
 def read(kind: str, path: Path) -> None:
     if kind == "som":
-        BMUSearch(model.load_som(path).get_weights())(np.zeros((5, N_BANDS)))
+        BMUSearch(model.load_weights(path))(np.zeros((5, N_BANDS)))
     elif kind == "scaler":
         model.scale(np.zeros((5, N_BANDS)), model.load_scaler(path))
     else:
