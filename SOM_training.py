@@ -69,51 +69,44 @@ OVERWRITE = False  # train again although the map is finished
 
 
 def main() -> None:
-    if IMPORT_SUSI is not None:
-        import_susi(existing(DATA_DIR, IMPORT_SUSI, "give a pickled susi map, or None to train"))
-        return
-    inputs = step_files(globals(), "TRAINING_CSV", "SCALER_FILE")
     som_file = under(DATA_DIR, SOM_FILE)
-    law = training_law()
-    made_by = stores.recipe(snapshot(globals()), inputs)
+    if IMPORT_SUSI is None:
+        inputs, settings = step_files(globals(), "TRAINING_CSV", "SCALER_FILE"), snapshot(globals())
+    else:  # the settings file names the source and no training constants
+        source = existing(DATA_DIR, IMPORT_SUSI, "give a pickled susi map, or None to train")
+        inputs, settings = {"IMPORT_SUSI": source}, Snapshot(Path(__file__).name, {})
+    made_by = stores.recipe(settings, inputs)
     if done := stores.up_to_date([som_file], made_by, OVERWRITE):
         print(done)
         return
-    scaler = model.load_scaler(inputs["SCALER_FILE"])
-    spectra, _ = csv_tables.read_all_spectra(inputs["TRAINING_CSV"], dtype=np.float64)  # 0.9 GB at 8.7 million rows
-    scaled = model.scale(spectra, scaler)
     with stores.product(som_file, made_by) as product:
-        with progress(N_ITER, "training", "steps") as bar:
-            som = train_som(scaled, law, trainer=TRAINER, progress=bar.update)
+        som, results = train(*inputs.values()) if IMPORT_SUSI is None else import_susi(*inputs.values())
         stores.dump_pickle(som, product.partial)
-        product.results |= quality(som, scaled)
-        product.results["summary"] = summary(product.results, len(scaled))
-    print(f"{som_file}: {product.results['summary']}")
+        product.results |= results
+    print(f"{som_file}: {results['summary']}")
 
 
-def import_susi(source: Path) -> None:
-    """Write the weights of a susi map as SOM_FILE; its settings file names the source and no training constants."""
-    som_file = under(DATA_DIR, SOM_FILE)
-    made_by = stores.recipe(Snapshot(Path(__file__).name, {}), {"IMPORT_SUSI": source})
-    if done := stores.up_to_date([som_file], made_by, OVERWRITE):
-        print(done)
-        return
-    weights = model.load_susi_weights(source)
-    with stores.product(som_file, made_by) as product:
-        rows, columns, bands = weights.shape
-        som = MiniSom(rows, columns, bands, sigma=max(rows, columns) / 2, learning_rate=0.5, random_seed=0)
-        som._weights = weights
-        stores.dump_pickle(som, product.partial)
-        product.results["summary"] = f"{rows} x {columns} neurons, weights of the susi map {source.name}; not trained"
-    print(f"{som_file}: {product.results['summary']}")
-
-
-def training_law() -> TrainingLaw:
-    """The constants as a training law; UserError for values no map can be trained with."""
+def train(training_csv: Path, scaler_file: Path) -> tuple[MiniSom, dict[str, Any]]:
+    """The map of the scaled spectra, and the figures for its settings file."""
     radius_start = max(1, N_ROWS, N_COLUMNS) / 2 if RADIUS_START is None else RADIUS_START
-    return TrainingLaw(
-        N_ROWS, N_COLUMNS, N_ITER, LEARNING_RATE_START, LEARNING_RATE_END, radius_start, RADIUS_END, SEED
-    )
+    rates = LEARNING_RATE_START, LEARNING_RATE_END
+    law = TrainingLaw(N_ROWS, N_COLUMNS, N_ITER, *rates, radius_start, RADIUS_END, SEED)
+    scaler = model.load_scaler(scaler_file)
+    spectra, _ = csv_tables.read_all_spectra(training_csv, dtype=np.float64)  # 0.9 GB at 8.7 million rows
+    scaled = model.scale(spectra, scaler)
+    with progress(N_ITER, "training", "steps") as bar:
+        som = train_som(scaled, law, trainer=TRAINER, progress=bar.update)
+    results = quality(som, scaled)
+    return som, results | {"summary": summary(results, len(scaled))}
+
+
+def import_susi(source: Path) -> tuple[MiniSom, dict[str, Any]]:
+    """A map with the weights of a susi map, and the line of summary for its settings file."""
+    weights = model.load_susi_weights(source)
+    rows, columns, bands = weights.shape
+    som = MiniSom(rows, columns, bands, sigma=max(rows, columns) / 2, learning_rate=0.5, random_seed=0)
+    som._weights = weights
+    return som, {"summary": f"{rows} x {columns} neurons, weights of the susi map {source.name}; not trained"}
 
 
 def quality(som: Any, scaled: NDArray[np.float64]) -> dict[str, float | int]:
