@@ -88,7 +88,7 @@ def main() -> None:
 
 def train(training_csv: Path, scaler_file: Path) -> tuple[MiniSom, dict[str, Any]]:
     """The map of the scaled spectra, and the figures for its settings file."""
-    radius_start = max(1, N_ROWS, N_COLUMNS) / 2 if RADIUS_START is None else RADIUS_START
+    radius_start = max(N_ROWS, N_COLUMNS) / 2 if RADIUS_START is None else RADIUS_START
     rates = LEARNING_RATE_START, LEARNING_RATE_END
     law = TrainingLaw(N_ROWS, N_COLUMNS, N_ITER, *rates, radius_start, RADIUS_END, SEED)
     scaler = model.load_scaler(scaler_file)

@@ -20,7 +20,6 @@ from cloudsom.som.training_loop import MOST_BANDS, train_steps
 
 Progress = Callable[[int], Any]
 
-TRAINERS = ("compiled", "minisom")
 STEPS_A_BATCH = 8192  # steps between two reports of progress: about 10 ms, and 2 MB of spectra and tables
 FAR = 1e300  # weight of the neurons that fill up the last block of eight: never the nearest
 
@@ -41,16 +40,6 @@ class TrainingLaw:
     radius_start: float = 10.0
     radius_end: float = 1.0
     seed: int | None = 0
-
-    def __post_init__(self) -> None:
-        for name in ("n_rows", "n_columns", "n_iter"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name.upper()}: {getattr(self, name)} is too small; give 1 or more")
-        for name in ("learning_rate_start", "learning_rate_end", "radius_start", "radius_end"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name.upper()}: {getattr(self, name)} is not above 0; give a positive number")
-        if self.seed is not None and not 0 <= self.seed < 2**32:
-            raise UserError(f"SEED: {self.seed} is outside 0..{2**32 - 1}")
 
     def decays(self, som: MiniSom) -> tuple[Callable[..., float], Callable[..., float]]:
         """Decay functions (start, step, steps in all) of learning rate and radius, as MiniSom calls them."""
@@ -78,8 +67,6 @@ def train_som(
     by step. `progress` is called with the number of steps done since its last call. The map holds nothing but
     numpy and minisom, so its pickle loads wherever minisom is installed.
     """
-    if trainer not in TRAINERS:
-        raise UserError(f"TRAINER is {trainer!r}; choose one of {', '.join(TRAINERS)}")
     if spectra.ndim != 2 or not spectra.size or spectra.shape[1] > MOST_BANDS:
         raise UserError(f"training spectra of shape {spectra.shape}; a table of (rows, bands) is needed")
     som = MiniSom(law.n_rows, law.n_columns, spectra.shape[1], law.radius_start, law.learning_rate_start)
@@ -87,9 +74,8 @@ def train_som(
     som._weights = draw.rand(law.n_rows, law.n_columns, spectra.shape[1])
     decays = som._learning_rate_decay_function, som._sigma_decay_function
     som._learning_rate_decay_function, som._sigma_decay_function = law.decays(som)
-    run = _train_compiled if trainer == "compiled" else _train_step_by_step
     try:
-        run(som, _drawn_rows(spectra, draw, law.n_iter), law.n_iter, progress)
+        TRAINERS[trainer](som, _drawn_rows(spectra, draw, law.n_iter), law.n_iter, progress)
     finally:
         som._learning_rate_decay_function, som._sigma_decay_function = decays
     return som
@@ -139,6 +125,9 @@ def _train_compiled(som: MiniSom, batches: Iterator[Batch], n_iter: int, progres
         flat[:] = weights.transpose(0, 2, 1).reshape(flat.shape)
         som._weights[:] = flat[:n_neurons].reshape(som._weights.shape)
         som._activation_map = np.sqrt(squares[:n_neurons]).reshape(n_rows, n_columns)
+
+
+TRAINERS = {"compiled": _train_compiled, "minisom": _train_step_by_step}
 
 
 def _prepared(som: MiniSom, batches: Iterator[Batch], n_iter: int) -> Iterator[tuple[NDArray[np.float64], ...]]:

@@ -261,16 +261,6 @@ def test_progress_and_interruption(monkeypatch: pytest.MonkeyPatch, spectra: NDA
 
 
 def test_mistakes(spectra: NDArray[np.float64]) -> None:
-    for wrong, message in (
-        ({"n_rows": 0}, "N_ROWS: 0 is too small; give 1 or more"),
-        ({"n_iter": -5}, "N_ITER: -5"),
-        ({"learning_rate_end": 0.0}, "LEARNING_RATE_END: 0.0 is not above 0"),
-        ({"radius_start": float("nan")}, "RADIUS_START: nan"),
-    ):
-        with pytest.raises(UserError, match=message):
-            TrainingLaw(**wrong)
-    with pytest.raises(UserError, match="TRAINER is 'gpu'; choose one of compiled, minisom"):
-        train_som(spectra, LAW, trainer="gpu")
     with pytest.raises(UserError, match=r"shape \(0, 13\)"):
         train_som(spectra[:0], LAW)
     spectra[::50] = np.nan
