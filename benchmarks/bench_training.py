@@ -38,7 +38,7 @@ def _minisom(x: NDArray[np.float64], law: TrainingLaw) -> Weights:
     from minisom import MiniSom
 
     draw = np.random.RandomState(law.seed)
-    decay, _ = law.decays(MiniSom(1, 1, 1))
+    decay, _ = law.decays()
     som = MiniSom(law.n_rows, law.n_columns, x.shape[1], law.radius_start, law.learning_rate_start, decay,
                   sigma_decay_function="linear_decay_to_one")  # fmt: skip
     som._weights = draw.rand(law.n_rows, law.n_columns, x.shape[1])

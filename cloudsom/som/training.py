@@ -41,17 +41,17 @@ class TrainingLaw:
     radius_end: float = 1.0
     seed: int | None = 0
 
-    def decays(self, som: MiniSom) -> tuple[Callable[..., float], Callable[..., float]]:
+    def decays(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
         """Decay functions (start, step, steps in all) of learning rate and radius, as MiniSom calls them."""
         share, end = self.learning_rate_end / self.learning_rate_start, self.radius_end
 
         def geometric(start: float, t: int, n: int) -> float:
             return start * share ** (t / n)
 
-        def linear(start: float, t: int, n: int) -> float:
+        def linear(start: float, t: Any, n: int) -> Any:
             return start + t * (end - start) / n
 
-        return geometric, som._linear_decay_to_one if end == 1 else linear
+        return geometric, linear
 
 
 def train_som(
@@ -73,7 +73,7 @@ def train_som(
     draw = som._random_generator = np.random.RandomState(law.seed)
     som._weights = draw.rand(law.n_rows, law.n_columns, spectra.shape[1])
     decays = som._learning_rate_decay_function, som._sigma_decay_function
-    som._learning_rate_decay_function, som._sigma_decay_function = law.decays(som)
+    som._learning_rate_decay_function, som._sigma_decay_function = law.decays()
     try:
         TRAINERS[trainer](som, _drawn_rows(spectra, draw, law.n_iter), law.n_iter, progress)
     finally:
@@ -131,20 +131,15 @@ TRAINERS = {"compiled": _train_compiled, "minisom": _train_step_by_step}
 
 
 def _prepared(som: MiniSom, batches: Iterator[Batch], n_iter: int) -> Iterator[tuple[NDArray[np.float64], ...]]:
-    """What the kernel needs for each batch: spectra, neighbourhoods by distance, learning rates."""
+    """What the kernel needs for each batch: spectra, neighbourhoods by distance, learning rates.
+
+    Radii are computed for all steps at once, rates by Python's power, from which numpy's may differ by a rounding.
+    """
     for steps, spectra in batches:
-        rates = _decayed(som, som._learning_rate_decay_function, som._learning_rate, steps, n_iter)
-        radii = _decayed(som, som._sigma_decay_function, som._sigma, steps, n_iter)
+        radii = np.asarray(som._sigma_decay_function(som._sigma, steps, n_iter), np.float64)
+        rate = som._learning_rate_decay_function
+        rates = np.array([float(rate(som._learning_rate, t, n_iter)) for t in steps.tolist()])
         yield np.ascontiguousarray(spectra, np.float64), _bells(radii, max(som._weights.shape[:2])), rates
-
-
-def _decayed(
-    som: MiniSom, decay: Callable[..., Any], start: float, steps: NDArray[np.int64], n_iter: int
-) -> NDArray[np.float64]:
-    """The decay function at each step. MiniSom's own takes all steps at once, in the same float64 operations."""
-    if decay == som._linear_decay_to_one:
-        return np.asarray(decay(start, steps, n_iter), np.float64)
-    return np.array([float(decay(start, t, n_iter)) for t in steps.tolist()])
 
 
 def _bells(radii: NDArray[np.float64], span: int) -> NDArray[np.float64]:

@@ -191,10 +191,10 @@ def test_the_law_as_a_user_of_minisom_would_write_it(spectra: NDArray[np.float64
 
 
 def test_decays_run_from_start_to_end() -> None:
-    rate, radius = TrainingLaw().decays(MiniSom(2, 2, 1))
+    rate, radius = TrainingLaw().decays()
     assert [rate(0.5, t, 10) for t in (0, 5, 10)] == pytest.approx([0.5, 0.5 * 10**-0.5, 0.05])
     assert [radius(10.0, t, 10) for t in (0, 5, 10)] == pytest.approx([10, 5.5, 1])
-    wide = TrainingLaw(radius_end=2.0).decays(MiniSom(2, 2, 1))[1]
+    wide = TrainingLaw(radius_end=2.0).decays()[1]
     assert [wide(10.0, t, 10) for t in (0, 5, 10)] == pytest.approx([10, 6, 2])
 
 
