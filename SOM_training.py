@@ -29,7 +29,7 @@ from cloudsom.files.stores import Snapshot
 from cloudsom.progress import progress
 from cloudsom.running.settings import run, snapshot, step_files
 from cloudsom.som import model
-from cloudsom.som.bmu import find_bmus, quantization_error, topographic_error
+from cloudsom.som.bmu import BMUSearch, quantization_error, topographic_error
 from cloudsom.som.training import TrainingLaw, train_som
 from cloudsom.tables import csv_tables
 
@@ -113,7 +113,7 @@ def quality(som: Any, scaled: NDArray[np.float64]) -> dict[str, float | int]:
     """Quantization error (mean distance in scaled units) and topographic error (a share) on a fixed sample."""
     size = min(QUALITY_SAMPLE_SIZE, len(scaled))
     sample = scaled[np.sort(np.random.default_rng(0).choice(len(scaled), size, replace=False))]
-    bmus = find_bmus(sample, som.get_weights(), second=True, distance=True)
+    bmus = BMUSearch(som.get_weights())(sample, second=True, distance=True)
     return {
         "quantization_error": quantization_error(bmus),
         "topographic_error": topographic_error(bmus, N_COLUMNS),

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.samples import memory, reset_peak, scaled_scenes, scaled_spectra
-from cloudsom.som.bmu import find_bmus, processors
+from cloudsom.som.bmu import BMUSearch, processors
 from cloudsom.som.training import TrainingLaw, train_som
 
 Spectra = NDArray[np.float32]
@@ -94,10 +94,10 @@ class Method:
 
 
 METHODS = [
-    Method("ours", lambda x, w: find_bmus(x, w).index),
-    Method("ours, 1 thread", lambda x, w: find_bmus(x, w, threads=1).index),
-    Method("ours, with distances", lambda x, w: find_bmus(x, w, distance=True).index),
-    Method("ours, with second BMUs", lambda x, w: find_bmus(x, w, second=True).index),
+    Method("ours", lambda x, w: BMUSearch(w)(x).index),
+    Method("ours, 1 thread", lambda x, w: BMUSearch(w)(x, threads=1).index),
+    Method("ours, with distances", lambda x, w: BMUSearch(w)(x, distance=True).index),
+    Method("ours, with second BMUs", lambda x, w: BMUSearch(w)(x, second=True).index),
     Method("faiss IndexFlatL2", lambda x, w: _faiss(x, w, PROCESSORS), "faiss"),
     Method("faiss, 1 thread", lambda x, w: _faiss(x, w, 1), "faiss"),
     Method("BLAS, 256 rows a time", _blas),

@@ -16,14 +16,14 @@ import cloudsom.images.safe_to_tiff
 import cloudsom.scoring.comparison
 import cloudsom.tuning.final_masks
 import cloudsom.tuning.suggestions  # noqa: F401
-from cloudsom.som.bmu import find_bmus
+from cloudsom.som.bmu import BMUSearch
 from cloudsom.som.training import TrainingLaw, train_som
 from cloudsom.tables import decimals
 
 _spectra = np.random.default_rng(0).random((600, 13))
 train_som(_spectra, TrainingLaw(2, 2, 10))
-find_bmus(_spectra, _spectra[:4], second=True, distance=True, threads=1)
-find_bmus(_spectra, _spectra[:4], threads=1)
+BMUSearch(_spectra[:4])(_spectra, second=True, distance=True, threads=1)
+BMUSearch(_spectra[:4])(_spectra, threads=1)
 decimals.parse_table(bytes(decimals.fixed_text(_spectra)[0]), 13, np.float64)
 decimals.parse_table(bytes(decimals.shortest_text(_spectra, np.full(600, 10))), 14, np.float32)
 decimals.integer_text(np.zeros((2, 2), np.int32))

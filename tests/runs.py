@@ -13,7 +13,7 @@ from cloudsom.bands import CLOUD, MASK_NODATA
 from cloudsom.files import stores
 from cloudsom.images.rasters import Grid, read_mask, write_mask
 from cloudsom.som import labelled_map, labels, model, submaps
-from cloudsom.som.bmu import find_bmus
+from cloudsom.som.bmu import BMUSearch
 from cloudsom.som.labelled_map import LabelledMap
 from cloudsom.tables import csv_tables
 
@@ -29,7 +29,7 @@ def make_run(folder: Path, scenes: tuple[str, ...] = ("SCENE_A", "SCENE_B")) -> 
     som = MiniSom(6, 5, 13, random_seed=1)
     som._weights = scaled[np.argsort(scaled[:, 7])[::66][:30]].reshape(6, 5, 13)
     stores.dump_pickle(som, folder / "SOM_trained.p")
-    counts = labels.hit_maps(find_bmus(scaled, som.get_weights()).index, codes, 30)
+    counts = labels.hit_maps(BMUSearch(som.get_weights())(scaled).index, codes, 30)
     voted = labels.majority_vote(counts, som.get_weights(), (50, 40, 10, 20, 30, 60), "nearest")
     model.hit_maps_table(counts, 6, 5).to_csv(folder / "hit_maps.csv", index=False)
     model.neuron_labels_table(voted).to_csv(folder / "neuron_labels.csv", index=False)

@@ -67,17 +67,14 @@ class BMUSearch:
         n_threads = min(threads or processors(), -(-len(x) // CHUNK))
         if n_threads <= 1:
             self._work(starts, x, bmus)
-        else:
-            self._work_in_threads(n_threads, starts, x, bmus)
-        return bmus
-
-    def _work_in_threads(self, n_threads: int, starts: Iterator[int], x: NDArray[Any], bmus: BMUs) -> None:
+            return bmus
         with ThreadPoolExecutor(n_threads) as pool:
             try:
                 for done in [pool.submit(self._work, starts, x, bmus) for _ in range(n_threads)]:
                     done.result()
             finally:
                 deque(starts, maxlen=0)  # after an exception: leaves the other threads nothing to do
+        return bmus
 
     def _work(self, starts: Iterator[int], x: NDArray[Any], bmus: BMUs) -> None:
         """One thread: take chunk after chunk."""
@@ -95,18 +92,6 @@ class BMUSearch:
                 settle(self.plan, scratch, in_float32, chunk, bmus.index[part])
             if bmus.distance is not None:
                 bmu_distances(self.plan, chunk, bmus.index[part], bmus.distance[part])
-
-
-def find_bmus(
-    spectra: ArrayLike,
-    weights: ArrayLike,
-    *,
-    second: bool = False,
-    distance: bool = False,
-    threads: int | None = None,
-) -> BMUs:
-    """`BMUSearch(weights)(spectra)` in one call."""
-    return BMUSearch(weights)(spectra, second=second, distance=distance, threads=threads)
 
 
 def quantization_error(bmus: BMUs) -> float:

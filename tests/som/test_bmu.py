@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from minisom import MiniSom
 from numpy.typing import NDArray
 
-from cloudsom.som.bmu import CHUNK, BMUs, BMUSearch, find_bmus, quantization_error, topographic_error
+from cloudsom.som.bmu import CHUNK, BMUs, BMUSearch, quantization_error, topographic_error
 from cloudsom.som.search import LARGE, _candidates, _load_group, make_plan, make_scratch
 from cloudsom.som.training_loop import squared_distance
 
@@ -58,7 +58,7 @@ def check(spectra: NDArray[Any], weights: NDArray[np.float64], threads: int = 1)
 def test_by_hand() -> None:
     weights = np.array([[[0.0, 0.0], [1.0, 0.0]], [[0.0, 1.0], [3.0, 4.0]]])
     spectra = np.array([[0.1, 0.0], [0.9, 0.2], [6.0, 8.0], [np.nan, 0.0], [0.5, 0.5]])
-    bmus = find_bmus(spectra, weights, second=True, distance=True)
+    bmus = BMUSearch(weights)(spectra, second=True, distance=True)
     assert bmus.index.tolist() == [0, 1, 3, -1, 0]  # the last is as far from 0, 1 and 2: the first of them
     assert bmus.second is not None and bmus.distance is not None
     assert bmus.second.tolist() == [1, 0, 2, -1, 1]
@@ -126,7 +126,7 @@ def test_many_spectra_in_threads(dtype: Any) -> None:
     right = np.linalg.norm(spectra[:, np.newaxis] - weights, axis=-1).argmin(axis=1)
     right[17::5000] = -1
     for threads in (1, 2, None):
-        np.testing.assert_array_equal(find_bmus(spectra, weights, threads=threads).index, right)
+        np.testing.assert_array_equal(BMUSearch(weights)(spectra, threads=threads).index, right)
 
 
 def test_squares_below_float32() -> None:
@@ -172,14 +172,14 @@ def test_any_layout(layout: str) -> None:
         "integers": plain.astype(np.int16),
         "a list": plain.tolist(),
     }
-    np.testing.assert_array_equal(find_bmus(as_laid_out[layout], weights).index, expected(plain, weights).index)
+    np.testing.assert_array_equal(BMUSearch(weights)(as_laid_out[layout]).index, expected(plain, weights).index)
 
 
 def test_what_is_refused() -> None:
     with pytest.raises(ValueError, match=r"spectra of shape \(4,\); \(spectra, 3\)"):
-        find_bmus(np.zeros(4), np.zeros((2, 3)))
+        BMUSearch(np.zeros((2, 3)))(np.zeros(4))
     with pytest.raises(ValueError, match=r"\(spectra, 3\)"):
-        find_bmus(np.zeros((4, 2)), np.zeros((2, 3)))
+        BMUSearch(np.zeros((2, 3)))(np.zeros((4, 2)))
     with pytest.raises(ValueError, match="finite"):
         BMUSearch(np.array([[0.0, np.nan]]))
     with pytest.raises(ValueError, match="weights of shape"):
@@ -190,7 +190,7 @@ def _search_in_worker(seed: int) -> bool:
     random = np.random.default_rng(seed)
     spectra, weights = random.random((CHUNK + 600, 5)), random.random((30, 5))
     right = np.linalg.norm(spectra[:, np.newaxis] - weights, axis=-1).argmin(axis=1)
-    return bool((find_bmus(spectra, weights, threads=2).index == right).all())
+    return bool((BMUSearch(weights)(spectra, threads=2).index == right).all())
 
 
 def test_inside_worker_processes() -> None:
@@ -205,7 +205,7 @@ def test_errors_of_a_map_are_minisoms(n_rows: int, n_columns: int) -> None:
     random = np.random.default_rng(8)
     som = MiniSom(n_rows, n_columns, 3, random_seed=1)
     spectra = random.random((300, 3))
-    bmus = find_bmus(spectra, som.get_weights(), second=True, distance=True)
+    bmus = BMUSearch(som.get_weights())(spectra, second=True, distance=True)
     assert quantization_error(bmus) == pytest.approx(som.quantization_error(spectra), rel=1e-12)
     assert topographic_error(bmus, n_columns) == pytest.approx(som.topographic_error(spectra), rel=1e-12)
 
@@ -213,24 +213,24 @@ def test_errors_of_a_map_are_minisoms(n_rows: int, n_columns: int) -> None:
 def test_errors_leave_out_spectra_without_a_bmu() -> None:
     """On a row of three neurons at 0, 1, 5: BMUs 0 (distance 1/4) and 2 (1), seconds 1 and 1; then 0 and 2."""
     weights = np.array([[0.0], [1.0], [5.0]])
-    bmus = find_bmus(np.array([[0.25], [6.0], [np.nan]]), weights, second=True, distance=True)
+    bmus = BMUSearch(weights)(np.array([[0.25], [6.0], [np.nan]]), second=True, distance=True)
     assert quantization_error(bmus) == 0.625
     assert topographic_error(bmus, 3) == 0.0
-    apart = find_bmus(np.array([[0.25]]), weights[[0, 2, 1]], second=True)
+    apart = BMUSearch(weights[[0, 2, 1]])(np.array([[0.25]]), second=True)
     assert topographic_error(apart, 3) == 1.0
-    nothing = find_bmus(np.full((2, 1), np.nan), weights, second=True, distance=True)
+    nothing = BMUSearch(weights)(np.full((2, 1), np.nan), second=True, distance=True)
     assert np.isnan(quantization_error(nothing))
     assert np.isnan(topographic_error(nothing, 3))
     with pytest.raises(ValueError, match="distance=True"):
-        quantization_error(find_bmus(np.zeros((1, 1)), weights))
+        quantization_error(BMUSearch(weights)(np.zeros((1, 1))))
     with pytest.raises(ValueError, match="second=True"):
-        topographic_error(find_bmus(np.zeros((1, 1)), weights), 3)
+        topographic_error(BMUSearch(weights)(np.zeros((1, 1))), 3)
 
 
 def test_machine_code_on_disk_follows_the_files_it_was_made_of(tmp_path: Path) -> None:
     """A kernel of one file takes in functions of another: a change there must not find the old machine code."""
     shutil.copytree(ROOT / "cloudsom", tmp_path / "cloudsom", ignore=shutil.ignore_patterns("__pycache__"))
-    program = "from cloudsom.som.bmu import find_bmus\nbmus = find_bmus([[3.0, 4.0]], [[0.0, 0.0]], distance=True)\n"
+    program = "from cloudsom.som.bmu import BMUSearch\nbmus = BMUSearch([[0.0, 0.0]])([[3.0, 4.0]], distance=True)\n"
     program += "print(bmus.distance)"
     command = [sys.executable, "-c", program]
 

@@ -25,7 +25,7 @@ from cloudsom.images import vectors
 from cloudsom.images.rasters import open_scene, read_mask, reflectance, write_mask
 from cloudsom.images.references import open_reference
 from cloudsom.som import labelled_map, model
-from cloudsom.som.bmu import find_bmus
+from cloudsom.som.bmu import BMUSearch
 from cloudsom.som.labelled_map import LabelledMap
 from cloudsom.tuning.bright_samples import read_positions
 from visualization import map_explorer, report
@@ -60,7 +60,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         with open_scene(folder / "tiff" / f"{name}.tif") as scene:
             spectra = reflectance(scene.read(0, 40), scene.info).reshape(-1, 13)
         scaled[name] = som.scaled(spectra)
-        found = find_bmus(scaled[name], som.weights, distance=True)
+        found = BMUSearch(som.weights)(scaled[name], distance=True)
         assert found.distance is not None
         neurons[name], distances[name] = found.index.reshape(40, 30), found.distance.reshape(40, 30)
     split = int(neurons["SCENE_A"][10, 12])  # what the bright square falls on
