@@ -11,7 +11,6 @@ writes  BMUS_CSV      one row a spectrum: position1 (row on the map), position2 
 
 import cloudsom.start  # first: without its packages, a script starts again with .venv
 
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -58,53 +57,43 @@ def main() -> None:
         return
     model.load_scaler(inputs["SCALER_FILE"])  # so that a mistake in the file is told once, here, and not by every part
     rows, columns, _ = model.load_weights(inputs["SOM_FILE"]).shape
-    hits = np.zeros(rows * columns, dtype=np.int64)
+    n_neurons = rows * columns
     with stores.product(bmus_csv, made_by) as product:
-        n_rows = csv_tables.write_bmus(product.partial, positions(find_bmus(*inputs.values()), columns, hits))
-        product.results["summary"] = f"{n_rows:,} rows; {(hits > 0).sum()} of {hits.size} neurons are hit"
+        blocks = find_bmus(*inputs.values())
+        positions = (np.stack(np.divmod(block, columns), axis=1) for block in blocks)
+        n_rows = csv_tables.write_bmus(product.partial, positions)
+        hits = sum((np.bincount(block, minlength=n_neurons) for block in blocks), np.zeros(n_neurons, np.int64))
+        product.results["summary"] = f"{n_rows:,} rows; {(hits > 0).sum()} of {n_neurons} neurons are hit"
     print(f"{bmus_csv}: {product.results['summary']}")
 
 
-def positions(
-    blocks: Iterable[NDArray[np.int32]], columns: int, hits: NDArray[np.int64]
-) -> Iterator[NDArray[np.int32]]:
-    """Row and column (n, 2) of blocks of BMUs (n,); `hits` counts the spectra of each neuron."""
-    for index in blocks:
-        hits += np.bincount(index, minlength=hits.size)
-        yield np.stack(np.divmod(index, columns), axis=1)
-
-
-def find_bmus(training_csv: Path, scaler_file: Path, som_file: Path) -> Iterator[NDArray[np.int32]]:
+def find_bmus(training_csv: Path, scaler_file: Path, som_file: Path) -> list[NDArray[np.int32]]:
     """Blocks (n,) of the BMU of each spectrum in the table's order, counted row by row over the map.
 
-    One process streams the table; several work through parts of it, and 4 bytes a spectrum come back.
+    One process goes through the table; several work through parts of it, and 4 bytes a spectrum come back.
     """
     parts = csv_tables.parts(training_csv, PART_BYTES)
     if not DASK_SCHEDULER and (WORKERS == 1 or len(parts) <= 1):
-        yield from bmus_of_part(training_csv, scaler_file, som_file)
-        return
+        return bmus_of_part(training_csv, scaler_file, som_file)
     jobs = [Job(f"bytes {p[0]} to {p[1]}", (training_csv, scaler_file, som_file, p)) for p in parts]
-    for outcome in run_jobs(all_bmus_of_part, jobs, Engine(WORKERS, DASK_SCHEDULER, DATA_DIR), "finding BMUs"):
+    outcomes = run_jobs(bmus_of_part, jobs, Engine(WORKERS, DASK_SCHEDULER, DATA_DIR), "finding BMUs")
+    for outcome in outcomes:
         if outcome.error:
             raise UserError(outcome.error)
-        yield outcome.result
+    return [block for outcome in outcomes for block in outcome.result]
 
 
 def bmus_of_part(
     training_csv: Path, scaler_file: Path, som_file: Path, part: tuple[int, int] | None = None
-) -> Iterator[NDArray[np.int32]]:
+) -> list[NDArray[np.int32]]:
     """Blocks (n,) of the BMU of each spectrum in a part of the table, or in all of it."""
-    scaler = model.load_scaler(scaler_file)
+    scaler, blocks = model.load_scaler(scaler_file), []
     search = BMUSearch(model.load_weights(som_file))
     with progress(None, "finding BMUs") as bar:
         for spectra, _ in csv_tables.read_spectra(training_csv, chunk_rows=ROWS_AT_ONCE, dtype=np.float64, part=part):
-            yield search(model.scale(spectra, scaler)).index
+            blocks.append(search(model.scale(spectra, scaler)).index)
             bar.update(len(spectra))
-
-
-def all_bmus_of_part(training_csv: Path, scaler_file: Path, som_file: Path, part: tuple[int, int]) -> NDArray[np.int32]:
-    """`bmus_of_part` in one array, to be sent back."""
-    return np.concatenate([np.empty(0, np.int32), *bmus_of_part(training_csv, scaler_file, som_file, part)])
+    return blocks
 
 
 if __name__ == "__main__":

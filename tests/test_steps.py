@@ -521,4 +521,4 @@ def test_parts_of_the_training_table_give_the_same_bmus(
     broken = tmp_path / "broken.csv"
     broken.write_text("\n".join([*table[:1000], "no," + table[1000], *table[1001:]]))
     with pytest.raises(UserError, match=r"broken.csv: line 1001: B1 is 'no'"):
-        list(BMUs_detection.find_bmus(broken, trained / "scaler.p", trained / "SOM_trained.p"))
+        BMUs_detection.find_bmus(broken, trained / "scaler.p", trained / "SOM_trained.p")
