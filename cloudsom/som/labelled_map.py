@@ -17,10 +17,6 @@ from cloudsom.som.submaps import SubMap
 
 Floats = NDArray[np.float64]
 
-
-#: What stands for a neuron whose sub-map decides, while it has not.
-UNDECIDED = 100
-
 #: The maps that come with the package; ready_made/README.md says what they are.
 READY_MADE = (Path(__file__).resolve().parents[1] / "ready_made" / "committee.npz",)
 
@@ -60,16 +56,15 @@ class LabelledMap:
 
         Spectra without a BMU (index below 0: no data) get an arbitrary label.
         """
-        of_neuron = self.labels.cloud.copy()
-        of_neuron[list(self.submaps)] = UNDECIDED
-        label = of_neuron[bmus]
-        contested = np.flatnonzero(label == UNDECIDED)
+        label = self.labels.cloud[bmus]
+        split = np.zeros(len(self.labels.cloud), bool)
+        split[list(self.submaps)] = True
+        contested = np.flatnonzero(split[bmus])
         neurons = bmus[contested]
-        hit = np.zeros(len(of_neuron), bool)
-        hit[neurons] = True
-        for neuron in np.flatnonzero(hit).tolist():
+        for neuron, submap in self.submaps.items():
             here = contested[neurons == neuron]
-            label[here] = np.where(self.submaps[neuron].is_cloud(scaled[here]), CLOUD, CLEAR)
+            if len(here):
+                label[here] = np.where(submap.is_cloud(scaled[here]), CLOUD, CLEAR)
         return label
 
 
