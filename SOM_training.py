@@ -29,7 +29,7 @@ from cloudsom.files.stores import Snapshot
 from cloudsom.progress import progress
 from cloudsom.running.settings import run, snapshot, step_files
 from cloudsom.som import model
-from cloudsom.som.bmu import BMUSearch, quantization_error, topographic_error
+from cloudsom.som.bmu import map_errors
 from cloudsom.som.training import TrainingLaw, train_som
 from cloudsom.tables import csv_tables
 
@@ -96,8 +96,7 @@ def train(training_csv: Path, scaler_file: Path) -> tuple[MiniSom, dict[str, Any
     scaled = model.scale(spectra, scaler)
     with progress(N_ITER, "training", "steps") as bar:
         som = train_som(scaled, law, trainer=TRAINER, progress=bar.update)
-    results = quality(som, scaled)
-    return som, results | {"summary": summary(results, len(scaled))}
+    return som, quality(som, scaled)
 
 
 def import_susi(source: Path) -> tuple[MiniSom, dict[str, Any]]:
@@ -109,25 +108,17 @@ def import_susi(source: Path) -> tuple[MiniSom, dict[str, Any]]:
     return som, {"summary": f"{rows} x {columns} neurons, weights of the susi map {source.name}; not trained"}
 
 
-def quality(som: Any, scaled: NDArray[np.float64]) -> dict[str, float | int]:
-    """Quantization error (mean distance in scaled units) and topographic error (a share) on a fixed sample."""
+def quality(som: MiniSom, scaled: NDArray[np.float64]) -> dict[str, Any]:
+    """Quantization error (mean distance in scaled units) and topographic error (a share) on a fixed sample, and a line."""
     size = min(QUALITY_SAMPLE_SIZE, len(scaled))
     sample = scaled[np.sort(np.random.default_rng(0).choice(len(scaled), size, replace=False))]
-    bmus = BMUSearch(som.get_weights())(sample, second=True, distance=True)
-    return {
-        "quantization_error": quantization_error(bmus),
-        "topographic_error": topographic_error(bmus, N_COLUMNS),
-        "sample_rows": size,
-    }
-
-
-def summary(results: dict[str, Any], n_rows: int) -> str:
-    """One line: steps, rows, map size and the two errors."""
-    return (
-        f"{N_ROWS} x {N_COLUMNS} neurons, {N_ITER:,} steps on {n_rows:,} rows; "
-        f"quantization error {results['quantization_error']:.5f}, topographic error {results['topographic_error']:.4f} "
-        f"({results['sample_rows']:,} rows)"
+    quantization, topographic = map_errors(som.get_weights(), sample)
+    summary = (
+        f"{N_ROWS} x {N_COLUMNS} neurons, {N_ITER:,} steps on {len(scaled):,} rows; quantization error "
+        f"{quantization:.5f}, topographic error {topographic:.4f} ({size:,} rows)"
     )
+    errors = {"quantization_error": quantization, "topographic_error": topographic}
+    return errors | {"sample_rows": size, "summary": summary}
 
 
 if __name__ == "__main__":

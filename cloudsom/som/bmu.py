@@ -94,26 +94,17 @@ class BMUSearch:
                 bmu_distances(self.plan, chunk, bmus.index[part], bmus.distance[part])
 
 
-def quantization_error(bmus: BMUs) -> float:
-    """Mean distance of the spectra from their BMUs (`MiniSom.quantization_error`), of those that have one.
+def map_errors(weights: NDArray[np.float64], spectra: ArrayLike) -> tuple[float, float]:
+    """Quantization and topographic error of a map (rows, columns, bands) on spectra (N, bands), as MiniSom's.
 
-    Needs a search with distance=True; NaN where no spectrum has a BMU.
+    The mean distance of the spectra from their BMUs, and the share of them whose two nearest neurons do not touch on
+    the map, diagonals included; of the spectra that have such neurons, NaN where none has.
     """
-    if bmus.distance is None:
-        raise ValueError("the quantization error needs distances; search with distance=True")
-    found = bmus.distance[bmus.index >= 0]
-    return float(found.mean()) if found.size else float("nan")
-
-
-def topographic_error(bmus: BMUs, n_columns: int) -> float:
-    """Share of the spectra whose two nearest neurons do not touch on the map, diagonals included.
-
-    As `MiniSom.topographic_error` on a rectangular map; needs a search with second=True; NaN where there is none.
-    """
-    if bmus.second is None:
-        raise ValueError("the topographic error needs second BMUs; search with second=True")
-    found = bmus.second >= 0
-    row, column = np.divmod(bmus.index[found], n_columns)
-    second_row, second_column = np.divmod(bmus.second[found], n_columns)
+    bmus = BMUSearch(weights)(spectra, second=True, distance=True)
+    assert bmus.second is not None and bmus.distance is not None
+    distance, found = bmus.distance[bmus.index >= 0], bmus.second >= 0
+    row, column = np.divmod(bmus.index[found], weights.shape[1])
+    second_row, second_column = np.divmod(bmus.second[found], weights.shape[1])
     touch = (np.abs(row - second_row) <= 1) & (np.abs(column - second_column) <= 1)
-    return float(1 - touch.mean()) if touch.size else float("nan")
+    quantization = float(distance.mean()) if distance.size else float("nan")
+    return quantization, float(1 - touch.mean()) if touch.size else float("nan")

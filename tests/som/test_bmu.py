@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from minisom import MiniSom
 from numpy.typing import NDArray
 
-from cloudsom.som.bmu import CHUNK, BMUs, BMUSearch, quantization_error, topographic_error
+from cloudsom.som.bmu import CHUNK, BMUs, BMUSearch, map_errors
 from cloudsom.som.search import LARGE, _candidates, _load_group, make_plan, make_scratch
 from cloudsom.som.training_loop import squared_distance
 
@@ -205,26 +205,16 @@ def test_errors_of_a_map_are_minisoms(n_rows: int, n_columns: int) -> None:
     random = np.random.default_rng(8)
     som = MiniSom(n_rows, n_columns, 3, random_seed=1)
     spectra = random.random((300, 3))
-    bmus = BMUSearch(som.get_weights())(spectra, second=True, distance=True)
-    assert quantization_error(bmus) == pytest.approx(som.quantization_error(spectra), rel=1e-12)
-    assert topographic_error(bmus, n_columns) == pytest.approx(som.topographic_error(spectra), rel=1e-12)
+    theirs = som.quantization_error(spectra), som.topographic_error(spectra)
+    assert map_errors(som.get_weights(), spectra) == pytest.approx(theirs, rel=1e-12)
 
 
 def test_errors_leave_out_spectra_without_a_bmu() -> None:
     """On a row of three neurons at 0, 1, 5: BMUs 0 (distance 1/4) and 2 (1), seconds 1 and 1; then 0 and 2."""
-    weights = np.array([[0.0], [1.0], [5.0]])
-    bmus = BMUSearch(weights)(np.array([[0.25], [6.0], [np.nan]]), second=True, distance=True)
-    assert quantization_error(bmus) == 0.625
-    assert topographic_error(bmus, 3) == 0.0
-    apart = BMUSearch(weights[[0, 2, 1]])(np.array([[0.25]]), second=True)
-    assert topographic_error(apart, 3) == 1.0
-    nothing = BMUSearch(weights)(np.full((2, 1), np.nan), second=True, distance=True)
-    assert np.isnan(quantization_error(nothing))
-    assert np.isnan(topographic_error(nothing, 3))
-    with pytest.raises(ValueError, match="distance=True"):
-        quantization_error(BMUSearch(weights)(np.zeros((1, 1))))
-    with pytest.raises(ValueError, match="second=True"):
-        topographic_error(BMUSearch(weights)(np.zeros((1, 1))), 3)
+    weights = np.array([[[0.0], [1.0], [5.0]]])
+    assert map_errors(weights, np.array([[0.25], [6.0], [np.nan]])) == (0.625, 0.0)
+    assert map_errors(weights[:, [0, 2, 1]], np.array([[0.25]])) == (0.25, 1.0)
+    assert np.isnan(map_errors(weights, np.full((2, 1), np.nan))).all()
 
 
 def test_machine_code_on_disk_follows_the_files_it_was_made_of(tmp_path: Path) -> None:
