@@ -109,7 +109,7 @@ def import_susi(source: Path) -> tuple[MiniSom, dict[str, Any]]:
 
 
 def quality(som: MiniSom, scaled: NDArray[np.float64]) -> dict[str, Any]:
-    """Quantization error (mean distance in scaled units) and topographic error (a share) on a fixed sample, and a line."""
+    """Quantization (mean distance in scaled units) and topographic error (a share) on a fixed sample, and a summary."""
     size = min(QUALITY_SAMPLE_SIZE, len(scaled))
     sample = scaled[np.sort(np.random.default_rng(0).choice(len(scaled), size, replace=False))]
     quantization, topographic = map_errors(som.get_weights(), sample)

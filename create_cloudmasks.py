@@ -31,7 +31,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cloudsom.errors import UserError
 from cloudsom.files import stores
@@ -167,16 +166,9 @@ def write_confidence(place: Path, blocks: Iterable[BMUs], som: LabelledMap, grid
     names = ["cloud share of the training spectra on the neuron (no probability)", "distance to the BMU (scaled units)"]
     with raster_writer(place, grid, np.float32, 2, nodata=np.nan, descriptions=names, tags=tags) as layer:
         for bmus in blocks:
-            layer.append(confidences(bmus, share))
-
-
-def confidences(bmus: BMUs, share: NDArray[np.float64]) -> NDArray[np.float32]:
-    """The two values (n, 2) of each pixel; NaN without data."""
-    values = np.full((len(bmus.index), 2), np.nan, dtype=np.float32)
-    valid = bmus.index >= 0
-    values[valid, 0] = share[bmus.index[valid]]
-    values[:, 1] = bmus.distance
-    return values
+            assert bmus.distance is not None
+            shares = np.where(bmus.index < 0, np.nan, share[bmus.index])
+            layer.append(np.stack([shares, bmus.distance], axis=1).astype(np.float32))
 
 
 if __name__ == "__main__":

@@ -39,8 +39,7 @@ def cloud_mask(
     Returns `cloud` (...) bool, False without data, and `probability` (...) float32, NaN without data. Raises ValueError
     for arrays of another shape, unknown band names, and values that are no reflectance.
     """
-    place = str(model_npz) if model_npz is not None else None
-    rules = (offset, quantification, least_probability, place)
+    rules = (offset, quantification, least_probability, model_npz)
     xarray = sys.modules.get("xarray")
     if xarray is None or not isinstance(reflectance, xarray.DataArray):
         return _of_array(np.asarray(reflectance), *rules)
@@ -56,7 +55,7 @@ def cloud_mask(
 
 
 def _of_array(
-    values: NDArray[Any], offset: float, quantification: float, least_probability: float, model_npz: str | None
+    values: NDArray[Any], offset: float, quantification: float, least_probability: float, model_npz: str | Path | None
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
     if values.ndim < 1 or values.shape[-1] != N_BANDS:
         raise ValueError(f"an array of shape {values.shape}; (rows, columns, {N_BANDS}) is needed, bands last")
@@ -79,7 +78,7 @@ def _of_array(
 
 
 @lru_cache(maxsize=2)
-def _committee(model_npz: str | None) -> Committee:
+def _committee(model_npz: str | Path | None) -> Committee:
     """The maps of a file, or the ready-made ones, read once."""
     files = labelled_map.READY_MADE if model_npz is None else (Path(model_npz),)
     return Committee(labelled_map.load_all(*files))

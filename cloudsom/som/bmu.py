@@ -79,10 +79,9 @@ class BMUSearch:
     def _work(self, starts: Iterator[int], x: NDArray[Any], bmus: BMUs) -> None:
         """One thread: take chunk after chunk."""
         scratch = make_scratch(self.plan)
-        is_plain = x.flags.c_contiguous and x.flags.writeable and x.flags.aligned
         for start in starts:
             part = slice(start, start + CHUNK)
-            chunk = x[part] if is_plain else np.array(x[part], order="C")
+            chunk = np.require(x[part], requirements=["C_CONTIGUOUS", "ALIGNED", "WRITEABLE"])
             with np.errstate(over="ignore"):
                 in_float32 = chunk.astype(np.float32, copy=False)
             if bmus.second is not None:
