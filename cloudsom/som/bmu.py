@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cloudsom.processors import processors
-from cloudsom.som.search import Plan, bmu_distances, make_plan, make_scratch, search, search_two, settle
+from cloudsom.som.search import Plan, bmu_distances, make_plan, make_scratch, search, search_two
 from cloudsom.som.training_loop import MOST_BANDS
 
 CHUNK = 32_768  # spectra a thread puts in order and searches at a time
@@ -87,8 +87,7 @@ class BMUSearch:
             if bmus.second is not None:
                 search_two(self.plan, scratch, in_float32, chunk, bmus.index[part], bmus.second[part])
             else:
-                search(self.plan, scratch, in_float32, bmus.index[part])
-                settle(self.plan, scratch, in_float32, chunk, bmus.index[part])
+                search(self.plan, scratch, in_float32, chunk, bmus.index[part])
             if bmus.distance is not None:
                 bmu_distances(self.plan, chunk, bmus.index[part], bmus.distance[part])
 

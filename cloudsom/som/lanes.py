@@ -243,14 +243,10 @@ def prefetch(_: Any, address: Any) -> Any:
     return types.void(types.intp), emit
 
 
-def _digest_of_sources() -> str:
-    files = [Path(__file__).with_name(name) for name in ("lanes.py", "training_loop.py", "search.py", "submaps.py")]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-
-
+_FILES = [Path(__file__).with_name(name) for name in ("lanes.py", "training_loop.py", "search.py", "submaps.py")]
 #: What the machine code on disk was made of. numba by itself notices a change of the file a kernel is in, but not of
 #: the files whose functions it takes in.
-SOURCES = _digest_of_sources()
+SOURCES = hashlib.sha256(b"".join(file.read_bytes() for file in _FILES)).hexdigest()
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -98,7 +98,7 @@ class Scratch(NamedTuple):
     apart: NDArray[np.float32]  # (padded K,) distances of the neurons from neuron b
     candidates: NDArray[np.int32]  # (padded K + 16,)
     lanes: NDArray[np.int32]  # (16,)
-    places: NDArray[np.int32]  # (256, 8) which bits of a number below 256 are set
+    places: NDArray[np.int32]  # (256, 8) PLACES_OF_BITS
 
 
 UNSETTLED = -2  # in place of a BMU: to be found in float64
@@ -120,7 +120,7 @@ def make_plan(weights: NDArray[np.float64]) -> Plan:
     absolute = 2.0**15 * 18 * (u * longest) * (u * longest) + 4 * tiny
     apart = aligned(np.zeros((n_neurons if n_neurons <= LARGE else 0, len(rounded)), np.float32))
     plan = Plan(weights, rounded, blocks, *_grid(weights), apart, relative, absolute, 1 + 8 * gamma, tiny)
-    measure_neurons_apart(plan, apart)
+    _measure_neurons_apart(plan)
     return plan
 
 
@@ -145,16 +145,9 @@ def _grid(weights: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np
     return axes, origin, (cells - 1).astype(np.float32)
 
 
-def _places_of_bits() -> NDArray[np.int32]:
-    """For each number below 256 the places of the bits that are set, from the left; the rest is 0."""
-    places = np.zeros((256, 8), np.int32)
-    for number in range(256):
-        is_set = [bit for bit in range(8) if number >> bit & 1]
-        places[number, : len(is_set)] = is_set
-    return places
-
-
-PLACES_OF_BITS = _places_of_bits()
+_BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, np.newaxis], axis=1, bitorder="little")
+#: For each number below 256 the places of the bits that are set, from the right, and then of the others.
+PLACES_OF_BITS = np.argsort(1 - _BITS, axis=1, kind="stable").astype(np.int32)
 
 
 def make_scratch(plan: Plan) -> Scratch:
@@ -242,10 +235,10 @@ def _measure_apart(plan: Plan, b: int, apart: Floats32) -> None:
 
 
 @kernel
-def measure_neurons_apart(plan: Plan, apart: Floats32) -> None:
-    """`plan.apart` of all neurons."""
-    for b in range(len(apart)):
-        _measure_apart(plan, b, apart[b])
+def _measure_neurons_apart(plan: Plan) -> None:
+    """Fill in plan.apart."""
+    for b in range(len(plan.apart)):
+        _measure_apart(plan, b, plan.apart[b])
 
 
 @inline
@@ -357,17 +350,18 @@ def _settle(plan: Plan, scratch: Scratch, rounded: Floats32, x: NDArray[Any], tw
     return first, second
 
 
-def search(plan: Plan, scratch: Scratch, rounded: Floats32, index: Ints) -> None:
-    """BMU of each of the spectra (N, B) float32, at least one, into index, or UNSETTLED."""
+def search(plan: Plan, scratch: Scratch, rounded: Floats32, spectra: NDArray[Any], index: Ints) -> None:
+    """BMU of each of the spectra (N, B), at least one, float32 or float64; `rounded` are the same in float32."""
     n, cells = len(rounded), np.empty(len(rounded), np.uint16)
     _find_cells(plan, rounded, cells)
     order = np.argsort(cells, kind="stable").astype(np.uint32)
     _search_in_order(plan, scratch, rounded, np.resize(order, n + 32), index)
+    _settle_the_rest(plan, scratch, rounded, spectra, index)
 
 
 @kernel
 def _search_in_order(plan: Plan, scratch: Scratch, rounded: Floats32, order: Order, index: Ints) -> None:
-    """The same for the spectra in order, sixteen at a time; the order goes on with any 32."""
+    """BMU of each of the spectra, or UNSETTLED, in order, sixteen at a time; the order goes on with any 32."""
     n, b = len(rounded), -1
     for start in range(0, n, 16):
         _load_group(scratch, rounded, order, start)
@@ -378,8 +372,8 @@ def _search_in_order(plan: Plan, scratch: Scratch, rounded: Floats32, order: Ord
 
 
 @kernel
-def settle(plan: Plan, scratch: Scratch, rounded: Floats32, spectra: NDArray[Any], index: Ints) -> None:
-    """BMU of the spectra that are UNSETTLED in index; `spectra` as given, float32 or float64, `rounded` in float32."""
+def _settle_the_rest(plan: Plan, scratch: Scratch, rounded: Floats32, spectra: NDArray[Any], index: Ints) -> None:
+    """BMU of the spectra that are UNSETTLED."""
     for r in range(len(spectra)):
         if index[r] == UNSETTLED:
             index[r] = _settle(plan, scratch, rounded[r], spectra[r], False)[0]
