@@ -66,7 +66,7 @@ from cloudsom.running.pool import Engine, choose_products, raise_if_any_failed, 
 from cloudsom.running.settings import optional_files, run, snapshot, step_files
 from cloudsom.som import labelled_map, model, neurons
 from cloudsom.som.bmu import BMUSearch
-from cloudsom.som.committee import Committee
+from cloudsom.som.committee import vote
 from cloudsom.som.labelled_map import READY_MADE, LabelledMap
 from cloudsom.som.labels import CLASS_CODES
 from cloudsom.som.u_matrix import u_matrix
@@ -425,15 +425,14 @@ class Pixels:
         shape = grid.height, grid.width, 3
         self.neurons: Picture = np.zeros(shape, np.uint8)
         self.rest: Picture = np.full(shape, (NONE, NONE, 0), np.uint8)
-        self.committee = Committee(walk.voters) if walk.voters else None
         self.votes = np.zeros(shape[:2], np.uint8) if walk.voters else None
         self.search = BMUSearch(walk.som.weights)
 
     def place(self, top: int, spectra: NDArray[np.float64]) -> None:
         """Find the neurons of some rows (n, width, 13) of reflectance, which are scaled in place."""
         rows = slice(top, top + len(spectra))
-        if self.committee and self.votes is not None:
-            self.votes[rows].ravel()[:] = self.committee.vote(spectra.reshape(-1, len(BANDS))).cloud.clip(0)
+        if self.votes is not None:
+            self.votes[rows].ravel()[:] = vote(self.walk.voters, spectra.reshape(-1, len(BANDS))).cloud.clip(0)
         scaled = self.walk.som.scaled(spectra.reshape(-1, len(BANDS)))
         bmus = self.search(scaled).index
         neurons, rest = (layer[rows].reshape(-1, 3) for layer in (self.neurons, self.rest))

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from cloudsom.bands import BANDS, CLOUD, N_BANDS
 from cloudsom.brightness import wrong_units
 from cloudsom.som import labelled_map
-from cloudsom.som.committee import Committee
+from cloudsom.som.committee import vote
+from cloudsom.som.labelled_map import LabelledMap
 
 #: Spectra that vote at a time: 52 MB of float64, and as much for the scaled ones.
 AT_ONCE = 500_000
@@ -61,7 +62,7 @@ def _of_array(
         raise ValueError(f"an array of shape {values.shape}; (rows, columns, {N_BANDS}) is needed, bands last")
     if not 0 < least_probability <= 1 or quantification <= 0:
         raise ValueError("least_probability is above 0 and at most 1, quantification above 0")
-    flat, committee = values.reshape(-1, N_BANDS), _committee(model_npz)
+    flat, maps = values.reshape(-1, N_BANDS), _maps(model_npz)
     cloud, probability = np.zeros(len(flat), bool), np.full(len(flat), np.nan, np.float32)
     is_dn = (offset, quantification) != (0.0, 1.0)
     for start in range(0, len(flat), AT_ONCE):
@@ -71,17 +72,17 @@ def _of_array(
             spectra = np.where(spectra == 0, np.nan, (spectra + offset) / quantification)
         if wrong := wrong_units(spectra):
             raise ValueError(f"the array {wrong}; of digital numbers give offset and quantification")
-        votes = committee.vote(spectra)
+        votes = vote(maps, spectra)
         probability[part] = np.where(votes.cloud >= 0, votes.cloud / votes.voters, np.nan)
         cloud[part] = votes.mask(least_probability) == CLOUD
     return cloud.reshape(values.shape[:-1]), probability.reshape(values.shape[:-1])
 
 
 @lru_cache(maxsize=2)
-def _committee(model_npz: str | Path | None) -> Committee:
+def _maps(model_npz: str | Path | None) -> list[LabelledMap]:
     """The maps of a file, or the ready-made ones, read once."""
     files = labelled_map.READY_MADE if model_npz is None else (Path(model_npz),)
-    return Committee(labelled_map.load_all(*files))
+    return labelled_map.load_all(*files)
 
 
 def _in_order(array: Any) -> Any:

@@ -1,6 +1,6 @@
 """What labelled maps say of every pixel of a scene; a block of spectra in memory at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,8 +11,8 @@ from cloudsom.bands import CLOUD, MASK_NODATA
 from cloudsom.brightness import wrong_units
 from cloudsom.errors import UserError
 from cloudsom.images.pixels import grid_of_scene, spectra_blocks
-from cloudsom.som.bmu import BMUs, BMUSearch
-from cloudsom.som.committee import Committee
+from cloudsom.som.bmu import BMUs
+from cloudsom.som.committee import vote
 from cloudsom.som.labelled_map import LabelledMap
 
 
@@ -24,9 +24,8 @@ def bmus_of_scene(source: Path, tiff: Path, som: LabelledMap, distance: bool = F
     distance  give the BMUs' distances too
     Raises UserError where the table has another number of pixels than the image.
     """
-    search = BMUSearch(som.weights)
     for _, spectra in _blocks(source, tiff):
-        yield search(som.scaled(spectra), distance=distance)
+        yield som.search(som.scaled(spectra), distance=distance)
 
 
 def _blocks(source: Path, tiff: Path) -> Iterator[tuple[slice, NDArray[np.float64]]]:
@@ -45,7 +44,7 @@ def _blocks(source: Path, tiff: Path) -> Iterator[tuple[slice, NDArray[np.float6
 
 
 class Layers(NamedTuple):
-    """What a committee says of a scene, each (height, width) uint8: CLOUD, CLEAR or MASK_NODATA; per cent; classes."""
+    """What labelled maps say of a scene, each (height, width) uint8: CLOUD, CLEAR or MASK_NODATA; per cent; classes."""
 
     mask: NDArray[np.uint8]
     probability: NDArray[np.uint8]
@@ -53,7 +52,7 @@ class Layers(NamedTuple):
 
 
 def layers_of_scene(
-    source: Path, tiff: Path, committee: Committee, least_probability: float, with_classes: bool = False
+    source: Path, tiff: Path, maps: Sequence[LabelledMap], least_probability: float, with_classes: bool = False
 ) -> Layers:
     """The layers of a scene, unfiltered; source, tiff and errors as `bmus_of_scene`.
 
@@ -64,7 +63,7 @@ def layers_of_scene(
     mask, probability = (np.empty(shape, np.uint8) for _ in range(2))
     classes = np.empty(shape, np.uint8) if with_classes else None
     for part, spectra in _blocks(source, tiff):
-        votes = committee.vote(spectra, with_classes)
+        votes = vote(maps, spectra, with_classes)
         mask.ravel()[part] = votes.mask(least_probability)
         probability.ravel()[part] = votes.per_cent()
         if classes is not None and votes.classes is not None:
@@ -74,7 +73,7 @@ def layers_of_scene(
 
 def mask_of_scene(source: Path, tiff: Path, som: LabelledMap) -> NDArray[np.uint8]:
     """The mask (height, width) that one map makes of a scene, unfiltered; errors as `bmus_of_scene`."""
-    return layers_of_scene(source, tiff, Committee([som]), 1).mask
+    return layers_of_scene(source, tiff, [som], 1).mask
 
 
 def hits_of_scene(source: Path, tiff: Path, som: LabelledMap) -> NDArray[np.int64]:

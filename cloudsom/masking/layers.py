@@ -13,7 +13,7 @@ from cloudsom.files.stores import Recipe, Snapshot
 from cloudsom.images.filters import final_mask
 from cloudsom.images.rasters import MASK_COLOURS, Grid, write_layer, write_mask
 from cloudsom.masking.labelling import Layers, layers_of_scene, shares
-from cloudsom.som.committee import PROBABILITY_NODATA, Committee
+from cloudsom.som.committee import PROBABILITY_NODATA
 from cloudsom.som.labelled_map import LabelledMap
 
 Legend = Mapping[int, tuple[str, tuple[int, int, int], int]]  # by code: name, colour, opacity (0 or 255)
@@ -42,7 +42,7 @@ class Masking:
 
     def layers(self, source: Path, tiff: Path, maps: Sequence[LabelledMap]) -> Layers:
         """What these maps say of a scene, the mask filtered; source, tiff and errors as `layers_of_scene`."""
-        layers = layers_of_scene(source, tiff, Committee(maps), self.least_probability, "classes" in self.kinds)
+        layers = layers_of_scene(source, tiff, maps, self.least_probability, "classes" in self.kinds)
         return layers._replace(mask=final_mask(layers.mask, *self.filters))
 
 

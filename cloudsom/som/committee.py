@@ -8,13 +8,12 @@ neurons speak louder, not surer ones. This goes beyond the paper, whose one map 
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cloudsom.bands import CLEAR, CLOUD, MASK_NODATA, NO_CLASS
-from cloudsom.som.bmu import BMUSearch
 from cloudsom.som.labelled_map import LabelledMap
 from cloudsom.som.labels import CLASS_CODES
 
@@ -46,45 +45,32 @@ class Votes(NamedTuple):
         return per_cent
 
 
-class Committee:
-    """Labelled maps, prepared to vote on any number of spectra."""
+def vote(maps: Sequence[LabelledMap], reflectance: NDArray[np.float64], classes: bool = False) -> Votes:
+    """The votes on spectra (n, 13) of reflectance; one with a value that is not finite has no data.
 
-    def __init__(self, maps: Sequence[LabelledMap]) -> None:
-        if not maps:
-            raise ValueError("a committee needs a map")
-        self.maps = list(maps)
-        self._searches = [BMUSearch(som.weights) for som in self.maps]
-
-    def vote(self, reflectance: NDArray[np.float64], classes: bool = False) -> Votes:
-        """The votes on spectra (n, 13) of reflectance; one with a value that is not finite has no data.
-
-        Maps that were trained with the same scaler, as those of one training table are, share the scaled spectra.
-        """
-        known = np.asarray(np.isfinite(reflectance).all(axis=1))
-        spectra = reflectance if known.all() else reflectance[known]
-        cloud = np.zeros(len(spectra), np.int16)
-        counts = np.zeros((len(spectra), len(CLASS_CODES)), np.int16) if classes else None
-        scaler, scaled = None, spectra
-        for som, search in zip(self.maps, self._searches, strict=True):
-            if scaler != (own := (som.scale.tolist(), som.shift.tolist())):
-                scaler, scaled = own, som.scaled(spectra.copy())
-            bmus = search(scaled).index
-            cloud += som.cloud(scaled, bmus) == CLOUD
-            if counts is not None:
-                of_bmus = som.labels.classes[bmus]
-                for i, code in enumerate(CLASS_CODES):
-                    counts[:, i] += of_bmus == code
-        cloud[bmus < 0] = -1
-        votes = Votes(_among_all(cloud, known, -1), len(self.maps))
-        if counts is None:
-            return votes
-        winner = np.array(CLASS_CODES, np.uint8)[np.argmax(counts, axis=1)]
-        winner[(cloud < 0) | ~counts.any(axis=1)] = NO_CLASS
-        return votes._replace(classes=_among_all(winner, known, NO_CLASS))
-
-
-def _among_all(values: NDArray[Any], known: NDArray[np.bool_], fill: int) -> NDArray[Any]:
-    """Values of the spectra that are `known`, and `fill` for the others."""
-    every = np.full(len(known), fill, values.dtype)
-    every[known] = values
-    return every
+    Maps that were trained with the same scaler, as those of one training table are, share the scaled spectra.
+    """
+    known = np.asarray(np.isfinite(reflectance).all(axis=1))
+    spectra = reflectance if known.all() else reflectance[known]
+    cloud = np.zeros(len(spectra), np.int16)
+    counts = np.zeros((len(spectra), len(CLASS_CODES)), np.int16) if classes else None
+    scaler, scaled = None, spectra
+    for som in maps:
+        if scaler != (own := (som.scale.tolist(), som.shift.tolist())):
+            scaler, scaled = own, som.scaled(spectra.copy())
+        bmus = som.search(scaled).index
+        cloud += som.cloud(scaled, bmus) == CLOUD
+        if counts is not None:
+            of_bmus = som.labels.classes[bmus]
+            for i, code in enumerate(CLASS_CODES):
+                counts[:, i] += of_bmus == code
+    cloud[bmus < 0] = -1
+    every = np.full(len(known), -1, np.int16)
+    every[known] = cloud
+    if counts is None:
+        return Votes(every, len(maps))
+    winner = np.array(CLASS_CODES, np.uint8)[np.argmax(counts, axis=1)]
+    winner[(cloud < 0) | ~counts.any(axis=1)] = NO_CLASS
+    winners = np.full(len(known), NO_CLASS, np.uint8)
+    winners[known] = winner
+    return Votes(every, len(maps), winners)

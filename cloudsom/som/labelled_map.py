@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from cloudsom.bands import CLEAR, CLOUD, N_BANDS, NO_CLASS
 from cloudsom.errors import Damaged, UserError
 from cloudsom.files import npz, stores
+from cloudsom.som.bmu import BMUSearch
 from cloudsom.som.labels import CLASS_CODES, NeuronLabels
 from cloudsom.som.submaps import SubMap
 
@@ -39,6 +41,11 @@ class LabelledMap:
     labels: NeuronLabels
     votes: NDArray[np.int64] | None = None
     submaps: Mapping[int, SubMap] = field(default_factory=dict)
+
+    @cached_property
+    def search(self) -> BMUSearch:
+        """The search for BMUs on the map."""
+        return BMUSearch(self.weights)
 
     @property
     def reflectance(self) -> Floats:

@@ -12,7 +12,7 @@ from cloudsom.bands import BANDS, CLEAR, CLOUD, MASK_NODATA
 from cloudsom.brightness import wrong_units
 from cloudsom.errors import UserError
 from cloudsom.som import labelled_map
-from cloudsom.som.committee import PROBABILITY_NODATA, Committee
+from cloudsom.som.committee import PROBABILITY_NODATA, vote
 from cloudsom.som.labelled_map import LabelledMap
 from cloudsom.som.labels import NeuronLabels
 
@@ -29,7 +29,7 @@ SPECTRA = np.repeat([[0.1], [0.3], [0.5], [0.7], [np.nan]], 13, axis=1)
 
 
 def test_votes_by_hand() -> None:
-    votes = Committee(MAPS).vote(SPECTRA.copy(), classes=True)
+    votes = vote(MAPS, SPECTRA.copy(), classes=True)
     assert votes.cloud.tolist() == [0, 1, 2, 3, -1] and votes.voters == 3
     assert votes.per_cent().tolist() == [0, 33, 67, 100, PROBABILITY_NODATA]
     assert votes.mask(0.5).tolist() == [CLEAR, CLEAR, CLOUD, CLOUD, MASK_NODATA]
@@ -40,13 +40,13 @@ def test_votes_by_hand() -> None:
 
 
 def test_one_map_says_what_it_says_alone() -> None:
-    votes = Committee(MAPS[:1]).vote(SPECTRA.copy())
+    votes = vote(MAPS[:1], SPECTRA.copy())
     assert votes.mask(0.5).tolist() == [CLEAR, CLOUD, CLOUD, CLOUD, MASK_NODATA] and votes.classes is None
 
 
 def test_maps_with_scalers_of_their_own_are_scaled_by_them() -> None:
     other = replace(MAPS[0], scale=np.full(13, 4.0))  # its edge is at 0.1 by reflectance
-    found = Committee([MAPS[0], other]).vote(np.full((1, 13), 0.15))
+    found = vote([MAPS[0], other], np.full((1, 13), 0.15))
     assert found.cloud.tolist() == [1]
 
 
