@@ -24,7 +24,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudsom.bands import CLASSES, CLOUD
+from cloudsom.bands import CLASSES, CLOUD, CLOUD_CLASSES
 from cloudsom.errors import UserError
 from cloudsom.files import stores
 from cloudsom.files.places import under
@@ -97,8 +97,7 @@ def count_hits(training_csv: Path, bmus_csv: Path, index: NDArray[np.int32], n_n
 def summary(labels: NeuronLabels, counts: NDArray[np.int64]) -> str:
     """One line: neurons of each class, cloud neurons, ties, neurons never hit, agreement on the training spectra."""
     neurons = ", ".join(f"{CLASSES[code]} {(labels.classes == code).sum()}" for code in CLASS_CODES)
-    voted_cloud = counts[:, [CLASS_CODES.index(40), CLASS_CODES.index(50)]].sum(axis=1)
-    right = np.where(labels.cloud == CLOUD, voted_cloud, counts.sum(axis=1) - voted_cloud).sum()
+    right = counts[np.isin(CLASS_CODES, CLOUD_CLASSES) == (labels.cloud[:, np.newaxis] == CLOUD)].sum()
     return (
         f"{len(labels.classes)} neurons ({neurons}); {(labels.cloud == CLOUD).sum()} are cloud; "
         f"{tied_neurons(counts).sum()} ties, {unhit_neurons(counts).sum()} never hit; "

@@ -85,18 +85,14 @@ def main() -> None:
     kinds = ["quicklook", *["classes"] * CLASS_MAPS, *["probability"] * (n_maps > 1), "mask"]
     rules = (LEAST_PROBABILITY, (MEDIAN_SIZE, DILATION_RADIUS, DILATION_SHAPE), OVERWRITE)
     masking = Masking(snapshot(globals()), labelled_map.by_role(models), under(DATA_DIR, OUT_DIR), kinds, *rules)
-    jobs = [Job(name, (masking, name, source, (PIXEL_SIZE, RESAMPLING), VERIFY)) for name, source in sources().items()]
+    if not PRODUCTS:
+        raise UserError("PRODUCTS: names none; give SAFE folders, zipped SAFE or 13-band GeoTIFFs")
+    sources = sources_at(input_path(DATA_DIR, text) for text in PRODUCTS)
+    jobs = [Job(name, (masking, name, source, (PIXEL_SIZE, RESAMPLING), VERIFY)) for name, source in sources.items()]
     outcomes = run_jobs(mask_product, jobs, Engine(WORKERS, DASK_SCHEDULER, DATA_DIR), "masking")
     for summary in results_or_errors(outcomes):
         print(summary)
     raise_if_any_failed(outcomes)
-
-
-def sources() -> dict[str, Granule | Path]:
-    """The granules and images that PRODUCTS names, by the name of their outputs."""
-    if not PRODUCTS:
-        raise UserError("PRODUCTS: names none; give SAFE folders, zipped SAFE or 13-band GeoTIFFs")
-    return sources_at(input_path(DATA_DIR, text) for text in PRODUCTS)
 
 
 def mask_product(masking: Masking, name: str, source: Granule | Path, grid: tuple[int, str], verify: bool) -> str:

@@ -67,7 +67,8 @@ def majority_vote(
     classes[unhit] = NO_CLASS
     cloud = is_cloud(classes)
     if unhit_rule == "nearest" and not unhit.all():
-        cloud[unhit] = cloud[~unhit][_nearest(flat[unhit], flat[~unhit])]
+        distances = ((flat[unhit][:, np.newaxis] - flat[~unhit]) ** 2).sum(axis=2)
+        cloud[unhit] = cloud[~unhit][np.argmin(distances, axis=1)]
     share = counts.max(axis=1) / np.where(unhit, np.nan, counts.sum(axis=1))
     return NeuronLabels(rows, columns, classes, cloud, share)
 
@@ -86,9 +87,3 @@ def unhit_neurons(counts: NDArray[np.int64]) -> NDArray[np.bool_]:
 def tied_neurons(counts: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which neurons' votes (neurons, 6) were a tie, so that the order of classes decided."""
     return ((counts == counts.max(axis=1)[:, None]).sum(axis=1) > 1) & ~unhit_neurons(counts)
-
-
-def _nearest(points: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Index of the nearest of `others` for each of `points`, the first of equals."""
-    distances = ((points[:, None, :] - others[None, :, :]) ** 2).sum(axis=2)
-    return np.argmin(distances, axis=1)

@@ -13,12 +13,7 @@ def u_matrix(weights: NDArray[np.float64]) -> NDArray[np.float64]:
     division by its maximum; the paper names its 20 x 15 U-matrix, but not the neighbours it counts.
     """
     rows, columns, _ = weights.shape
-    total, neighbours = np.zeros((rows, columns)), np.zeros((rows, columns))
-    for down, right in product((-1, 0, 1), repeat=2):
-        if (down, right) == (0, 0):
-            continue
-        here = slice(max(0, -down), rows - max(0, down)), slice(max(0, -right), columns - max(0, right))
-        there = slice(max(0, down), rows - max(0, -down)), slice(max(0, right), columns - max(0, -right))
-        total[here] += np.linalg.norm(weights[here] - weights[there], axis=-1)
-        neighbours[here] += 1
-    return total / neighbours
+    padded = np.pad(weights, ((1, 1), (1, 1), (0, 0)), constant_values=np.nan)  # beyond the edge there is no neighbour
+    shifts = [(down, right) for down, right in product(range(3), repeat=2) if (down, right) != (1, 1)]
+    neighbours = [padded[down : down + rows, right : right + columns] for down, right in shifts]
+    return np.asarray(np.nanmean([np.linalg.norm(weights - other, axis=-1) for other in neighbours], axis=0))
