@@ -58,7 +58,17 @@ F64, F32, QUAD = Lanes(types.float64, 8), Lanes(types.float32, 16), Lanes(types.
 INTS, EIGHT_INTS = Lanes(types.int32, 16), Lanes(types.int32, 8)
 
 
-def _call(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
+def _emitting(emit: Callable[..., Any]) -> Callable[..., Any]:
+    """`emit(builder, *values)`, which builds LLVM's instructions, as numba calls it."""
+
+    def emit_for_numba(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        built = emit(builder, *args)
+        return context.get_dummy_value() if signature.return_type == types.void else built
+
+    return emit_for_numba
+
+
+def _call(builder: Any, name: str, result: Any, *arguments: Any) -> Any:
     """Call one of LLVM's intrinsic functions."""
     kind = ir.FunctionType(result, [a.type for a in arguments])
     function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
@@ -76,38 +86,24 @@ def _at(builder: Any, address: Any, kind: Any) -> Any:
     return builder.inttoptr(address, kind.as_pointer())
 
 
-def _mask(builder: Any, comparison: Any) -> Any:
-    """A comparison of lanes as bits: bit i is lane i."""
-    return builder.zext(builder.bitcast(comparison, ir.IntType(comparison.type.count)), INT32)
-
-
-def _suffix(lanes: Lanes) -> str:
-    return f"v{lanes.count}{'i' if lanes.element is types.int32 else 'f'}{lanes.element.bitwidth}"
-
-
 def _makers(lanes: Lanes) -> tuple[Callable[..., Any], ...]:
     """`load(address)`, `spread_from(address)` and `spread(value)` for one kind of lanes."""
 
+    vector, align = lanes.vector, lanes.element.bitwidth // 8
+
     @intrinsic
     def load(_: Any, address: Any) -> Any:
-        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            return builder.load(_at(builder, args[0], lanes.vector), align=lanes.element.bitwidth // 8)
-
-        return lanes(types.intp), emit
+        return lanes(types.intp), _emitting(lambda builder, at: builder.load(_at(builder, at, vector), align=align))
 
     @intrinsic
     def spread_from(_: Any, address: Any) -> Any:
-        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            return _spread(builder, builder.load(_at(builder, args[0], lanes.vector.element)), lanes.vector)
-
-        return lanes(types.intp), emit
+        return lanes(types.intp), _emitting(
+            lambda builder, at: _spread(builder, builder.load(_at(builder, at, vector.element)), vector)
+        )
 
     @intrinsic
     def spread(_: Any, value: Any) -> Any:
-        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            return _spread(builder, args[0], lanes.vector)
-
-        return lanes(lanes.element), emit
+        return lanes(lanes.element), _emitting(lambda builder, value: _spread(builder, value, vector))
 
     return load, spread_from, spread
 
@@ -125,7 +121,7 @@ def _arithmetic(symbol: Any, float_name: str, int_name: str) -> None:
     @intrinsic
     def compute(_: Any, x: Any, y: Any) -> Any:
         name = int_name if x.element is types.int32 else float_name
-        return x(x, x), lambda context, builder, signature, args: getattr(builder, name)(*args)
+        return x(x, x), _emitting(lambda builder, *values: getattr(builder, name)(*values))
 
     @extending.overload(symbol, strict=False)
     def lanes_operator(x: Any, y: Any) -> Any:
@@ -142,46 +138,41 @@ _arithmetic(operator.mul, "fmul", "mul")
 @intrinsic
 def store(_: Any, address: Any, value: Any) -> Any:
     """Write lanes to memory."""
-
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.store(args[1], _at(builder, args[0], args[1].type), align=value.element.bitwidth // 8)
-        return context.get_dummy_value()
-
-    return types.void(types.intp, value), emit
+    align = value.element.bitwidth // 8
+    return types.void(types.intp, value), _emitting(
+        lambda builder, at, value: builder.store(value, _at(builder, at, value.type), align=align)
+    )
 
 
 @intrinsic
 def multiply_add(_: Any, x: Any, y: Any, z: Any) -> Any:
     """x * y + z, fused where the machine can: only for results that carry an error bound."""
-    name = f"llvm.fmuladd.{_suffix(x)}"
-    return x(x, x, x), lambda context, builder, signature, args: _call(builder, name, x.vector, list(args))
+    name = f"llvm.fmuladd.v{x.count}f{x.element.bitwidth}"
+    return x(x, x, x), _emitting(lambda builder, *values: _call(builder, name, x.vector, *values))
 
 
 @intrinsic
 def root(_: Any, x: Any) -> Any:
     """Square roots."""
-    name = f"llvm.sqrt.{_suffix(x)}"
-    return x(x), lambda context, builder, signature, args: _call(builder, name, x.vector, list(args))
+    name = f"llvm.sqrt.v{x.count}f{x.element.bitwidth}"
+    return x(x), _emitting(lambda builder, value: _call(builder, name, x.vector, value))
 
 
 @intrinsic
 def where_less(_: Any, x: Any, y: Any, chosen: Any, other: Any) -> Any:
     """`chosen` in the lanes where x < y, else `other`; a comparison with NaN is false."""
-
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.select(builder.fcmp_ordered("<", args[0], args[1]), args[2], args[3])
-
-    return chosen(x, x, chosen, chosen), emit
+    return chosen(x, x, chosen, chosen), _emitting(
+        lambda builder, x, y, chosen, other: builder.select(builder.fcmp_ordered("<", x, y), chosen, other)
+    )
 
 
 @intrinsic
 def not_above(_: Any, x: Any, y: Any) -> Any:
-    """Bits of the lanes where x <= y or either is NaN."""
-
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _mask(builder, builder.fcmp_unordered("<=", *args))
-
-    return types.uint32(x, x), emit
+    """Bits of the lanes where x <= y or either is NaN: bit i is lane i."""
+    bits = ir.IntType(x.count)
+    return types.uint32(x, x), _emitting(
+        lambda builder, x, y: builder.zext(builder.bitcast(builder.fcmp_unordered("<=", x, y), bits), INT32)
+    )
 
 
 def _extreme(reduction: str) -> Callable[..., Any]:
@@ -192,11 +183,10 @@ def _extreme(reduction: str) -> Callable[..., Any]:
         bits = ir.VectorType(ir.IntType(x.element.bitwidth), x.count)
         name = f"llvm.vector.reduce.{reduction}.v{x.count}i{x.element.bitwidth}"
 
-        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            found = _call(builder, name, bits.element, [builder.bitcast(args[0], bits)])
-            return builder.bitcast(found, x.vector.element)
+        def emit(builder: Any, value: Any) -> Any:
+            return builder.bitcast(_call(builder, name, bits.element, builder.bitcast(value, bits)), x.vector.element)
 
-        return x.element(x), emit
+        return x.element(x), _emitting(emit)
 
     return extreme
 
@@ -207,40 +197,35 @@ smallest, largest = _extreme("umin"), _extreme("umax")
 @intrinsic
 def pick(_: Any, x: Any, i: Any) -> Any:
     """Lane i."""
-    return x.element(x, types.int32), lambda context, builder, signature, args: builder.extract_element(*args)
+    return x.element(x, types.int32), _emitting(lambda builder, x, i: builder.extract_element(x, i))
 
 
 @intrinsic
 def to_ints(_: Any, x: Any) -> Any:
     """Lanes of finite numbers, truncated."""
     vector = ir.VectorType(INT32, x.count)
-    result = Lanes(types.int32, x.count)
-    return result(x), lambda context, builder, signature, args: builder.fptosi(args[0], vector)
+    return Lanes(types.int32, x.count)(x), _emitting(lambda builder, x: builder.fptosi(x, vector))
 
 
 @intrinsic
 def count_bits(_: Any, bits: Any) -> Any:
     """Number of bits set."""
-    return types.uint32(types.uint32), lambda context, builder, signature, args: builder.ctpop(args[0])
+    return types.uint32(types.uint32), _emitting(lambda builder, bits: builder.ctpop(bits))
 
 
 @intrinsic
 def first_bit(_: Any, bits: Any) -> Any:
     """Place of the lowest bit set, of a number that is not 0."""
-    return types.uint32(types.uint32), lambda context, builder, signature, args: builder.cttz(args[0], BIT(1))
+    return types.uint32(types.uint32), _emitting(lambda builder, bits: builder.cttz(bits, BIT(1)))
 
 
 @intrinsic
 def prefetch(_: Any, address: Any) -> Any:
     """Ask for a cache line before it is needed."""
-
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        where = _at(builder, args[0], ir.IntType(8))
-        to_read, keep, data = INT32(0), INT32(3), INT32(1)
-        _call(builder, "llvm.prefetch.p0i8", ir.VoidType(), [where, to_read, keep, data])
-        return context.get_dummy_value()
-
-    return types.void(types.intp), emit
+    how = INT32(0), INT32(3), INT32(1)  # to read, to be kept, data
+    return types.void(types.intp), _emitting(
+        lambda builder, at: _call(builder, "llvm.prefetch.p0i8", ir.VoidType(), _at(builder, at, ir.IntType(8)), *how)
+    )
 
 
 _FILES = [Path(__file__).with_name(name) for name in ("lanes.py", "training_loop.py", "search.py", "submaps.py")]
