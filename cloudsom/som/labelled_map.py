@@ -83,14 +83,13 @@ def from_steps(files: Mapping[str, Path]) -> LabelledMap:
     """The map of steps 2, 3 and 5 in `STEP_FILES`; UserError unless they are of one map."""
     from cloudsom.som import model  # and with it pandas, which the masks of arrays do without
 
-    scaler_file, som_file, neuron_labels_csv, hit_maps_csv = map(files.get, STEP_FILES)
-    assert scaler_file and som_file and neuron_labels_csv
-    scaler, weights = model.load_scaler(scaler_file), model.load_weights(som_file)
+    som_file, neuron_labels_csv = files["SOM_FILE"], files["NEURON_LABELS_CSV"]
+    scaler, weights = model.load_scaler(files["SCALER_FILE"]), model.load_weights(som_file)
     labels, votes = model.read_neuron_labels(neuron_labels_csv), None
     model.check_same_map(som_file, weights.shape, neuron_labels_csv, labels.rows, labels.columns)
-    if hit_maps_csv:
-        votes, rows, columns = model.read_hit_maps(hit_maps_csv)
-        model.check_same_map(som_file, weights.shape, hit_maps_csv, rows, columns)
+    if "HIT_MAPS_CSV" in files:
+        votes, rows, columns = model.read_hit_maps(files["HIT_MAPS_CSV"])
+        model.check_same_map(som_file, weights.shape, files["HIT_MAPS_CSV"], rows, columns)
     return LabelledMap(weights, scaler.scale_, scaler.min_, labels, votes)
 
 
