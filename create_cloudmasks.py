@@ -155,7 +155,7 @@ def create_masks(masking: Masking, source: Path, tiff: Path) -> str:
             write_confidence(product.partial, bmus_of_scene(source, tiff, maps[0], distance=True), maps[0], grid, tags)
     layers = masking.layers(source, tiff, maps)
     summary = in_words(layers.mask)
-    write_layers(files, layers, grid, tags, made_by, {"summary": summary})
+    write_layers(files, layers, tags, made_by, {"summary": summary})
     return f"{files['mask']}: {summary}"
 
 

@@ -28,7 +28,6 @@ from cloudsom.errors import UserError
 from cloudsom.files import places, stores
 from cloudsom.files.places import existing, input_path, under
 from cloudsom.images.filters import check_window
-from cloudsom.images.pixels import grid_of_scene
 from cloudsom.images.products import Granule, sources_at
 from cloudsom.images.safe_to_tiff import check_grid, convert_granule
 from cloudsom.masking.labelling import in_words
@@ -128,8 +127,7 @@ def mask_image(masking: Masking, name: str, tiff: Path, made_by: stores.Recipe, 
     }
     with stores.product(files["quicklook"], made_by) as product:
         write_quicklook(product.partial, tiff, layers.mask)
-    results = {"verified": verified, "summary": summary}
-    write_layers(files, layers, grid_of_scene(tiff, tiff), tags, made_by, results)
+    write_layers(files, layers, tags, made_by, {"verified": verified, "summary": summary})
     return f"{files['mask']}: {summary}"
 
 

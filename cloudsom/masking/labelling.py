@@ -11,6 +11,7 @@ from cloudsom.bands import CLOUD, MASK_NODATA
 from cloudsom.brightness import wrong_units
 from cloudsom.errors import UserError
 from cloudsom.images.pixels import grid_of_scene, spectra_blocks
+from cloudsom.images.rasters import Grid
 from cloudsom.som.bmu import BMUs
 from cloudsom.som.committee import vote
 from cloudsom.som.labelled_map import LabelledMap
@@ -44,8 +45,9 @@ def _blocks(source: Path, tiff: Path) -> Iterator[tuple[slice, NDArray[np.float6
 
 
 class Layers(NamedTuple):
-    """What labelled maps say of a scene, each (height, width) uint8: CLOUD, CLEAR or MASK_NODATA; per cent; classes."""
+    """What labelled maps say of a scene, (height, width) uint8: CLOUD, CLEAR or MASK_NODATA; per cent; classes."""
 
+    grid: Grid
     mask: NDArray[np.uint8]
     probability: NDArray[np.uint8]
     classes: NDArray[np.uint8] | None
@@ -68,7 +70,7 @@ def layers_of_scene(
         probability.ravel()[part] = votes.per_cent()
         if classes is not None and votes.classes is not None:
             classes.ravel()[part] = votes.classes
-    return Layers(mask, probability, classes)
+    return Layers(grid, mask, probability, classes)
 
 
 def mask_of_scene(source: Path, tiff: Path, som: LabelledMap) -> NDArray[np.uint8]:

@@ -47,24 +47,19 @@ class Masking:
 
 
 def write_layers(
-    files: Mapping[str, Path],
-    layers: Layers,
-    grid: Grid,
-    tags: dict[str, str],
-    made_by: Recipe,
-    results: dict[str, str],
+    files: Mapping[str, Path], layers: Layers, tags: dict[str, str], made_by: Recipe, results: dict[str, str]
 ) -> None:
     """Write the layers that `files` names by kind, the mask last; `results` go into its settings file."""
     for kind in LEGENDS.keys() & files.keys():
         write_legend(files[kind], LEGENDS[kind])
     if layers.classes is not None:
         with stores.product(files["classes"], made_by) as product:
-            write_class_map(product.partial, layers.classes, grid, tags)
+            write_class_map(product.partial, layers.classes, layers.grid, tags)
     if "probability" in files:
         with stores.product(files["probability"], made_by) as product:
-            write_probability(product.partial, layers.probability, grid, tags)
+            write_probability(product.partial, layers.probability, layers.grid, tags)
     with stores.product(files["mask"], made_by) as product:
-        write_mask(product.partial, layers.mask, grid, tags=tags)
+        write_mask(product.partial, layers.mask, layers.grid, tags=tags)
         product.results |= shares(layers.mask) | results
 
 
