@@ -16,12 +16,8 @@ At the end: how the time grows with the rows and with the map, beside faiss.
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import multiprocessing
 import os
-import statistics
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +25,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.preprocessing import MinMaxScaler
 
-from benchmarks.samples import memory, reset_peak, scaled_scenes, scaled_spectra
+from benchmarks.samples import Cost, alone, measured, read_scene, reflectance
 from cloudsom.som.bmu import BMUSearch, processors
 from cloudsom.som.training import TrainingLaw, train_som
 
@@ -89,7 +86,6 @@ PROCESSORS = processors()
 class Method:
     name: str
     run: Callable[[Spectra, NDArray[np.float64]], NDArray[Any]]
-    needs: str = "numpy"
     rows: int | None = None  # how many it gets, if not all
 
 
@@ -98,12 +94,12 @@ METHODS = [
     Method("ours, 1 thread", lambda x, w: BMUSearch(w)(x, threads=1).index),
     Method("ours, with distances", lambda x, w: BMUSearch(w)(x, distance=True).index),
     Method("ours, with second BMUs", lambda x, w: BMUSearch(w)(x, second=True).index),
-    Method("faiss IndexFlatL2", lambda x, w: _faiss(x, w, PROCESSORS), "faiss"),
-    Method("faiss, 1 thread", lambda x, w: _faiss(x, w, 1), "faiss"),
+    Method("faiss IndexFlatL2", lambda x, w: _faiss(x, w, PROCESSORS)),
+    Method("faiss, 1 thread", lambda x, w: _faiss(x, w, 1)),
     Method("BLAS, 256 rows a time", _blas),
     Method("MiniSom's matrix, 1000 rows", _minisom_matrix, rows=200_000),
     Method("MiniSom.winner", _minisom_winner, rows=10_000),
-    Method("susi", _susi, "susi", rows=5_000),
+    Method("susi", _susi, rows=5_000),
 ]
 
 
@@ -112,38 +108,28 @@ METHODS = [
 
 class Result(NamedTuple):
     rows: int
-    median: float  # seconds
-    cpu: float  # seconds of all threads
-    peak: float  # bytes
+    cost: Cost
     bmus: NDArray[np.int32]
 
 
-def measure(name: str, spectra: Path, weights: Path, rows: int | None) -> Result:
+def measure(name: str, spectra: Path, weights: Path) -> Result:
     """Run one method in this process, which runs nothing else."""
     method = next(method for method in METHODS if method.name == name)
-    x, w = np.load(spectra)[: rows or method.rows], np.load(weights)
+    x, w = np.load(spectra)[: method.rows], np.load(weights)
     method.run(x[:5000], w)  # imports, compiled code, threads
-    before, peak, seconds, cpu = memory("VmRSS"), 0.0, [], []
-    for _ in range(RUNS if method.rows is None else 1):
-        reset_peak()
-        start, start_cpu = time.perf_counter(), time.process_time()
-        index = method.run(x, w)
-        seconds.append(time.perf_counter() - start)
-        cpu.append(time.process_time() - start_cpu)
-        peak = max(peak, memory("VmHWM") - before)
-    return Result(len(x), statistics.median(seconds), statistics.median(cpu), peak, index.astype(np.int32))
+    index, cost = measured(lambda: method.run(x, w), RUNS if method.rows is None else 1)
+    return Result(len(x), cost, index.astype(np.int32))
 
 
-def in_its_own_process(name: str, spectra: Path, weights: Path, rows: int | None = None) -> Result | None:
+def in_its_own_process(name: str, spectra: Path, weights: Path) -> Result | None:
     """`measure` there; None where the method's package is not installed, which is said."""
-    needs = next(method.needs for method in METHODS if method.name == name)
-    if importlib.util.find_spec(needs) is None:
-        print(f"  {name:28} skipped: {needs} is not installed", flush=True)
-        return None
     if name.startswith("BLAS"):
         os.environ["OPENBLAS_NUM_THREADS"] = "1"  # more do not help matrices this thin
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(measure, (name, spectra, weights, rows))
+    try:
+        return alone(measure, name, spectra, weights)
+    except ModuleNotFoundError as problem:
+        print(f"  {name:28} skipped: {problem.name} is not installed", flush=True)
+        return None
 
 
 def compare(title: str, spectra: Path, weights: Path) -> None:
@@ -156,9 +142,10 @@ def compare(title: str, spectra: Path, weights: Path) -> None:
             continue
         ours = ours or result
         wrong = 1e6 * np.mean(result.bmus != ours.bmus[: result.rows])
-        speed, cpu = result.rows / result.median, 1e9 * result.cpu / result.rows
-        slower = speed / (ours.rows / ours.median)
-        print(f"  {method.name:28}{speed / 1e6:8.2f} {slower:7.3f} {cpu:13.0f} {result.peak / 1e6:8.0f} {wrong:11.1f}",
+        cost = result.cost
+        speed, cpu = result.rows / cost.seconds, 1e9 * cost.cpu / result.rows
+        slower = speed / (ours.rows / ours.cost.seconds)
+        print(f"  {method.name:28}{speed / 1e6:8.2f} {slower:7.3f} {cpu:13.0f} {cost.peak / 1e6:8.0f} {wrong:11.1f}",
               flush=True)  # fmt: skip
     assert ours is not None
     x, w = np.load(spectra, mmap_mode="r"), np.load(weights)
@@ -184,8 +171,10 @@ def growth(folder: Path, x: Spectra, row_numbers: Sequence[int], maps: Sequence[
             for name in ("ours", "faiss IndexFlatL2")
         )
         assert ours is not None
-        line = f"  {shape[0]:>4} x{shape[1]:>2}{n:>12,}{ours.median:>10.3f}"
-        print(line + (f"{faiss.median:>10.3f}{faiss.median / ours.median:>14.1f}" if faiss else ""), flush=True)
+        line = f"  {shape[0]:>4} x{shape[1]:>2}{n:>12,}{ours.cost.seconds:>10.3f}"
+        if faiss:
+            line += f"{faiss.cost.seconds:>10.3f}{faiss.cost.seconds / ours.cost.seconds:>14.1f}"
+        print(line, flush=True)
 
 
 def main() -> None:
@@ -195,10 +184,12 @@ def main() -> None:
     parser.add_argument("--scenes", type=Path, nargs="*", default=[], help="npz files with `dn`")
     parser.add_argument("--growth", type=int, nargs="*", default=[100_000, 1_000_000, 10_000_000], help="rows")
     arguments = parser.parse_args()
-    x, scaler = scaled_spectra(arguments.spectra, arguments.rows)
+    spectra = reflectance(arguments.spectra, arguments.rows)
+    scaler = MinMaxScaler().fit(spectra)
+    x = scaler.transform(spectra).astype(np.float32)
     weights = train_som(x, TrainingLaw()).get_weights().reshape(-1, x.shape[1])
     cases = {"training spectra": x, "training spectra, shuffled": np.random.default_rng(0).permutation(x)}
-    cases |= scaled_scenes(arguments.scenes, scaler)
+    cases |= {file.stem: scaler.transform(read_scene(file).spectra) for file in arguments.scenes}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         np.save(folder / "map.npy", weights)

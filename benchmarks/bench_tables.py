@@ -15,19 +15,15 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib.util
-import multiprocessing
-import statistics
 import tempfile
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.samples import Cost, alone, measured
 from cloudsom.bands import BANDS, CLASSES, N_BANDS
 from cloudsom.processors import share
 from cloudsom.tables import csv_tables
@@ -57,18 +53,10 @@ def make_values(rows: int, scenes: Sequence[Path]) -> Values:
     return Values(reflectance, reflectance.astype(np.float32), np.resize(np.array(list(CLASSES)), rows))
 
 
-# --- the cases ----------------------------------------------------------------------------------
+# --- the cases --------------------------------------------------------------------------------------------------------
 
-
-@dataclass(frozen=True)
-class Case:
-    """One way of writing or reading one kind of table."""
-
-    table: str  # pixels or spectra
-    action: str  # write or read
-    name: str
-    run: Callable[[Path, Values], Any]  # a reader returns the matrix, (spectra, labels) or the rows
-    needs: str = "numpy"
+#: Writes values to a file, or reads it: a reader returns the matrix, (spectra, labels) or the number of rows.
+Run = Callable[[Path, Values], Any]
 
 
 def _frame(v: Values) -> Any:
@@ -133,119 +121,91 @@ def _savetxt_pixels(path: Path, v: Values) -> None:
     np.savetxt(path, v.reflectance, fmt="%10.4f", delimiter=",", header=header)
 
 
-def _alone(run: Callable[[Path, Values], Any]) -> Callable[[Path, Values], Any]:
+def _write_pixels(path: Path, v: Values) -> None:
+    csv_tables.write_pixels(path, [v.reflectance])
+
+
+def _count_pixels(path: Path, v: Values) -> int:
+    return sum(map(len, csv_tables.read_pixels(path)))
+
+
+def _on_one_thread(run: Run) -> Run:
     """The same on one thread."""
 
-    def on_one_thread(path: Path, values: Values) -> Any:
+    def on_one(path: Path, values: Values) -> Any:
         with share(1):
             return run(path, values)
 
-    return on_one_thread
+    return on_one
 
 
-CASES = [
-    Case("pixels", "write", "np.savetxt", _savetxt_pixels),
-    Case("pixels", "write", "ours", lambda p, v: csv_tables.write_pixels(p, [v.reflectance])),
-    Case("pixels", "write", "ours, 1 thread", _alone(lambda p, v: csv_tables.write_pixels(p, [v.reflectance]))),
-    Case("pixels", "write", "pandas", _pandas_pixels, "pandas"),
-    Case(
-        "pixels",
-        "write",
-        "pyarrow (shortest)",
-        lambda p, v: _arrow_write(p, _arrow(v.reflectance)),
-        "pyarrow",
-    ),
-    Case(
-        "pixels",
-        "write",
-        "polars (4 decimals)",
-        lambda p, v: _polars_write(p, _arrow(v.reflectance), 4),
-        "polars",
-    ),
-    Case("pixels", "read", "np.loadtxt", lambda p, v: np.loadtxt(p, np.float32, delimiter=",")),
-    Case("pixels", "read", "ours, in blocks", lambda p, v: sum(map(len, csv_tables.read_pixels(p)))),
-    Case("pixels", "read", "ours, 1 thread", _alone(lambda p, v: sum(map(len, csv_tables.read_pixels(p))))),
-    Case("pixels", "read", "pandas, float32", lambda p, v: _pandas_read(p, BANDS), "pandas"),
-    Case("pixels", "read", "pyarrow", lambda p, v: _arrow_read(p, BANDS), "pyarrow"),
-    Case("pixels", "read", "polars, schema", lambda p, v: _polars_read(p, BANDS), "polars"),
-    Case("spectra", "write", "ours", lambda p, v: csv_tables.write_spectra(p, [(v.spectra, v.labels)])),
-    Case("spectra", "write", "pandas", lambda p, v: _frame(v).to_csv(p, index=False), "pandas"),
-    Case(
-        "spectra",
-        "write",
-        "pyarrow",
-        lambda p, v: _arrow_write(p, _arrow(v.spectra, v.labels)),
-        "pyarrow",
-    ),
-    Case(
-        "spectra",
-        "write",
-        "polars",
-        lambda p, v: _polars_write(p, _arrow(v.spectra, v.labels), None),
-        "polars",
-    ),
-    Case("spectra", "read", "ours, whole", lambda p, v: csv_tables.read_all_spectra(p)),
-    Case(
-        "spectra",
-        "read",
-        "ours, in blocks",
-        lambda p, v: sum(len(b) for b, _ in csv_tables.read_spectra(p)),
-    ),
-    Case("spectra", "read", "pandas, float32", lambda p, v: _pandas_read(p, COLUMNS), "pandas"),
-    Case("spectra", "read", "pyarrow", lambda p, v: _arrow_read(p, COLUMNS), "pyarrow"),
-    Case("spectra", "read", "polars, schema", lambda p, v: _polars_read(p, COLUMNS), "polars"),
-]
+CASES: dict[tuple[str, str], dict[str, Run]] = {
+    ("write", "pixels"): {
+        "np.savetxt": _savetxt_pixels,
+        "ours": _write_pixels,
+        "ours, 1 thread": _on_one_thread(_write_pixels),
+        "pandas": _pandas_pixels,
+        "pyarrow (shortest)": lambda p, v: _arrow_write(p, _arrow(v.reflectance)),
+        "polars (4 decimals)": lambda p, v: _polars_write(p, _arrow(v.reflectance), 4),
+    },
+    ("read", "pixels"): {
+        "np.loadtxt": lambda p, v: np.loadtxt(p, np.float32, delimiter=","),
+        "ours, in blocks": _count_pixels,
+        "ours, 1 thread": _on_one_thread(_count_pixels),
+        "pandas, float32": lambda p, v: _pandas_read(p, BANDS),
+        "pyarrow": lambda p, v: _arrow_read(p, BANDS),
+        "polars, schema": lambda p, v: _polars_read(p, BANDS),
+    },
+    ("write", "spectra"): {
+        "ours": lambda p, v: csv_tables.write_spectra(p, [(v.spectra, v.labels)]),
+        "pandas": lambda p, v: _frame(v).to_csv(p, index=False),
+        "pyarrow": lambda p, v: _arrow_write(p, _arrow(v.spectra, v.labels)),
+        "polars": lambda p, v: _polars_write(p, _arrow(v.spectra, v.labels), None),
+    },
+    ("read", "spectra"): {
+        "ours, whole": lambda p, v: csv_tables.read_all_spectra(p),
+        "ours, in blocks": lambda p, v: sum(len(b) for b, _ in csv_tables.read_spectra(p)),
+        "pandas, float32": lambda p, v: _pandas_read(p, COLUMNS),
+        "pyarrow": lambda p, v: _arrow_read(p, COLUMNS),
+        "polars, schema": lambda p, v: _polars_read(p, COLUMNS),
+    },
+}
 
 
-# --- measuring ----------------------------------------------------------------------------------
+# --- measuring --------------------------------------------------------------------------------------------------------
 
 
 class Result(NamedTuple):
-    """What one case took, and whether its answer is right."""
+    """What one case took, the bytes of the table, and whether the answer is right."""
 
-    median: float  # seconds
-    best: float
-    cpu: float  # median CPU seconds, of all threads
-    peak: float  # bytes beyond what the process had before
-    size: int  # bytes of the table
+    cost: Cost
+    size: int
     answer: str
 
 
-def measure(number: int, path: Path, rows: int, scenes: Sequence[Path]) -> Result:
-    """Run case `number` in this process, which runs nothing else."""
-    case = CASES[number]
-    values = make_values(rows, scenes)
-    small = make_values(100, scenes)
+def measure(action: str, table: str, name: str, path: Path, rows: int, scenes: Sequence[Path]) -> Result:
+    """Run one case in this process, which runs nothing else."""
+    run, small = CASES[action, table][name], make_values(100, scenes)
     warm = path.with_suffix(".warm")
     csv_tables.write_pixels(warm, [small.reflectance])  # compile, import
-    if case.table == "spectra":
+    if table == "spectra":
         csv_tables.write_spectra(warm, [small[1:]])
-    case.run(warm, small)
-    seconds: list[float] = []
-    cpu: list[float] = []
-    before, peak = _memory("VmRSS"), 0.0
-    while not seconds or (len(seconds) < 5 and sum(seconds) < SECONDS_A_CASE):
-        if case.action == "write":
-            path.unlink(missing_ok=True)
-        answer = None
-        _reset_peak()
-        start, start_cpu = time.perf_counter(), time.process_time()
-        answer = case.run(path, values)
-        seconds.append(time.perf_counter() - start)
-        cpu.append(time.process_time() - start_cpu)
-        peak = max(peak, _memory("VmHWM") - before)
-    check = check_written(case, path, values) if case.action == "write" else check_read(answer, values)
-    median = statistics.median
-    return Result(median(seconds), min(seconds), median(cpu), peak, path.stat().st_size, check)
+    run(warm, small)
+    values = make_values(rows, scenes)
+    writes = action == "write"
+    prepare = (lambda: path.unlink(missing_ok=True)) if writes else None
+    answer, cost = measured(lambda: run(path, values), 5, SECONDS_A_CASE, prepare)
+    check = check_written(table, name, path, values) if writes else check_read(answer, values)
+    return Result(cost, path.stat().st_size, check)
 
 
-def check_written(case: Case, path: Path, values: Values) -> str:
+def check_written(table: str, name: str, path: Path, values: Values) -> str:
     """Whether a pixel table is the one np.savetxt writes, or holds the same values."""
-    if case.table == "pixels":
+    if table == "pixels":
         reference = path.with_name("savetxt.sha256")
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if case.name == "np.savetxt":
+        if name == "np.savetxt":
             reference.write_text(digest)
         if reference.read_text() == digest:
             return "the bytes of savetxt"
@@ -266,21 +226,6 @@ def check_read(answer: Any, values: Values) -> str:
     return f"{wrong:,} values differ" if wrong else "every value"
 
 
-def _memory(what: str) -> float:
-    """VmRSS or VmHWM (its peak) of this process in bytes; NaN where the system does not say."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return float("nan")
-    return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith(what))
-
-
-def _reset_peak() -> None:
-    clear = Path("/proc/self/clear_refs")
-    if clear.exists():
-        clear.write_text("5")
-
-
 def bench(rows: int, scenes: Sequence[Path], folder: Path) -> None:
     """Print one table: every case with this many rows."""
     paths = {table: folder / f"{table}.csv" for table in ("pixels", "spectra")}
@@ -288,32 +233,27 @@ def bench(rows: int, scenes: Sequence[Path], folder: Path) -> None:
     csv_tables.write_pixels(paths["pixels"], [values.reflectance])
     csv_tables.write_spectra(paths["spectra"], [(values.spectra, values.labels)])
     del values
-    spawn = multiprocessing.get_context("spawn")
-    for group in dict.fromkeys((case.table, case.action) for case in CASES):
-        print(f"\n{group[1]} {group[0]}, {rows:,} rows", flush=True)
+    for (action, table), cases in CASES.items():
+        print(f"\n{action} {table}, {rows:,} rows", flush=True)
         results: dict[str, Result] = {}
-        for number, case in enumerate(CASES):
-            if (case.table, case.action) != group:
-                continue
-            if importlib.util.find_spec(case.needs) is None:
-                print(f"  {case.name:22} skipped: {case.needs} is not installed")
-                continue
-            path = folder / "written.csv" if case.action == "write" else paths[case.table]
-            with spawn.Pool(1) as pool:
-                try:
-                    results[case.name] = pool.apply(measure, (number, path, rows, scenes))
-                except Exception as error:  # another library's: say so and go on
-                    print(f"  {case.name:22} failed: {str(error).splitlines()[0]}")
+        for name in cases:
+            path = folder / "written.csv" if action == "write" else paths[table]
+            try:
+                results[name] = alone(measure, action, table, name, path, rows, scenes)
+            except ModuleNotFoundError as problem:
+                print(f"  {name:22} skipped: {problem.name} is not installed")
+            except Exception as error:  # another library's: say so and go on
+                print(f"  {name:22} failed: {str(error).splitlines()[0]}")
         print_results(results)
 
 
 def print_results(results: dict[str, Result]) -> None:
     """One line a case: seconds, times ours, CPU seconds, MB of file a second, memory, answer."""
-    ours = next(result.median for name, result in results.items() if name.startswith("ours"))
+    ours = next(result.cost.seconds for name, result in results.items() if name.startswith("ours"))
     print(f"  {'':20}        s    best  x ours   CPU s   MB/s  peak MB  answer")
-    for name, r in results.items():
-        times = f"{r.median:9.3f} {r.best:7.3f} {r.median / ours:7.1f} {r.cpu:7.2f}"
-        print(f"  {name:20}{times} {r.size / r.median / 1e6:6.0f} {r.peak / 1e6:8.0f}  {r.answer}")
+    for name, (cost, size, answer) in results.items():
+        times = f"{cost.seconds:9.3f} {cost.best:7.3f} {cost.seconds / ours:7.1f} {cost.cpu:7.2f}"
+        print(f"  {name:20}{times} {size / cost.seconds / 1e6:6.0f} {cost.peak / 1e6:8.0f}  {answer}")
 
 
 def main() -> None:

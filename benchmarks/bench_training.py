@@ -12,20 +12,16 @@ and the spectra. `--spectra` takes HDF5 files of the spectra database; without, 
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import multiprocessing
-import statistics
 import tempfile
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.preprocessing import MinMaxScaler
 
-from benchmarks.samples import memory, reset_peak, scaled_spectra
+from benchmarks.samples import Cost, alone, measured, reflectance
 from cloudsom.som.training import TrainingLaw, train_som
 
 Weights = NDArray[np.float64]
@@ -63,47 +59,36 @@ TRAINERS: dict[str, Callable[[NDArray[np.float64], TrainingLaw], Weights]] = {
 }
 
 
-class Result(NamedTuple):
-    seconds: float  # a step
-    peak: float  # bytes
-    weights: Weights
-
-
-def measure(name: str, spectra: Path, law: TrainingLaw) -> Result:
+def measure(name: str, spectra: Path, law: TrainingLaw) -> tuple[Weights, Cost]:
     """Train in this process, which does nothing else."""
     warnings.simplefilter("ignore")  # of radii larger than a small map
     x, train = np.load(spectra), TRAINERS[name]
     train(x[:100], TrainingLaw(n_iter=10))  # imports, compiled code
-    before, peak, seconds = memory("VmRSS"), 0.0, []
-    for _ in range(RUNS):
-        reset_peak()
-        start = time.perf_counter()
-        weights = train(x, law)
-        seconds.append(time.perf_counter() - start)
-        peak = max(peak, memory("VmHWM") - before)
-    return Result(statistics.median(seconds) / law.n_iter, peak, weights)
+    return measured(lambda: train(x, law), RUNS)
 
 
 def compare(spectra: Path, shape: tuple[int, int], steps: int, peer_steps: int) -> None:
     """One line a library for one map."""
 
-    def run(name: str, n: int) -> Result:
+    def run(name: str, n: int) -> tuple[Weights, float, float]:
+        """The weights, microseconds a step, and MB."""
         law = TrainingLaw(*shape, n_iter=n, radius_start=max(shape) / 2)
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            return pool.apply(measure, (name, spectra, law))
+        weights, cost = alone(measure, name, spectra, law)
+        return weights, 1e6 * cost.seconds / n, cost.peak / 1e6
 
-    ours, few = run("ours", steps), run("ours", peer_steps)
+    (_, ours, megabytes), (expected, _, _) = run("ours", steps), run("ours", peer_steps)
     print(f"\n{shape[0]} x {shape[1]} neurons{'us a step':>22}{'x ours':>9}{'memory MB':>11}   weights", flush=True)
-    print(f"  ours, {steps:>10,} steps {1e6 * ours.seconds:13.2f}{1:9.1f}{ours.peak / 1e6:11.0f}", flush=True)
+    print(f"  ours, {steps:>10,} steps {ours:13.2f}{1:9.1f}{megabytes:11.0f}", flush=True)
     for name in ("minisom", "susi"):
-        if importlib.util.find_spec(name) is None:
+        try:
+            weights, theirs, megabytes = run(name, peer_steps)
+        except ModuleNotFoundError:
             print(f"  {name}: skipped, it is not installed")
             continue
-        peer = run(name, peer_steps)
-        apart = np.abs(peer.weights - few.weights).max()
-        same = "the same bits" if (peer.weights == few.weights).all() else f"at most {apart:.0e} apart"
-        print(f"  {name:7}{peer_steps:>9,} steps {1e6 * peer.seconds:13.2f}{peer.seconds / ours.seconds:9.1f}"
-              f"{peer.peak / 1e6:11.0f}   {same}", flush=True)  # fmt: skip
+        apart = np.abs(weights - expected).max()
+        same = "the same bits" if (weights == expected).all() else f"at most {apart:.0e} apart"
+        print(f"  {name:7}{peer_steps:>9,} steps {theirs:13.2f}{theirs / ours:9.1f}{megabytes:11.0f}   {same}",
+              flush=True)  # fmt: skip
 
 
 def main() -> None:
@@ -113,9 +98,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1_000_000, help="training steps of ours")
     parser.add_argument("--peer_steps", type=int, default=20_000, help="training steps of the others")
     arguments = parser.parse_args()
-    x, _ = scaled_spectra(arguments.spectra, arguments.rows)
+    x = MinMaxScaler().fit_transform(reflectance(arguments.spectra, arguments.rows))
     with tempfile.TemporaryDirectory() as folder:
-        np.save(Path(folder) / "spectra.npy", x.astype(np.float64))
+        np.save(Path(folder) / "spectra.npy", x)
         print(f"{len(x):,} spectra of {x.shape[1]} bands")
         for shape in MAPS:
             compare(Path(folder) / "spectra.npy", shape, arguments.steps, arguments.peer_steps)

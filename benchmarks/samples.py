@@ -1,16 +1,28 @@
-"""Spectra to measure with, scaled as for training, and how much memory a process takes."""
+"""What the benchmarks measure with: spectra and labelled scenes, time and memory, processes that do nothing else."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import multiprocessing
+import re
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudsom.bands import N_BANDS
+from cloudsom.bands import CLOUD_CLASSES, N_BANDS
 
-Scaler = tuple[NDArray[np.float64], NDArray[np.float64]]  # least and largest reflectance of each band
+KIT = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+Result = TypeVar("Result")
+
+
+# --- spectra and scenes -----------------------------------------------------------------------------------------------
 
 
 def drawn_reflectance(rows: int) -> NDArray[np.float64]:
@@ -21,27 +33,92 @@ def drawn_reflectance(rows: int) -> NDArray[np.float64]:
     return 0.2 + 0.1 * np.sin(drift) @ mixture + random.normal(0, 0.01, (rows, N_BANDS))
 
 
-def scaled_spectra(files: Sequence[Path], rows: int) -> tuple[NDArray[np.float32], Scaler]:
-    """Spectra of HDF5 files in their order, or `rows` drawn ones, min-max scaled, and the scaler."""
-    if files:
-        import h5py
+def reflectance(files: Sequence[Path], rows: int) -> NDArray[np.float64]:
+    """Spectra (n, 13) of HDF5 files in their order, or without files `rows` drawn ones."""
+    if not files:
+        return drawn_reflectance(rows)
+    import h5py
 
-        parts = []
-        for path in files:
-            with h5py.File(path) as file:
-                parts.append(file["spectra"][:])
-        reflectance = np.concatenate(parts).astype(np.float64)
-    else:
-        reflectance = drawn_reflectance(rows)
-    low, high = reflectance.min(axis=0), reflectance.max(axis=0)
-    return ((reflectance - low) / (high - low)).astype(np.float32), (low, high)
+    parts = []
+    for path in files:
+        with h5py.File(path) as file:
+            parts.append(file["spectra"][:])
+    return np.concatenate(parts).astype(np.float64)
 
 
-def scaled_scenes(files: Sequence[Path], scaler: Scaler) -> dict[str, NDArray[np.float32]]:
-    """The pixels of scenes (npz files with `dn`, reflectance x 10000), row by row, scaled likewise."""
-    low, high = scaler
-    scenes = {path.stem: np.load(path)["dn"].reshape(-1, N_BANDS) / 10_000 for path in files}
-    return {name: ((scene - low) / (high - low)).astype(np.float32) for name, scene in scenes.items()}
+@dataclass(frozen=True)
+class Scene:
+    """A labelled scene, row by row: reflectance (n, 13), labels (n,) 10..60 (0 unknown), what peers call cloud."""
+
+    name: str
+    place: str
+    shape: tuple[int, int]
+    spectra: NDArray[np.float64]
+    labels: NDArray[np.integer]
+    peers: dict[str, NDArray[np.bool_]]
+
+    @property
+    def cloud(self) -> NDArray[np.bool_]:
+        return np.isin(self.labels, CLOUD_CLASSES)
+
+    @property
+    def clear(self) -> NDArray[np.bool_]:
+        return (self.labels > 0) & ~self.cloud
+
+
+def read_scene(file: Path) -> Scene:
+    """A scene of the kit: npz with `dn` (rows, columns, 13; reflectance x 10000) and `labels`, else all of it land."""
+    arrays = np.load(file)
+    name = file.stem.removeprefix("scene_")
+    words = re.match(r"sen12mscr_(ROIs\d+_[a-z]+?)_(?:s2_)?(?:cloudy_)?(\d+)_p", name)
+    place = f"{words[1]}_{words[2]}" if words else "rome" if "rome" in name else name.split("_")[0]
+    peers = {peer: arrays[peer].ravel() == 1 for peer in ("s2cloudless", "ukis") if peer in arrays}
+    dn = arrays["dn"]
+    rows, columns, _ = dn.shape
+    labels = arrays["labels"] if "labels" in arrays else np.full((rows, columns), 10, np.uint8)
+    return Scene(name, place, (rows, columns), dn.reshape(-1, N_BANDS) / 10_000, labels.ravel(), peers)
+
+
+# --- time and memory --------------------------------------------------------------------------------------------------
+
+
+class Cost(NamedTuple):
+    """What something took in this process: seconds (median, best), CPU seconds of all threads (median), bytes more."""
+
+    seconds: float
+    best: float
+    cpu: float
+    peak: float
+
+
+def measured(
+    run: Callable[[], Result], runs: int, enough: float = math.inf, prepare: Callable[[], object] | None = None
+) -> tuple[Result, Cost]:
+    """Call a function `runs` times, not again after `enough` seconds; its last result.
+
+    `prepare` is called before each run, and not measured.
+    """
+    before, peak, seconds, cpu = memory("VmRSS"), 0.0, list[float](), list[float]()
+    while not seconds or (len(seconds) < runs and sum(seconds) < enough):
+        result: Any = None  # the last one's memory is no part of this one's
+        if prepare:
+            prepare()
+        reset_peak()
+        start, start_cpu = time.perf_counter(), time.process_time()
+        result = run()
+        seconds.append(time.perf_counter() - start)
+        cpu.append(time.process_time() - start_cpu)
+        peak = max(peak, memory("VmHWM") - before)
+    return result, Cost(statistics.median(seconds), min(seconds), statistics.median(cpu), peak)
+
+
+def alone(function: Callable[..., Result], *words: object) -> Result:
+    """Call a function in a new process, where nothing else runs; peak memory is what it needs itself.
+
+    Raises ModuleNotFoundError where the package of a peer is not installed.
+    """
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, words)
 
 
 def memory(what: str) -> float:
