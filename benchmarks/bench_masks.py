@@ -177,7 +177,8 @@ LABELLED: dict[str, Callable[[list[Array]], tuple[list[Array], float | None]]] =
 
 def by_surface(way: str, folder: Path) -> None:
     """One line of the table by surface."""
-    from benchmarks.committee_study import read_scene, show
+    from benchmarks.committee_study import show
+    from benchmarks.samples import read_scene
 
     scenes = [read_scene(file) for file in sorted(folder.rglob("scene_*.npz"))]
     called, cost = LABELLED[way]([scene.spectra.reshape(*scene.shape, 13) for scene in scenes])

