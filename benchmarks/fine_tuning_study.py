@@ -19,7 +19,7 @@ spectrum above dark ground is multiplied: made up of real spectra, in place of b
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,9 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import MinMaxScaler
 
 import fine_tuning
-from cloudsom.bands import CLOUD, CLOUD_CLASSES, N_BANDS
+import labeling
+from benchmarks.samples import KIT, Scene, read_scene
+from cloudsom.bands import CLOUD, CLOUD_CLASSES
 from cloudsom.brightness import brightness, is_bright
 from cloudsom.images.filters import final_mask
 from cloudsom.som.bmu import BMUSearch
@@ -38,43 +40,16 @@ from cloudsom.som.labelled_map import LabelledMap
 from cloudsom.som.labels import hit_maps, majority_vote
 from cloudsom.som.training import TrainingLaw, train_som
 from cloudsom.tuning import correction, suggestions
-from cloudsom.tuning.relabelling import brightened
+from cloudsom.tuning.relabelling import LAND, brightened
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-KIT = Path(__file__).resolve().parents[2] / "shared" / "data"
-TIE_ORDER = (50, 40, 10, 20, 30, 60)
-LAND = 10
+Grounds = Mapping[str, Floats]  # spectra (n, 13) in reflectance that are all clear, or all cloud, by name
+Row = dict[str, float]  # shares between 0 and 1, by column
+
 LEAST_SPECTRA = 1000  # of bright land, or of cloud, that make a product worth leaving out
 LIGHTENED = (1.3, 1.6)
-
-
-@dataclass(frozen=True)
-class Ground:
-    """Spectra (n, 13) in reflectance that are all clear, or all cloud."""
-
-    name: str
-    spectra: Floats
-    cloud: bool
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A scene: spectra in row-major order, labels 10..60 (0 unknown), and its size."""
-
-    name: str
-    spectra: Floats
-    labels: NDArray[np.integer]
-    shape: tuple[int, int]
-
-    @property
-    def clear(self) -> Flags:
-        return (self.labels > 0) & ~self.cloud
-
-    @property
-    def cloud(self) -> Flags:
-        return np.isin(self.labels, CLOUD_CLASSES)
 
 
 @dataclass(frozen=True)
@@ -128,13 +103,6 @@ def read_spectra(files: Sequence[Path]) -> Spectra:
     return Spectra(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
-def read_scene(file: Path) -> Scene:
-    """One npz file."""
-    with np.load(file) as scene:
-        dn, labels = scene["dn"], scene["labels"]
-    return Scene(file.stem.removeprefix("scene_"), dn.reshape(-1, N_BANDS) / 10_000, labels.ravel(), labels.shape)
-
-
 # --- maps and their masks ---------------------------------------------------------------------------------------------
 
 
@@ -146,7 +114,7 @@ def train(spectra: Spectra, n_iter: int, seed: int) -> Trained:
     bmus = BMUSearch(weights)(scaled).index
     rows, columns, _ = weights.shape
     votes = hit_maps(bmus, spectra.labels, rows * columns)
-    labels = majority_vote(votes, weights, TIE_ORDER, "nearest")
+    labels = majority_vote(votes, weights, tuple(labeling.TIE_ORDER), labeling.UNHIT_NEURONS)
     return Trained(LabelledMap(weights, scaler.scale_, scaler.min_, labels, votes), spectra, bmus)
 
 
@@ -175,28 +143,24 @@ def methods(trained: Trained) -> dict[str, correction.Rules]:
     }
 
 
-def corrections(trained: Trained, scene: Scene) -> dict[str, correction.Correction]:
-    """The map corrected in each way by the bright false alarms of a scene."""
+def all_maps(trained: Trained, scene: Scene) -> dict[str, LabelledMap]:
+    """SOM1, and the map corrected in each way by the bright false alarms of a scene."""
     samples, training = samples_of(trained, scene), trained.training()
     without_land = replace(training, bright_land=training.bright_land[:0])
-    done = {n: correction.correct(trained.som, samples, r, training) for n, r in methods(trained).items()}
-    alone = correction.correct(trained.som, samples, fine_tuning.rules(), without_land)
-    return done | {"sub-maps, copies of the samples alone": alone}
+    ways = {name: (rules, training) for name, rules in methods(trained).items()}
+    ways["sub-maps, copies of the samples alone"] = fine_tuning.rules(), without_land
+    corrected = {name: correction.correct(trained.som, samples, *way).tuned for name, way in ways.items()}
+    return {"SOM1": trained.som} | corrected
 
 
-def all_maps(trained: Trained, scene: Scene) -> dict[str, LabelledMap]:
-    """SOM1 and each of the corrected maps."""
-    return {"SOM1": trained.som} | {name: c.tuned for name, c in corrections(trained, scene).items()}
-
-
-def shares(tuned: LabelledMap, grounds: Sequence[Ground]) -> dict[str, float]:
+def shares(tuned: LabelledMap, grounds: Grounds) -> Row:
     """Share of each ground that is called cloud."""
-    return {ground.name: float(called_cloud(tuned, ground.spectra).mean()) for ground in grounds}
+    return {name: float(called_cloud(tuned, spectra).mean()) for name, spectra in grounds.items()}
 
 
-def filtered_shares(tuned: LabelledMap, scenes: Sequence[Scene]) -> dict[str, float]:
+def filtered_shares(tuned: LabelledMap, scenes: Sequence[Scene]) -> Row:
     """Share of each scene's clear pixels and of its clouds that is called cloud after the filters."""
-    found: dict[str, float] = {}
+    found: Row = {}
     for scene in scenes:
         labels = np.where(called_cloud(tuned, scene.spectra), 255, 0).astype(np.uint8).reshape(scene.shape)
         sizes = fine_tuning.MEDIAN_SIZE, fine_tuning.DILATION_RADIUS, fine_tuning.DILATION_SHAPE
@@ -215,27 +179,24 @@ def parts_of(scene: Scene) -> dict[str, Flags]:
     }
 
 
-def grounds_of(scene: Scene) -> list[Ground]:
-    """A scene's clear pixels, the bright ones of them, and its clouds."""
-    parts = parts_of(scene)
-    return [Ground(name, scene.spectra[here], name.endswith(": cloud")) for name, here in parts.items() if here.any()]
+def grounds_of(scenes: Iterable[Scene]) -> dict[str, Floats]:
+    """The clear pixels of each scene, the bright ones of them, and its clouds."""
+    return {name: scene.spectra[here] for scene in scenes for name, here in parts_of(scene).items() if here.any()}
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
 
-Results = dict[str, list[dict[str, float]]]
 
-
-def show(title: str, results: Results) -> None:
-    """Print rows of percentages: mean over the seeds, least and largest."""
-    columns = list(next(iter(results.values()))[0])
-    width = max(len(name) for name in results)
+def show(title: str, seeds: Sequence[Mapping[str, Row]]) -> None:
+    """Print rows of percentages, of which each seed gives one of each name: mean over the seeds, least and largest."""
+    columns = list(next(iter(seeds[0].values())))
+    width = max(len(name) for name in seeds[0])
     print(f"\n{title}")
     for i, name in enumerate(columns):
         print(f"  ({chr(97 + i)}) {name}")
     print(" " * width + "".join(f"{f'({chr(97 + i)})':>24s}" for i in range(len(columns))))
-    for name, rows in results.items():
-        cells = [[100 * row[column] for row in rows] for column in columns]
+    for name in seeds[0]:
+        cells = [[100 * rows[name][column] for rows in seeds] for column in columns]
         text = "".join(f"{np.mean(v):9.3f} ({min(v):6.2f}-{max(v):6.2f})" for v in cells)
         print(f"{name:{width}s}{text}", flush=True)
 
@@ -243,24 +204,21 @@ def show(title: str, results: Results) -> None:
 def table_1(spectra: Spectra, tune: Scene, tests: Sequence[Scene], seeds: Sequence[int], n_iter: int) -> None:
     """All spectra train, `tune` tunes; every scene before and after."""
     scenes = [tune, *tests]
-    grounds = [ground for scene in scenes for ground in grounds_of(scene)]
-    grounds.append(Ground("training clouds", spectra.reflectance[spectra.cloud], True))
-    grounds.append(Ground("training bright land", spectra.reflectance[spectra.bright_land], False))
-    plain: Results = {}
-    final: Results = {}
-    for seed in seeds:
-        for name, tuned in all_maps(train(spectra, n_iter, seed), tune).items():
-            plain.setdefault(name, []).append(shares(tuned, grounds))
-            final.setdefault(name, []).append(filtered_shares(tuned, scenes))
+    grounds = grounds_of(scenes)
+    grounds["training clouds"] = spectra.reflectance[spectra.cloud]
+    grounds["training bright land"] = spectra.reflectance[spectra.bright_land]
+    maps = [all_maps(train(spectra, n_iter, seed), tune) for seed in seeds]
+    plain = [{name: shares(tuned, grounds) for name, tuned in of_seed.items()} for of_seed in maps]
+    final = [{name: filtered_shares(tuned, scenes) for name, tuned in of_seed.items()} for of_seed in maps]
     show(f"1a. Tuned on {tune.name} alone. Called cloud (%), labels alone", plain)
     show("1b. The same after median filter and dilation", final)
 
 
-def lightened(ground: Ground, spectra: Spectra) -> list[Ground]:
+def lightened(name: str, ground: Floats, spectra: Spectra) -> dict[str, Floats]:
     """A ground, and the same in stronger light."""
     dark = np.percentile(spectra.reflectance[~spectra.cloud], 1, axis=0)
-    copies = {factor: brightened(ground.spectra, dark, [factor]) for factor in LIGHTENED}
-    return [ground, *(Ground(f"{ground.name}, lightened x {f}", copy, False) for f, copy in copies.items())]
+    copies = {f"{name}, lightened x {factor}": brightened(ground, dark, [factor]) for factor in LIGHTENED}
+    return {name: ground} | copies
 
 
 @dataclass(frozen=True)
@@ -269,7 +227,7 @@ class Fold:
 
     title: str
     stay: Flags
-    grounds: list[Ground]
+    grounds: Grounds
     tune: Scene
 
 
@@ -280,33 +238,32 @@ def folds(spectra: Spectra, tune: Scene, tests: Sequence[Scene]) -> list[Fold]:
         own = spectra.product == product
         land, clouds = own & spectra.bright_land, own & spectra.cloud
         of = [scene for scene in tests if str(product)[:8] == scene.name[:8]]
-        left = [ground for scene in of for ground in grounds_of(scene)]
+        left = grounds_of(of)
+        bright_name = f"{product}: bright land"
+        bright = {bright_name: spectra.reflectance[land]} if land.any() else {}
+        cloud = {f"{product}: cloud": spectra.reflectance[clouds]} if clouds.any() else {}
         if land.sum() >= LEAST_SPECTRA:
-            ground = lightened(Ground(f"{product}: bright land", spectra.reflectance[land], False), spectra)
-            own_clouds = [Ground(f"{product}: cloud", spectra.reflectance[clouds], True)] if clouds.any() else []
-            found.append(Fold(f"without the bright land of {product}", ~land, ground + own_clouds + left, tune))
+            brighter = lightened(bright_name, bright[bright_name], spectra)
+            found.append(Fold(f"without the bright land of {product}", ~land, brighter | cloud | left, tune))
             for scene in of:
                 title = f"without the bright land of {product}, tuned on {scene.name}"
-                found.append(Fold(title, ~land, ground[:1] + grounds_of(tune) + left, scene))
+                found.append(Fold(title, ~land, bright | grounds_of([tune]) | left, scene))
         if clouds.sum() >= 5 * LEAST_SPECTRA:
             later = clouds & (np.cumsum(clouds) > clouds.sum() / 2)
-            ground = [Ground(f"{product}: the other half of its clouds", spectra.reflectance[later], True)]
-            found.append(Fold(f"without the later half of the clouds of {product}", ~later, ground, tune))
+            half = {f"{product}: the other half of its clouds": spectra.reflectance[later]}
+            found.append(Fold(f"without the later half of the clouds of {product}", ~later, half, tune))
         if clouds.sum() >= LEAST_SPECTRA:
-            cloud = Ground(f"{product}: cloud", spectra.reflectance[clouds], True)
-            bright = [Ground(f"{product}: bright land", spectra.reflectance[land], False)] if land.any() else []
-            found.append(Fold(f"without {product}", ~own, [cloud, *bright, *left], tune))
+            found.append(Fold(f"without {product}", ~own, cloud | bright | left, tune))
     return found
 
 
 def table_2(spectra: Spectra, tune: Scene, tests: Sequence[Scene], seeds: Sequence[int], n_iter: int) -> None:
     """What is unseen by the map and by the tuning."""
     for fold in folds(spectra, tune, tests):
-        results: Results = {}
-        for seed in seeds:
-            for name, tuned in all_maps(train(spectra.where(fold.stay), n_iter, seed), fold.tune).items():
-                results.setdefault(name, []).append(shares(tuned, fold.grounds))
-        show(f"2. Trained {fold.title}. Called cloud (%), labels alone", results)
+        some = spectra.where(fold.stay)
+        maps = [all_maps(train(some, n_iter, seed), fold.tune) for seed in seeds]
+        rows = [{name: shares(tuned, fold.grounds) for name, tuned in of_seed.items()} for of_seed in maps]
+        show(f"2. Trained {fold.title}. Called cloud (%), labels alone", rows)
 
 
 def table_3(spectra: Spectra, tune: Scene, seeds: Sequence[int], n_iter: int) -> None:
@@ -315,16 +272,13 @@ def table_3(spectra: Spectra, tune: Scene, seeds: Sequence[int], n_iter: int) ->
         land = spectra.bright_land & (spectra.product == product)
         if land.sum() < LEAST_SPECTRA:
             continue
-        results: Results = {}
-        for seed in seeds:
-            trained = train(spectra.where(~land), n_iter, seed)
-            for name, share in named_in_advance(trained, spectra.reflectance[land], tune).items():
-                results.setdefault(name, []).append(share)
+        some, unseen = spectra.where(~land), spectra.reflectance[land]
+        rows = [named_in_advance(train(some, n_iter, seed), unseen, tune) for seed in seeds]
         title = f"3. Trained without the bright land of {product}: its false alarms (%) on neurons named in advance by"
-        show(title, results)
+        show(title, rows)
 
 
-def named_in_advance(trained: Trained, land: Floats, tune: Scene) -> dict[str, dict[str, float]]:
+def named_in_advance(trained: Trained, land: Floats, tune: Scene) -> dict[str, Row]:
     """Share of the false alarms over `land` on neurons named in each of several ways, and of neurons named."""
     som, search = trained.som, BMUSearch(trained.som.weights)
     alarms = search(som.scaled(land.copy())).index
