@@ -20,8 +20,8 @@ pip finds, and is not here.
 
 import argparse
 import importlib.util
-import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -36,7 +36,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.bench_products import PROCESSORS, ROOT, Cost, spend
+from benchmarks.bench_products import PROCESSORS, ROOT
+from benchmarks.samples import alone, read_scene
 from cloudsom.bands import MASK_NODATA, SAFE_BANDS
 
 Array = NDArray[Any]
@@ -178,13 +179,12 @@ LABELLED: dict[str, Callable[[list[Array]], tuple[list[Array], float | None]]] =
 def by_surface(way: str, folder: Path) -> None:
     """One line of the table by surface."""
     from benchmarks.committee_study import show
-    from benchmarks.samples import read_scene
 
     scenes = [read_scene(file) for file in sorted(folder.rglob("scene_*.npz"))]
     called, cost = LABELLED[way]([scene.spectra.reshape(*scene.shape, 13) for scene in scenes])
     show(way, [cloud.ravel() for cloud in called], scenes)
     if cost is not None:
-        print(f"{'':28}{1e6 * cost:.3f} us of CPU a pixel and map")
+        print(f"{'':28}{1e6 * cost:.3f} us of CPU a pixel and map", flush=True)
 
 
 # --- the comparison ---------------------------------------------------------------------------------------------------
@@ -196,6 +196,13 @@ def installed(way: str) -> bool:
     return package is None or importlib.util.find_spec(package) is not None
 
 
+def spent(way: str, product: Path, folder: Path) -> tuple[float, float, int]:
+    """The share that a way calls cloud; CPU seconds and peak bytes of this process and all it started."""
+    share = WAYS[way](product, folder)
+    used = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return share, sum(u.ru_utime + u.ru_stime for u in used), 1024 * max(u.ru_maxrss for u in used)
+
+
 def compare(product: Path, runs: int, wanted: list[str]) -> None:
     """Print a product's table."""
     ways = [w for w in wanted if installed(w) and not (product.suffix == ".tif" and w.startswith("decoding"))]
@@ -203,17 +210,16 @@ def compare(product: Path, runs: int, wanted: list[str]) -> None:
     for _ in range(runs):
         for way in ways:
             with tempfile.TemporaryDirectory() as folder:
-                told, cost = Path(folder) / "share.json", Cost()
-                words = [str(product), "--alone", way, "--folder", folder]
-                spend(cost, [sys.executable, "-m", "benchmarks.bench_masks", *words])
-                cost.wall += time.perf_counter()
-                share[way] = json.loads(told.read_text())
-                costs[way].append(cost)
-                print(f"{way}: {cost.wall:.1f} s wall, {cost.cpu:.1f} s CPU", flush=True)
+                start = time.perf_counter()
+                share[way], cpu, peak = alone(spent, way, product, Path(folder))
+                costs[way].append((time.perf_counter() - start, cpu, peak))
+                print(f"{way}: {costs[way][-1][0]:.1f} s wall, {cpu:.1f} s CPU", flush=True)
     print(f"\n{product.name}\n{'':24}{'wall s':>8}{'CPU s':>8}{'peak MB':>9}{'cloud %':>9}")
-    took = {way: [statistics.median(getattr(c, kind) for c in costs[way]) for kind in ("wall", "cpu")] for way in ways}
-    for way, (wall, cpu) in took.items():
-        print(f"{way:24}{wall:8.1f}{cpu:8.1f}{max(c.peak for c in costs[way]) / 1e6:9.0f}{100 * share[way]:9.2f}")
+    took = {}
+    for way in ways:
+        walls, cpus, peaks = zip(*costs[way], strict=True)
+        wall, cpu = took[way] = statistics.median(walls), statistics.median(cpus)
+        print(f"{way:24}{wall:8.1f}{cpu:8.1f}{max(peaks) / 1e6:9.0f}{100 * share[way]:9.2f}")
     for way in (way for way in ways if way.startswith("decoding") and "mask_products.py" in ways):
         wall, cpu = (ours / theirs for ours, theirs in zip(took["mask_products.py"], took[way], strict=True))
         print(f"mask_products.py / {way}: {wall:.2f} of the wall time, {cpu:.2f} of the CPU time")
@@ -225,24 +231,15 @@ def main() -> None:
     parser.add_argument("--labelled", type=Path, help="folder of labelled scenes")
     parser.add_argument("--runs", type=int, default=3, help="times that each way is run")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="what to measure")
-    parser.add_argument("--alone", help=argparse.SUPPRESS)  # this process is one way's
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     words = parser.parse_args()
-    if words.alone and words.labelled:
-        by_surface(words.alone, words.labelled)
-    elif words.alone:
-        share = WAYS[words.alone](words.products[0], words.folder)
-        (words.folder / "share.json").write_text(json.dumps(share))
-    else:
-        for product in words.products:
-            compare(product, words.runs, words.ways)
-        if words.labelled:
-            from benchmarks.committee_study import head
+    for product in words.products:
+        compare(product, words.runs, words.ways)
+    if words.labelled:
+        from benchmarks.committee_study import head
 
-            head()
-            for way in filter(installed, LABELLED):
-                again = ["--labelled", str(words.labelled), "--alone", way]
-                subprocess.run([sys.executable, "-m", "benchmarks.bench_masks", *again], check=True)
+        head()
+        for way in filter(installed, LABELLED):
+            alone(by_surface, way, words.labelled)
 
 
 if __name__ == "__main__":

@@ -12,16 +12,16 @@ which is mirrored over the granule; without it the landscape is imaginary. About
 """
 
 import argparse
-import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,9 @@ from numpy.typing import NDArray
 from osgeo import gdal
 from scipy import ndimage
 
+from benchmarks.samples import alone
 from cloudsom.bands import SAFE_BANDS
-from cloudsom.images.products import Granule, find_products
+from cloudsom.images.products import Granule, granules_at
 
 ROOT = Path(__file__).parents[1]
 SIDE = 1830  # pixels of 60 m a granule has a side
@@ -92,19 +93,16 @@ def mirrored(dn: Array, side: int) -> Array:
 
 def real_texture(product: Path) -> dict[str, Array]:
     """All bands of the largest upright rectangle in which a real product has data."""
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / product.name).symlink_to(product.resolve())
-        (found,) = find_products(Path(folder))[0].values()
-        granule = found.granules()[0]
-        with_data = np.logical_and.reduce([complete_blocks(granule, band) for band in SAFE_BANDS])
-        top, bottom, left, right = largest_rectangle(with_data)
-        bands = {}
-        for band in SAFE_BANDS:
-            with granule.open_band(band) as dataset:
-                factor = dataset.RasterXSize // SIDE
-                window = [n * factor for n in (left, top, right - left, bottom - top)]
-                bands[band] = dataset.ReadAsArray(*window)
-        return bands
+    granule = granules_at(product)[0]
+    with_data = np.logical_and.reduce([complete_blocks(granule, band) for band in SAFE_BANDS])
+    top, bottom, left, right = largest_rectangle(with_data)
+    bands = {}
+    for band in SAFE_BANDS:
+        with granule.open_band(band) as dataset:
+            factor = dataset.RasterXSize // SIDE
+            window = [n * factor for n in (left, top, right - left, bottom - top)]
+            bands[band] = dataset.ReadAsArray(*window)
+    return bands
 
 
 def complete_blocks(granule: Granule, band: str) -> NDArray[np.bool_]:
@@ -135,15 +133,15 @@ def largest_rectangle(inside: NDArray[np.bool_]) -> tuple[int, int, int, int]:
 # --- the ways ---------------------------------------------------------------------------------------------------------
 
 
-def published_commands(folder: Path, target: Path, cost: Cost, *options: str) -> None:
+def published_commands(folder: Path, target: Path, cost: Cost, options: Sequence[str] = ()) -> None:
     """gdal_translate for each band, then gdal_merge.py -separate: as the paper's code does it."""
-    (found,) = find_products(folder / "products")[0].values()
-    granule = found.granules()[0]
+    (granule,) = granules_at(folder / "products")
+    images = granule.files.on_disk(list(granule.images.values()))
     scratch = target.parent / "bands"
     scratch.mkdir(parents=True, exist_ok=True)
     size = ["-outsize", str(SIDE), str(SIDE)]
     commands = [
-        ["gdal_translate", "-q", *size, *options, str(found.path / granule.images[band]), str(scratch / f"{band}.tif")]
+        ["gdal_translate", "-q", *size, *options, str(images[granule.images[band]]), str(scratch / f"{band}.tif")]
         for band in SAFE_BANDS
     ]
     with ThreadPoolExecutor(PROCESSORS if options else 1) as pool:
@@ -162,12 +160,10 @@ def step_7(folder: Path, target: Path, cost: Cost, resampling: str) -> None:
 
 WAYS: dict[str, Callable[[Path, Path, Cost], None]] = {
     "published commands": published_commands,
-    "-ovr NONE -r average": lambda folder, target, cost: published_commands(
-        folder, target, cost, "-ovr", "NONE", "-r", "average"
-    ),
-    "step 7, published": lambda folder, target, cost: step_7(folder, target, cost, "published"),
-    "step 7, fast": lambda folder, target, cost: step_7(folder, target, cost, "fast"),
-    "step 7, exact": lambda folder, target, cost: step_7(folder, target, cost, "exact"),
+    "-ovr NONE -r average": partial(published_commands, options=("-ovr", "NONE", "-r", "average")),
+    "step 7, published": partial(step_7, resampling="published"),
+    "step 7, fast": partial(step_7, resampling="fast"),
+    "step 7, exact": partial(step_7, resampling="exact"),
 }
 
 
@@ -199,12 +195,8 @@ def main() -> None:
     words = parser.parse_args()
     folder = words.folder / ("real" if words.texture else "imaginary")
     folder.mkdir(parents=True, exist_ok=True)
-    # Made in another process: a child's peak memory, as the system counts it, begins with what its parent holds.
-    maker = multiprocessing.get_context("spawn").Process(target=make_product, args=(folder, words.texture))
-    maker.start()
-    maker.join()
-    if maker.exitcode:
-        raise SystemExit(maker.exitcode)
+    # In another process: a child's peak memory, as the system counts it, begins with what its parent holds.
+    alone(make_product, folder, words.texture)
     costs = {}
     for way in words.ways:
         costs[way] = Cost()
