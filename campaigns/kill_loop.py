@@ -47,20 +47,6 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "demo")]
 from servers.bucket import BucketServer  # noqa: E402
 from servers.zenodo import ZenodoServer  # noqa: E402
 
-#: Packages that a script would import; in a fork they are there.
-LARGE_PACKAGES: tuple[str, ...] = (
-    "numpy",
-    "pandas",
-    "scipy.ndimage",
-    "h5py",
-    "minisom",
-    "numba",
-    "sklearn.preprocessing",
-    "osgeo.gdal",
-)
-LARGE_PACKAGES += ("osgeo.gdal_array", "matplotlib.figure", "matplotlib.backends.backend_agg")
-LARGE_PACKAGES += ("cloudsom.tables.csv_tables",)
-
 SIGNALS = {"KILL": signal.SIGKILL, "TERM": signal.SIGTERM, "INT": signal.SIGINT}
 ARCHIVE = "masks.tgz"
 LONGEST = 300.0  # seconds; a script that takes longer hangs
@@ -94,13 +80,8 @@ def stages(step_6: Sequence[str]) -> list[Stage]:
     """Every script that writes, in the order of a run; `step_6` are the words for the servers to download from."""
     spectra = ("--SPECTRA_CSVS", "spectra.csv")
     layers = ("--CLASS_MAPS", "--CONFIDENCE")
-    figures: tuple[str, ...] = (
-        "Creating_hit_rate_maps",
-        "neuron_label_maps",
-        "Creating_component_planes",
-        "U_matrix_creation",
-    )
-    figures += ("Creating_scatterplots", "neuron_spectra", "sub_maps", "methodology_figure")
+    figures = ["Creating_hit_rate_maps", "neuron_label_maps", "Creating_component_planes", "U_matrix_creation"]
+    figures += ["Creating_scatterplots", "neuron_spectra", "sub_maps", "methodology_figure"]
     bare = ("--MASK_DIR", "bare")
     return [
         Stage("read_h5file.py", ("--H5_FILES", "spectra.h5", *spectra)),
@@ -174,6 +155,7 @@ class Run:
     pid: int
     said: Path
     status: int | None = None
+    hangs: bool = False
 
     def poll(self) -> int | None:
         """The exit status once it has ended, negative for a signal."""
@@ -182,11 +164,12 @@ class Run:
             self.status = os.waitstatus_to_exitcode(status) if pid else None
         return self.status
 
-    def wait(self) -> int:
+    def wait(self, longest: float = LONGEST) -> int:
         """Wait for its end; a run that hangs is killed, with its workers, and fails."""
-        end = time.monotonic() + LONGEST
+        end = time.monotonic() + longest
         while self.poll() is None:
-            if time.monotonic() > end:
+            if time.monotonic() > end and not self.hangs:
+                self.hangs = True
                 os.killpg(self.pid, signal.SIGKILL)
             time.sleep(0.002)
         assert self.status is not None
@@ -216,8 +199,7 @@ def start(stage: Stage, folder: Path, workers: int, fresh: bool) -> Run:
             )
         process.returncode = 0  # waited for by Run
         return Run(process.pid, said)
-    for name in LARGE_PACKAGES:
-        importlib.import_module(name)
+    importlib.import_module("preloaded")  # here, for the forks to have it
     process_here = multiprocessing.get_context("fork").Process(target=become, args=(stage.script, words, said))
     process_here.start()
     assert process_here.pid is not None

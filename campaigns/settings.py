@@ -18,10 +18,8 @@ own places are given to other users than root only. The same seed gives the same
 import argparse
 import os
 import random
-import signal
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -95,14 +93,10 @@ def faults_of(stage: Stage, words: list[str], inputs: Path, folder: Path, writte
     if "--OVERWRITE=True" in words:  # a file without a settings file may be replaced then
         written = written | {word.rpartition("=")[2] for word in words}
     run = start(replace(stage, words=(*stage.words, *words)), data, 1, fresh=False)
-    end = time.monotonic() + LONGEST
-    while run.poll() is None and time.monotonic() < end:
-        time.sleep(0.005)
-    faults = [] if run.poll() is not None else [f"takes more than {LONGEST:.0f} s"]
-    if faults:
-        os.killpg(run.pid, signal.SIGKILL)
-    status, said = run.wait(), run.said.read_text(encoding="utf-8", errors="replace")
-    return faults or faults_said(stage, status, said) + harm(before, tree(data), written)
+    status, said = run.wait(LONGEST), run.said.read_text(encoding="utf-8", errors="replace")
+    if run.hangs:
+        return [f"takes more than {LONGEST:.0f} s"]
+    return faults_said(stage, status, said) + harm(before, tree(data), written)
 
 
 def faults_said(stage: Stage, status: int, said: str) -> list[str]:
