@@ -10,12 +10,12 @@ scene must have its table, its mask and its row of scores. Needs 0.6 GB of disk 
 """
 
 import argparse
+import contextlib
 import csv
 import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -57,17 +57,12 @@ class Run:
     memory: list[tuple[float, list[float]]] = field(default_factory=list)
 
     @property
-    def largest_process(self) -> float:
-        return max((max(sizes) for _, sizes in self.memory if sizes), default=0.0)
-
-    @property
     def largest_sum(self) -> float:
-        return max((sum(sizes) for _, sizes in self.memory), default=0.0)
+        return max(sum(sizes) for _, sizes in self.memory)
 
-    def largest_between(self, start: float, end: float) -> float:
+    def largest_process(self, start: float = 0, end: float = 1) -> float:
         """Largest process (MB) between two shares of the run's time: whether memory grows with the scenes."""
-        inside = [max(s) for t, s in self.memory if s and start <= t / max(self.seconds, 1e-9) <= end]
-        return max(inside, default=0.0)
+        return max((max(sizes) for t, sizes in self.memory if start <= t / self.seconds <= end), default=0.0)
 
 
 # --- scenes -----------------------------------------------------------------------------------------------------------
@@ -155,23 +150,16 @@ def run_step(step: str, folder: Path, workers: int, products: Sequence[str]) -> 
     log = folder / f"{step}.log"
     with open(log, "w") as output:
         process = subprocess.Popen([*words, "--PRODUCTS", *products], stdout=output, stderr=subprocess.STDOUT)
-        watch = threading.Event()
-
-        def sample() -> None:
-            while not watch.wait(SECONDS_BETWEEN_SAMPLES):
-                sizes = [resident_megabytes(p) for p in processes_of(process.pid)]
-                run.memory.append((time.perf_counter() - start, sizes))
-
-        watcher = threading.Thread(target=sample)
-        watcher.start()
-        status = process.wait()
-        watch.set()
-        watcher.join()
+    while process.poll() is None:
+        sizes = [resident_megabytes(p) for p in processes_of(process.pid)]
+        run.memory.append((time.perf_counter() - start, sizes))
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(SECONDS_BETWEEN_SAMPLES)
     after = os.times()
     run.seconds = time.perf_counter() - start
     run.cpu_seconds = after.children_user + after.children_system - before.children_user - before.children_system
-    if status:
-        raise SystemExit(f"{step} ended with status {status}; see {log}")
+    if process.returncode:
+        raise SystemExit(f"{step} ended with status {process.returncode}; see {log}")
     return run
 
 
@@ -201,10 +189,10 @@ def show(runs: Sequence[Run], scenes: int, workers: int, what: str = "from nothi
     heads = f"{'step':26s}{'s':>8s}{'CPU s':>8s}{'tiles/h':>9s}"
     print(heads + f"{'MB, one process':>17s}{'all':>7s}{'first/last third':>18s}")
     for run in runs:
-        thirds = f"{run.largest_between(0, 1 / 3):.0f} / {run.largest_between(2 / 3, 1):.0f}"
+        thirds = f"{run.largest_process(0, 1 / 3):.0f} / {run.largest_process(2 / 3, 1):.0f}"
         print(
             f"{run.step:26s}{run.seconds:8.1f}{run.cpu_seconds:8.1f}{3600 * scenes / run.seconds:9.0f}"
-            f"{run.largest_process:17.0f}{run.largest_sum:7.0f}{thirds:>18s}"
+            f"{run.largest_process():17.0f}{run.largest_sum:7.0f}{thirds:>18s}"
         )
     total, cpu = sum(run.seconds for run in runs), sum(run.cpu_seconds for run in runs)
     print(f"{'all three':26s}{total:8.1f}{cpu:8.1f}{3600 * scenes / total:9.0f}", flush=True)
