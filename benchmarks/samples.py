@@ -121,12 +121,13 @@ def alone(function: Callable[..., Result], *words: object) -> Result:
         return pool.apply(function, words)
 
 
-def memory(what: str) -> float:
-    """VmRSS or VmHWM (its peak) of this process in bytes; NaN where the system does not say."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return float("nan")
-    return next(1024.0 * int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(what))
+def memory(what: str, process: int | str = "self") -> float:
+    """VmRSS or VmHWM (its peak) of a process in bytes; NaN where the system does not say, or the process is gone."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return math.nan
+    return next((1024.0 * int(line.split()[1]) for line in lines if line.startswith(what)), math.nan)
 
 
 def reset_peak() -> None:

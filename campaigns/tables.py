@@ -145,7 +145,7 @@ def campaign(seed: int, first: int, inputs: int, tell: Callable[[str], None]) ->
     """Read so many tables of each kind; how many were read, refused, and wrong."""
     counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
-        good = {kind: found[0] for kind, found in seeds(Path(folder, "good")).items()}
+        good = {kind: found[0] for kind, found in seeds(Path(folder)).items()}
         path = Path(folder, "table.csv")
         for kind, reader in READERS.items():
             path.write_bytes(good[kind])

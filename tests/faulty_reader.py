@@ -21,7 +21,7 @@ def bad_files(folder: Path) -> Mapping[str, Sequence[bytes]]:
     return {"number": [b"seven"]}
 
 
-def read_number(kind: str, path: Path) -> None:
+def read_number(path: Path) -> None:
     """Read a number, or do what the file says."""
     text = path.read_bytes()
     if text == b"hang":
@@ -45,5 +45,5 @@ def one_of_the_faults(draw: random.Random, seeds: Mapping[str, Sequence[bytes]])
     return Case("number", draw.choice(FAULTS))
 
 
-FAULTY = Target("faulty", {"number": ".txt"}, good_files, read_number, (b"1", b"\xff"), one_of_the_faults)
-UNREADABLE = Target("unreadable", {"number": ".txt"}, bad_files, read_number, (b"1",))
+FAULTY = Target("faulty", {"number": (".txt", read_number)}, good_files, (b"1", b"\xff"), one_of_the_faults)
+UNREADABLE = Target("unreadable", {"number": (".txt", read_number)}, bad_files, (b"1",))

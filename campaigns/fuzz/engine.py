@@ -59,29 +59,19 @@ Seeds = Mapping[str, Sequence[bytes]]
 class Target:
     """A family of readers.
 
-    suffixes  the ending of a file's name, by kind
-    seeds     makes good files of each kind in a folder it may use
-    read      reads a file as a kind; raises UserError for what it refuses
-    tokens    words of the formats
-    build     makes a valid file with wrong contents out of good ones, if the target has such a thing
-    names     words that stand for the file in an error, beside its own name
+    kinds   by kind, the ending of a file's name, and what reads it; raises UserError for what it refuses
+    seeds   makes good files of each kind; the folder is its own
+    tokens  words of the formats
+    build   makes a valid file with wrong contents out of good ones, if the target has such a thing
+    names   words that stand for the file in an error, beside its own name
     """
 
     name: str
-    suffixes: Mapping[str, str]
+    kinds: Mapping[str, tuple[str, Callable[[Path], object]]]
     seeds: Callable[[Path], Seeds]
-    read: Callable[[str, Path], object]
     tokens: Sequence[bytes]
     build: Callable[[random.Random, Seeds], Case] | None = None
     names: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one input may take: seconds, and bytes beyond those the worker had before it."""
-
-    seconds: float = 10.0
-    growth: float = 1e9
 
 
 class Outcome(NamedTuple):
@@ -91,21 +81,6 @@ class Outcome(NamedTuple):
     signature: str = ""
     detail: str = ""
     case: Case | None = None
-
-
-@dataclass
-class Tally:
-    """How a campaign went."""
-
-    target: str
-    seconds: float = 0.0
-    counts: Counter[str] = field(default_factory=Counter)
-    failures: Counter[str] = field(default_factory=Counter)
-    kept: list[Path] = field(default_factory=list)
-
-    @property
-    def inputs(self) -> int:
-        return sum(self.counts.values())
 
 
 # --- one input --------------------------------------------------------------------------------------------------------
@@ -130,13 +105,14 @@ def attempt(target: Target, case: Case, folder: Path) -> Outcome:
     place = folder / "case"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
-    path = place / f"{case.kind}-input{target.suffixes[case.kind]}"
+    suffix, read = target.kinds[case.kind]
+    path = place / f"{case.kind}-input{suffix}"
     path.write_bytes(case.content)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # a warning says that something was let through that should not have been
             warnings.simplefilter("ignore", DeprecationWarning)  # but not one about the libraries themselves
-            target.read(case.kind, path)
+            read(path)
     except UserError as problem:
         return _judge(str(problem), [f"{case.kind}-input", *target.names])
     except Exception as problem:
@@ -182,11 +158,13 @@ def minimised(target: Target, case: Case, signature: str, folder: Path) -> Case:
 # --- the worker -------------------------------------------------------------------------------------------------------
 
 
-def _work(pipe: Connection, target: Target, seed: int, first: int, stop: int, folder: Path, limits: Limits) -> None:
+def _work(pipe: Connection, target: Target, seed: int, first: int, stop: int, folder: Path, growth: float) -> None:
     """Read inputs `first` to `stop`, and say after each what became of it; before them, all the seeds unharmed."""
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 2)  # libraries' own complaints
-    seeds = target.seeds(folder / "seeds")
+    good = folder / "seeds"
+    good.mkdir(exist_ok=True)
+    seeds = target.seeds(good)
     for kind in sorted(seeds):
         for content in seeds[kind]:
             outcome = attempt(target, Case(kind, content), folder)
@@ -202,7 +180,7 @@ def _work(pipe: Connection, target: Target, seed: int, first: int, stop: int, fo
         before = memory("VmRSS")
         outcome = attempt(target, case, folder)
         grown = memory("VmHWM") - before
-        if grown > limits.growth:
+        if grown > growth:
             outcome = Outcome(FAILURE, "memory", f"grew by {grown / 1e6:.0f} MB")
         known[outcome.signature] += 1
         if outcome.what == FAILURE and known[outcome.signature] <= KEPT_OF_EACH:
@@ -216,40 +194,49 @@ def _work(pipe: Connection, target: Target, seed: int, first: int, stop: int, fo
 
 @dataclass
 class Campaign:
-    """A run of damaged files past one target; failing ones are kept under `keep`, in a folder of the target's name."""
+    """A run of damaged files past one target, and how it went.
+
+    keep     failing inputs are kept under it, in a folder of the target's name
+    seconds  one input may take, and so many bytes (`growth`) beyond those the worker had before it
+    took     seconds in all
+    """
 
     target: Target
     seed: int = 0
     keep: Path | None = None
-    limits: Limits = field(default_factory=Limits)
+    seconds: float = 10.0
+    growth: float = 1e9
     tell: Callable[[str], None] = print
+    took: float = 0.0
+    counts: Counter[str] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)
+    kept: list[Path] = field(default_factory=list)
 
-    def run(self, inputs: int, first: int = 0) -> Tally:
+    def run(self, inputs: int, first: int = 0) -> None:
         """Read `inputs` damaged files, from number `first` on."""
-        tally, started, index, stop = Tally(self.target.name), time.monotonic(), first, first + inputs
+        started, index, stop = time.monotonic(), first, first + inputs
         with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch:
             while index < stop:
-                index = self._one_worker(index, stop, Path(scratch), tally)
-        tally.seconds = time.monotonic() - started
-        return tally
+                index = self._one_worker(index, stop, Path(scratch))
+        self.took = time.monotonic() - started
 
-    def _one_worker(self, first: int, stop: int, scratch: Path, tally: Tally) -> int:
+    def _one_worker(self, first: int, stop: int, scratch: Path) -> int:
         """Run a worker until it is done or has to be ended; returns the index of the input to go on with."""
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe(duplex=False)
-        arguments = (theirs, self.target, self.seed, first, stop, scratch, self.limits)
+        arguments = (theirs, self.target, self.seed, first, stop, scratch, self.growth)
         worker = context.Process(target=_work, args=arguments, daemon=True)
         worker.start()
         theirs.close()
         try:
-            ready = self._answer(ours, worker.pid or 0, START_SECONDS)
+            ready = self._answer(ours, worker.pid, START_SECONDS, 1e9)
             if ready.what != READY:
                 raise RuntimeError(f"{self.target.name}: the worker did not start: {ready}")
             for index in range(first, stop):
-                outcome = self._answer(ours, worker.pid or 0, self.limits.seconds)
+                outcome = self._answer(ours, worker.pid, self.seconds)
                 if outcome.signature in ENDED:
                     worker.kill()
-                self._count(outcome, index, scratch, tally)
+                self._count(outcome, index, scratch)
                 if outcome.signature in ENDED:
                     return index + 1
             return stop
@@ -258,53 +245,40 @@ class Campaign:
             worker.join()
             ours.close()
 
-    def _answer(self, pipe: Connection, pid: int, seconds: float) -> Outcome:
-        """The worker's next message, or the failure that keeps it from sending one."""
+    def _answer(self, pipe: Connection, pid: int | None, seconds: float, more: float = 0) -> Outcome:
+        """The worker's next message, or the failure that keeps it from sending one: it may grow by `more` bytes."""
         until = time.monotonic() + seconds
-        allowed = _resident(pid) + 2 * self.limits.growth + (1e9 if seconds == START_SECONDS else 0)
+        allowed = memory("VmRSS", str(pid)) + 2 * self.growth + more
         while time.monotonic() < until:
             try:
                 if pipe.poll(0.1):
                     return Outcome(*pipe.recv())
             except EOFError:
                 return Outcome(FAILURE, "crash", "the process died")
-            if _resident(pid) > allowed:
+            if memory("VmRSS", str(pid)) > allowed:
                 return Outcome(FAILURE, "explosion", f"grew beyond {allowed / 1e6:.0f} MB")
         return Outcome(FAILURE, "hang", f"no answer in {seconds:g} s")
 
-    def _count(self, outcome: Outcome, index: int, scratch: Path, tally: Tally) -> None:
-        tally.counts[outcome.what] += 1
+    def _count(self, outcome: Outcome, index: int, scratch: Path) -> None:
+        self.counts[outcome.what] += 1
         if outcome.what != FAILURE:
             return
-        tally.failures[outcome.signature] += 1
-        if tally.failures[outcome.signature] > KEPT_OF_EACH:
+        self.failures[outcome.signature] += 1
+        if self.failures[outcome.signature] > KEPT_OF_EACH:
             return
         self.tell(f"{self.target.name} {index}: {outcome.signature}")
         if self.keep is None:
             return
         case = outcome.case or _left_behind(scratch)
-        kept = self.keep / self.target.name / f"{case.kind}-{self.seed}-{index}{self.target.suffixes[case.kind]}"
+        kept = self.keep / self.target.name / f"{case.kind}-{self.seed}-{index}{self.target.kinds[case.kind][0]}"
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_bytes(case.content)
         reason = kept.with_name(kept.name + ".txt")
         reason.write_text(f"{outcome.signature}\n\n{outcome.detail}\n", encoding="utf-8")
-        tally.kept.append(kept)
+        self.kept.append(kept)
 
 
 def _left_behind(scratch: Path) -> Case:
     """The input that a worker which had to be ended was at."""
     kind, _, content = (scratch / LEFT_BEHIND).read_bytes().partition(b"\n")
     return Case(kind.decode(), content)
-
-
-def _resident(pid: int) -> float:
-    """Bytes of memory a process holds; 0 where the system does not say."""
-    try:
-        return float(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError):
-        return 0.0
-
-
-def replay(target: Target, file: Path, folder: Path) -> Outcome:
-    """Read a kept file (its kind stands before the first dash of its name) in this process."""
-    return attempt(target, Case(file.name.partition("-")[0], file.read_bytes()), folder)

@@ -9,12 +9,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-ROOT = Path(__file__).resolve().parents[2]
-KIT = ROOT.parent / "shared" / "data"
+from benchmarks.samples import KIT
+
+DEMO = str(Path(__file__).resolve().parents[2] / "demo")
 REAL_PRODUCT = "S2A_MSIL1C_20170430T103021_N0205_R108_T32UPV_20170430T103024.SAFE"
 
-if str(ROOT / "demo") not in sys.path:
-    sys.path.append(str(ROOT / "demo"))  # safe_maker, which makes products of any size
+if DEMO not in sys.path:
+    sys.path.append(DEMO)  # safe_maker, which makes products of any size
 
 
 @functools.cache
@@ -52,8 +53,3 @@ def real_xml() -> dict[str, bytes]:
     with zipfile.ZipFile(archive) as product:
         names = [n for n in product.namelist() if n.endswith(("/MTD_MSIL1C.xml", "/MTD_TL.xml")) and "MACOSX" not in n]
         return {name.rpartition("/")[2]: product.read(name) for name in names}
-
-
-def missing() -> str:
-    """A line about what is not there, empty if all is."""
-    return "" if KIT.is_dir() else "the kit of real sample data is not beside the checkout: made-up files are damaged"

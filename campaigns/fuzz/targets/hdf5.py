@@ -2,6 +2,7 @@
 
 import io
 import random
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,20 @@ from campaigns.fuzz.engine import Case, Seeds, Target
 from cloudsom.bands import BANDS, DATABASE_CLASSES
 from cloudsom.tables.spectra_database import NEEDED, open_spectra
 
-#: (low, high) as in read_h5file.py, and whether rows that are not finite are left out.
-RULES = {"refuse": (-0.2, 2.0, False), "drop": (-0.2, 2.0, True)}
 
-
-def read(kind: str, path: Path) -> None:
-    with open_spectra(path, *RULES[kind]) as file:
+def read(drop_non_finite: bool, path: Path) -> None:
+    with open_spectra(path, -0.2, 2.0, drop_non_finite) as file:  # as in read_h5file.py
         for spectra, labels in file.blocks(16):
             assert spectra.shape == (len(labels), 13)
             assert np.isfinite(spectra).all()
 
 
+KINDS = {"refuse": (".h5", partial(read, False)), "drop": (".h5", partial(read, True))}
+
+
 def seeds(folder: Path) -> Seeds:
-    files = [stored({}), stored({"spectra": {"compression": "gzip"}, "classes": {"chunks": (7,)}})]
-    return dict.fromkeys(RULES, files)
+    files = [stored(), stored(spectra={"compression": "gzip"}, classes={"chunks": (7,)})]
+    return dict.fromkeys(KINDS, files)
 
 
 def datasets() -> dict[str, Any]:
@@ -43,11 +44,11 @@ def datasets() -> dict[str, Any]:
     }
 
 
-def stored(options: dict[str, dict[str, Any]], content: dict[str, Any] | None = None) -> bytes:
+def stored(**options: dict[str, Any]) -> bytes:
     """The bytes of an HDF5 file; `options` go to h5py for each dataset."""
     out = io.BytesIO()
     with h5py.File(out, "w") as handle:
-        for name, values in (datasets() if content is None else content).items():
+        for name, values in datasets().items():
             handle.create_dataset(name, data=values, **options.get(name, {}))
     return out.getvalue()
 
@@ -65,7 +66,7 @@ def build(draw: random.Random, good: Seeds) -> Case:
             if name in handle:
                 del handle[name]
             draw.choice(WRONGS)(draw, handle, name, values)
-    return Case(draw.choice(sorted(RULES)), out.getvalue())
+    return Case(draw.choice(sorted(KINDS)), out.getvalue())
 
 
 def _other_type(draw: random.Random, handle: Any, name: str, values: Any) -> None:
@@ -138,23 +139,12 @@ def _reference(draw: random.Random, handle: Any, name: str, values: Any) -> None
     handle.create_dataset(name, data=np.array([handle.ref] * len(values), h5py.ref_dtype), dtype=h5py.ref_dtype)
 
 
-WRONGS = (
-    _other_type,
-    _other_shape,
-    _other_values,
-    _absent,
-    _variable_text,
-    _huge,
-    _elsewhere,
-    _compound,
-    _reference,
-)
+WRONGS = (_other_type, _other_shape, _other_values, _absent, _variable_text, _huge, _elsewhere, _compound, _reference)
 
 HDF5 = Target(
     "hdf5",
-    dict.fromkeys(RULES, ".h5"),
+    KINDS,
     seeds,
-    read,
     (b"\x89HDF\r\n\x1a\n", b"TREE", b"SNOD", b"HEAP", b"GCOL", b"OHDR", b"spectra", b"classes", b"\xff" * 8, b"\0" * 8),
     build,
 )

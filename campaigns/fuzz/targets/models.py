@@ -26,15 +26,18 @@ ROWS, COLS = 4, 3
 PROTOCOLS = (2, 3, 4, 5)
 
 
-def read(kind: str, path: Path) -> None:
-    if kind == "som":
-        BMUSearch(model.load_weights(path))(np.zeros((5, N_BANDS)))
-    elif kind == "scaler":
-        model.scale(np.zeros((5, N_BANDS)), model.load_scaler(path))
-    else:
-        tuned = labelled_map.load(path)
-        cloud = tuned.cloud(np.zeros((5, N_BANDS)), np.arange(5, dtype=np.int32) % len(tuned.labels.cloud))
-        assert cloud.shape == (5,)
+def read_som(path: Path) -> None:
+    BMUSearch(model.load_weights(path))(np.zeros((5, N_BANDS)))
+
+
+def read_scaler(path: Path) -> None:
+    model.scale(np.zeros((5, N_BANDS)), model.load_scaler(path))
+
+
+def read_tuned(path: Path) -> None:
+    tuned = labelled_map.load(path)
+    cloud = tuned.cloud(np.zeros((5, N_BANDS)), np.arange(5, dtype=np.int32) % len(tuned.labels.cloud))
+    assert cloud.shape == (5,)
 
 
 # --- pickles ----------------------------------------------------------------------------------------------------------
@@ -62,17 +65,7 @@ def _scaler() -> Any:
 
 def wrong_arrays(draw: random.Random, array: Any) -> Any:
     """Something in the place of an array."""
-    shapes: tuple[tuple[int, ...], ...] = (
-        (),
-        (0,),
-        (13,),
-        (12,),
-        (1, 13),
-        (4, 3, 12),
-        (4, 3, 13, 1),
-        (3, 4, 13),
-        (0, 3, 13),
-    )
+    shapes: Any = ((), (0,), (13,), (12,), (1, 13), (4, 3, 12), (4, 3, 13, 1), (3, 4, 13), (0, 3, 13))
     kinds = ("f4", "f2", "i8", "u1", "c16", "?", "S3", "U3", "O", "M8[s]", ">f8", "f8,i4")
     changed = np.array(array, copy=True)
     match draw.randrange(6):
@@ -114,7 +107,6 @@ def build_pickle(draw: random.Random, good: Seeds) -> Case:
 
 
 def npz(folder: Path) -> Seeds:
-    folder.mkdir(exist_ok=True)
     tuned = _tuned()
     labelled_map.save(folder / "tuned", tuned)
     labelled_map.save(folder / "plain", replace(tuned, submaps={}))
@@ -162,9 +154,8 @@ def _add_member(draw: random.Random, out: io.BytesIO, name: str) -> None:
 
 PICKLE = Target(
     "pickle",
-    {"som": ".p", "scaler": ".p"},
+    {"som": (".p", read_som), "scaler": (".p", read_scaler)},
     pickles,
-    read,
     (b"cminisom\nMiniSom\n", b"cos\nsystem\n", b"numpy", b"_reconstruct", b"\x80\x04", b".", b"R", b"b", b"\x93",
      b"i1", b"O8",
      b"cnumpy\nndarray\n", b"\x8c\x05numpy", b"(", b"t", b"cbuiltins\ngetattr\n", b"\x81", b"0", b"2"),
@@ -173,9 +164,8 @@ PICKLE = Target(
 
 NPZ = Target(
     "npz",
-    {"tuned": ".npz"},
+    {"tuned": (".npz", read_tuned)},
     npz,
-    read,
     (b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06", b"\x93NUMPY", b"'descr': '|O'", b"'<f8'", b"'|u1'", b"(4, 3, 13)",
      b"(999999999, 13)", b"fortran_order", b"True", b"weights.npy", b"\xff\xff\xff\xff", b"\0\0\0\0"),
     build_npz,

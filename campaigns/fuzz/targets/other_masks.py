@@ -1,5 +1,6 @@
 """Masks of other processors: GeoTIFF, JPEG 2000 and ERDAS Imagine, and the polygons that ESA puts into products."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,20 +17,19 @@ from cloudsom.scoring.other_masks import OtherMask
 DRIVERS = {"tif": "GTiff", "img": "HFA", "jp2": "JP2OpenJPEG"}
 
 
-def read(kind: str, path: Path) -> None:
-    if kind == "gml":
-        mask = OtherMask(PRESETS["l1c"], path, Files(path.parent), path.name)
-    elif kind == "probability":
-        mask = OtherMask(read_preset("s2cloudless(0.4)"), path)
-    else:
-        mask = OtherMask(PRESETS["fmask"], path)
+def read(preset: str, path: Path) -> None:
+    mask = OtherMask(read_preset(preset), path)
+    other_masks.read(mask, grid(24, 20), 0.5)
+
+
+def read_gml(path: Path) -> None:
+    mask = OtherMask(PRESETS["l1c"], path, Files(path.parent), path.name)
     other_masks.read(mask, grid(24, 20), 0.5)
 
 
 def seeds(folder: Path) -> Seeds:
     from safe_maker import in_memory, make_safe, write_clouds
 
-    folder.mkdir(exist_ok=True)
     cloud = np.asarray(kit.digital_numbers()[..., 1] > 2000)
     cloud[3:9, 4:12] = True
     codes = np.kron(1 + cloud, np.ones((3, 3))).astype(np.uint16)
@@ -55,9 +55,9 @@ def seeds(folder: Path) -> Seeds:
 
 OTHER_MASK = Target(
     "other_mask",
-    {kind: f".{kind}" for kind in (*DRIVERS, "gml")} | {"probability": ".tif"},
+    {kind: (f".{kind}", partial(read, "fmask")) for kind in DRIVERS}
+    | {"gml": (".gml", read_gml), "probability": (".tif", partial(read, "s2cloudless(0.4)"))},
     seeds,
-    read,
     (b"EHFA_HEADER_TAG", b"ExternalRasterDMS", b"DependentFile", b"RRDNamesList", b"/vsicurl/http://127.0.0.1:9/",
      b"II*\0", b"<gml:posList>", b"srsDimension=\"3\"", b"srsName", b"EPSG", b"32631", b"1e308", b"nan",
      b"OPAQUE", b"CIRRUS", b"<!DOCTYPE x [<!ENTITY a \"b\">]>", b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x7f\xf0"),

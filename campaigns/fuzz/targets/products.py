@@ -18,11 +18,12 @@ from cloudsom.images.products import find_products, parse_xml, read_metadata
 # --- metadata ---------------------------------------------------------------------------------------------------------
 
 
-def read_xml(kind: str, path: Path) -> None:
-    if kind == "product":
-        assert len(read_metadata(path.name, path.read_bytes()).tags) >= 4
-    else:
-        parse_xml(path.name, path.read_bytes())
+def read_product_xml(path: Path) -> None:
+    assert len(read_metadata(path.name, path.read_bytes()).tags) >= 4
+
+
+def read_tile_xml(path: Path) -> None:
+    parse_xml(path.name, path.read_bytes())
 
 
 def seed_xml(folder: Path) -> Seeds:
@@ -78,9 +79,8 @@ DOCUMENT_TYPES = (
 
 XML = Target(
     "xml",
-    {"product": ".xml", "tile": ".xml"},
+    {"product": (".xml", read_product_xml), "tile": (".xml", read_tile_xml)},
     seed_xml,
-    read_xml,
     (b"<", b">", b"</", b"/>", b"&amp;", b"&#0;", b"&#x1b;", b"&#10;", b"&c;", b"<![CDATA[", b"]]>", b"<!--",
      b"<?xml", b"xmlns=",
      b"\xef\xbb\xbf", b"\xff\xfe", b"QUANTIFICATION_VALUE", b"RADIO_ADD_OFFSET", b'band_id="12"',
@@ -93,22 +93,21 @@ XML = Target(
 # --- archives ---------------------------------------------------------------------------------------------------------
 
 
-def read_archive(kind: str, path: Path) -> None:
-    if kind == "safe":
-        _read_product(path.parent)
-    elif kind == "download":
-        from safe_maker import NAME
+def read_download(path: Path) -> None:
+    from safe_maker import NAME
 
-        try:
-            check_product_zip(path, NAME)
-        except Corrupt as problem:
-            raise UserError(f"{path}: {problem}") from None
-    else:
-        unpack_reference(path, path.parent / "reference", 5_000_000, lambda line: None)
+    try:
+        check_product_zip(path, NAME)
+    except Corrupt as problem:
+        raise UserError(f"{path}: {problem}") from None
 
 
-def _read_product(folder: Path) -> None:
-    found, errors = find_products(folder)
+def read_reference(path: Path) -> None:
+    unpack_reference(path, path.parent / "reference", 5_000_000, lambda line: None)
+
+
+def read_product(path: Path) -> None:
+    found, errors = find_products(path.parent)
     for error in errors.values():
         raise UserError(error)
     for product in found.values():
@@ -232,9 +231,12 @@ def _other_tar(draw: random.Random, good: Seeds) -> bytes:
 
 ZIP = Target(
     "zip",
-    {"safe": ".SAFE.zip", "download": ".SAFE.zip", "reference": ".tgz"},
+    {
+        "safe": (".SAFE.zip", read_product),
+        "download": (".SAFE.zip", read_download),
+        "reference": (".tgz", read_reference),
+    },
     seed_archives,
-    read_archive,
     (b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07", b"PK\x07\x08", b"\xff\xff\xff\xff",
      b"\0\0\0\0",
      b"\x01\x00", b"\x0c\x00", b"\x0e\x00", b"../", b"GRANULE/", b"IMG_DATA", b"MTD_MSIL1C.xml", b".SAFE/",

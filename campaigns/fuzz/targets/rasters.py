@@ -36,10 +36,6 @@ def grid(width: int, height: int) -> rasters.Grid:
 # --- GeoTIFF ----------------------------------------------------------------------------------------------------------
 
 
-def read(kind: str, path: Path) -> None:
-    READERS[kind](path)
-
-
 def _scene(path: Path) -> None:
     with rasters.open_scene(path) as scene:
         for _, dn in itertools.islice(scene.blocks(), BLOCKS):
@@ -68,7 +64,6 @@ READERS: dict[str, Callable[[Path], object]] = {
 
 
 def seeds(folder: Path) -> Seeds:
-    folder.mkdir(exist_ok=True)
     dn = kit.digital_numbers()
     place = grid(dn.shape[1], dn.shape[0])
     mask = np.where(dn[..., 1] > 2000, CLOUD, CLEAR).astype(np.uint8)
@@ -100,7 +95,6 @@ def tiff(
     tags: dict[str, str] | None = None,
     kind: int | None = None,
     nodata: float | None = 0,
-    domain: dict[str, str] | None = None,
 ) -> bytes:
     """A GeoTIFF made with GDAL's own options, (height, width, bands)."""
     codes = {"uint8": gdal.GDT_Byte, "uint16": gdal.GDT_UInt16}
@@ -109,8 +103,6 @@ def tiff(
     file.SetGeoTransform(TRANSFORM)
     file.SetProjection(grid(1, 1).projection)
     file.SetMetadata(TAGS if tags is None else tags)
-    if domain:
-        file.SetMetadata(domain, "OVERVIEWS")
     for i in range(dn.shape[2]):
         band = file.GetRasterBand(i + 1)
         if nodata is not None:
@@ -193,7 +185,7 @@ WORDS = (
     b"\x11\x01\x10\0", b"\x15\1\3\0", b"\x44\1\4\0",
 )  # fmt: skip
 
-GEOTIFF = Target("geotiff", dict.fromkeys(READERS, ".tif"), seeds, read, WORDS, build)
+GEOTIFF = Target("geotiff", {kind: (".tif", read) for kind, read in READERS.items()}, seeds, WORDS, build)
 
 
 # --- JPEG 2000 --------------------------------------------------------------------------------------------------------
@@ -201,7 +193,7 @@ GEOTIFF = Target("geotiff", dict.fromkeys(READERS, ".tif"), seeds, read, WORDS, 
 SIDE = 8  # pixels of 60 m
 
 
-def read_band(kind: str, path: Path) -> None:
+def read_band(path: Path) -> None:
     """Read a 10 m band in the three ways of step 7."""
     files = Granule("NAME", Files(path.parent), "", {"B02": path.name})
     metadata = rasters.Metadata(10000.0, (0.0,) * 13, 0, 65535, {})
@@ -220,7 +212,6 @@ def _dn() -> NDArray[np.uint16]:
 def seed_bands(folder: Path) -> Seeds:
     from safe_maker import write_jp2, write_tiff
 
-    folder.mkdir(exist_ok=True)
     write_jp2(folder / "band.jp2", _dn(), 10)
     write_tiff(folder / "tiff.jp2", _dn(), 10)
     return {"band": [(folder / "band.jp2").read_bytes(), (folder / "tiff.jp2").read_bytes()]}
@@ -248,9 +239,8 @@ def build_band(draw: random.Random, good: Seeds) -> Case:
 
 JP2 = Target(
     "jp2",
-    {"band": ".jp2"},
+    {"band": (".jp2", read_band)},
     seed_bands,
-    read_band,
     (b"\xff\x4f\xff\x51", b"\xff\x52", b"\xff\x5c", b"\xff\x90", b"\xff\x93", b"\xff\xd9", b"jp2c", b"ihdr",
      b"uuid", b"asoc",
      b"gmljp2://", b"http://127.0.0.1:9/", b"\xff\xff\xff\xff", b"\0\0\0\0", b"colr", b"jP  "),

@@ -16,22 +16,7 @@ from cloudsom.files.stores import Snapshot
 SETTINGS = Snapshot("script.py", {"SIZE": 3, "NAMES": ["a"], "SHARE": 0.5})
 
 
-def read(kind: str, path: Path) -> None:
-    if kind == "settings":
-        _read_settings(path)
-    elif kind == "download":
-        found = records.find(_product(path), "NAME")
-        assert found is not None and isinstance(found.source, str)
-        if found.fault:
-            raise UserError(f"{path}: {found.fault}")
-    else:
-        scene = path.parent / "SCENE"
-        (scene / "Classification").mkdir(parents=True)
-        path.rename(scene / "Classification" / "used_parameters.json")
-        names.tile_of_reference(scene)
-
-
-def _read_settings(path: Path) -> None:
+def read_settings(path: Path) -> None:
     """As a script does that finds a product there, and as the next one does that takes it for input."""
     source, product = path.with_suffix(".source"), path.with_suffix("")
     source.write_bytes(b"input")
@@ -47,18 +32,27 @@ def _read_settings(path: Path) -> None:
         f"{record['results']['summary']}"
 
 
-def _product(path: Path) -> Path:
-    """A folder with a product on disk whose record `path` is."""
+def read_download(path: Path) -> None:
+    """As the record of a product on disk."""
     folder = path.parent / "products"
     image = folder / "NAME.SAFE" / "a.jp2"
     image.parent.mkdir(parents=True)
     image.write_bytes(b"image")
     path.rename(folder / "NAME.SAFE.json")
-    return folder
+    found = records.find(folder, "NAME")
+    assert found is not None and isinstance(found.source, str)
+    if found.fault:
+        raise UserError(f"{path}: {found.fault}")
+
+
+def read_parameters(path: Path) -> None:
+    scene = path.parent / "SCENE"
+    (scene / "Classification").mkdir(parents=True)
+    path.rename(scene / "Classification" / "used_parameters.json")
+    names.tile_of_reference(scene)
 
 
 def seeds(folder: Path) -> Seeds:
-    folder.mkdir(exist_ok=True)
     (folder / "input").write_bytes(b"input")
     made_by = stores.recipe(SETTINGS, {"INPUT": folder / "input"})
     with stores.product(folder / "product", made_by) as item:
@@ -116,9 +110,12 @@ def _change(draw: random.Random, content: Any) -> None:
 
 JSON = Target(
     "json",
-    {"settings": ".json", "download": ".json", "parameters": ".json"},
+    {
+        "settings": (".json", read_settings),
+        "download": (".json", read_download),
+        "parameters": (".json", read_parameters),
+    },
     seeds,
-    read,
     (b"{", b"}", b"[", b"]", b":", b",", b'"', b"null", b"true", b"NaN", b"Infinity", b"\\u0000", b"\\ud800",
      b"\\n", b"\xff",
      b'"files"', b'"size"', b'"md5"', b'"product"', b'"sha256"', b'"lineage"', b'"results"', b'"summary"'),

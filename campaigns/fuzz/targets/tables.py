@@ -18,10 +18,6 @@ from cloudsom.tuning.bright_samples import COLUMNS, check_positions, read_positi
 ROWS, COLS = 4, 3  # neurons
 
 
-def read(kind: str, path: Path) -> None:
-    READERS[kind](path)
-
-
 def _spectra(path: Path) -> None:
     spectra, labels = csv_tables.read_all_spectra(path)
     assert spectra.shape == (len(labels), 13) and np.isfinite(spectra).all()
@@ -65,7 +61,6 @@ READERS: dict[str, Callable[[Path], object]] = {
 
 
 def seeds(folder: Path) -> Seeds:
-    folder.mkdir(exist_ok=True)
     spectra, labels = kit.spectra()
     pixels = kit.digital_numbers()[:3].reshape(-1, 13) / 10_000
     pixels[5] = np.nan
@@ -111,9 +106,8 @@ def build(draw: random.Random, good: Seeds) -> Case:
 
 CSV = Target(
     "csv",
-    dict.fromkeys(READERS, ".csv"),
+    {kind: (".csv", read) for kind, read in READERS.items()},
     seeds,
-    read,
     (
         b",",
         b"\n",

@@ -18,20 +18,22 @@ SHAPEFILE = ("shp", "shx", "dbf", "prj")
 SQUARE = "POLYGON ((600060 4899960, 600300 4899960, 600300 4899600, 600060 4899600, 600060 4899960))"
 POINTS = "MULTIPOINT (600400 4899800, 600500 4899900)"
 
-_shapefile: dict[str, bytes] = {}
+_shapefile: dict[str, bytes] = {}  # by suffix
 
 
-def read(kind: str, path: Path) -> None:
-    if kind in SHAPEFILE:  # the other parts are good
-        for part in SHAPEFILE:
-            if part != kind:
-                path.with_suffix(f".{part}").write_bytes(_shapefile[part])
-        path = path.with_suffix(".shp")
+def read_part(path: Path) -> None:
+    """A part of a shapefile; the others are good."""
+    for suffix, content in _shapefile.items():
+        if suffix != path.suffix:
+            path.with_suffix(suffix).write_bytes(content)
+    read(path.with_suffix(".shp"))
+
+
+def read(path: Path) -> None:
     pixels_marked(features_in(str(path.absolute()), path), grid(24, 20), path)
 
 
 def seeds(folder: Path) -> Seeds:
-    folder.mkdir(exist_ok=True)
     found: dict[str, list[bytes]] = {}
     for kind, driver in DRIVERS.items():
         written(folder / f"a.{kind}", driver, 4326 if kind in ("geojson", "kml") else 32631)
@@ -39,7 +41,7 @@ def seeds(folder: Path) -> Seeds:
     written(folder / "b.shp", "ESRI Shapefile", 32631)
     for part in SHAPEFILE:
         found[part] = [(folder / f"b.{part}").read_bytes()]
-        _shapefile[part] = found[part][0]
+        _shapefile[f".{part}"] = found[part][0]
     return found
 
 
@@ -109,9 +111,8 @@ GEOMETRIES: tuple[Any, ...] = (
 
 VECTOR = Target(
     "vector",
-    {kind: f".{kind}" for kind in (*DRIVERS, *SHAPEFILE)},
+    {kind: (f".{kind}", read) for kind in DRIVERS} | {part: (f".{part}", read_part) for part in SHAPEFILE},
     seeds,
-    read,
     (b'"type"', b'"coordinates"', b'"crs"', b"Polygon", b"Point", b"[", b"]", b"{", b"}", b"null",
      b"SQLite format 3\0", b"fgb",
      b"<Placemark>", b"<coordinates>", b"PROJCS[", b"GEOGCS[", b"EPSG", b"\0\0\x27\x0a", b"\xff\xff\xff\xff",
