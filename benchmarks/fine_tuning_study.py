@@ -20,7 +20,7 @@ spectrum above dark ground is multiplied: made up of real spectra, in place of b
 
 import argparse
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ Flags = NDArray[np.bool_]
 
 Grounds = Mapping[str, Floats]  # spectra (n, 13) in reflectance that are all clear, or all cloud, by name
 Row = dict[str, float]  # shares between 0 and 1, by column
+Trained = tuple[LabelledMap, correction.Training]
 
 LEAST_SPECTRA = 1000  # of bright land, or of cloud, that make a product worth leaving out
 LIGHTENED = (1.3, 1.6)
@@ -72,25 +73,6 @@ class Spectra:
         return np.isin(self.labels, CLOUD_CLASSES)
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A labelled map with the spectra it was trained on and their BMUs."""
-
-    som: LabelledMap
-    spectra: Spectra
-    bmus: NDArray[np.int32]
-
-    def training(self) -> correction.Training:
-        """What sub-maps need of the training spectra."""
-        table = [(self.spectra.reflectance, self.spectra.labels)]
-        return correction.Training(self.on, correction.bright_land_of(table, fine_tuning.rules()))
-
-    def on(self, neurons: Sequence[int]) -> dict[int, correction.Labelled]:
-        """Training spectra and labels on some neurons."""
-        here = {neuron: np.flatnonzero(self.bmus == neuron) for neuron in neurons}
-        return {neuron: (self.spectra.reflectance[i], self.spectra.labels[i]) for neuron, i in here.items()}
-
-
 # --- input ------------------------------------------------------------------------------------------------------------
 
 
@@ -107,7 +89,7 @@ def read_spectra(files: Sequence[Path]) -> Spectra:
 
 
 def train(spectra: Spectra, n_iter: int, seed: int) -> Trained:
-    """Steps 2 to 5 on some spectra."""
+    """Steps 2 to 5 on some spectra, and what sub-maps need of these."""
     scaler = MinMaxScaler().fit(spectra.reflectance)
     scaled = scaler.transform(spectra.reflectance)
     weights = train_som(scaled, TrainingLaw(n_iter=n_iter, seed=seed)).get_weights()
@@ -115,7 +97,12 @@ def train(spectra: Spectra, n_iter: int, seed: int) -> Trained:
     rows, columns, _ = weights.shape
     votes = hit_maps(bmus, spectra.labels, rows * columns)
     labels = majority_vote(votes, weights, tuple(labeling.TIE_ORDER), labeling.UNHIT_NEURONS)
-    return Trained(LabelledMap(weights, scaler.scale_, scaler.min_, labels, votes), spectra, bmus)
+
+    def on(neurons: Sequence[int]) -> dict[int, correction.Labelled]:
+        return {n: (spectra.reflectance[bmus == n], spectra.labels[bmus == n]) for n in neurons}
+
+    land = correction.bright_land_of([(spectra.reflectance, spectra.labels)], *astuple(fine_tuning.land_rules()))
+    return LabelledMap(weights, scaler.scale_, scaler.min_, labels, votes), correction.Training(on, land)
 
 
 def called_cloud(tuned: LabelledMap, spectra: Floats) -> Flags:
@@ -124,13 +111,13 @@ def called_cloud(tuned: LabelledMap, spectra: Floats) -> Flags:
     return tuned.cloud(scaled, BMUSearch(tuned.weights)(scaled).index) == CLOUD
 
 
-def samples_of(trained: Trained, scene: Scene) -> Floats:
+def samples_of(som: LabelledMap, scene: Scene) -> Floats:
     """The bright false alarms of a scene, as fine_tuning.py takes them from a reference."""
-    alarms = scene.spectra[scene.clear & called_cloud(trained.som, scene.spectra)]
+    alarms = scene.spectra[scene.clear & called_cloud(som, scene.spectra)]
     return alarms[is_bright(alarms, fine_tuning.LEAST_BRIGHTNESS, fine_tuning.MOST_CIRRUS)]
 
 
-def methods(trained: Trained) -> dict[str, correction.Rules]:
+def methods(som: LabelledMap) -> dict[str, correction.Rules]:
     """The corrections to compare, from fine_tuning.py's defaults."""
     rules = fine_tuning.rules()
     return {
@@ -145,12 +132,13 @@ def methods(trained: Trained) -> dict[str, correction.Rules]:
 
 def all_maps(trained: Trained, scene: Scene) -> dict[str, LabelledMap]:
     """SOM1, and the map corrected in each way by the bright false alarms of a scene."""
-    samples, training = samples_of(trained, scene), trained.training()
+    som, training = trained
+    samples = samples_of(som, scene)
     without_land = replace(training, bright_land=training.bright_land[:0])
-    ways = {name: (rules, training) for name, rules in methods(trained).items()}
+    ways = {name: (rules, training) for name, rules in methods(som).items()}
     ways["sub-maps, copies of the samples alone"] = fine_tuning.rules(), without_land
-    corrected = {name: correction.correct(trained.som, samples, *way).tuned for name, way in ways.items()}
-    return {"SOM1": trained.som} | corrected
+    corrected = {name: correction.correct(som, samples, *way).tuned for name, way in ways.items()}
+    return {"SOM1": som} | corrected
 
 
 def shares(tuned: LabelledMap, grounds: Grounds) -> Row:
@@ -280,11 +268,12 @@ def table_3(spectra: Spectra, tune: Scene, seeds: Sequence[int], n_iter: int) ->
 
 def named_in_advance(trained: Trained, land: Floats, tune: Scene) -> dict[str, Row]:
     """Share of the false alarms over `land` on neurons named in each of several ways, and of neurons named."""
-    som, search = trained.som, BMUSearch(trained.som.weights)
+    som, training = trained
+    search = BMUSearch(som.weights)
     alarms = search(som.scaled(land.copy())).index
     alarms = alarms[som.labels.cloud[alarms] == CLOUD]
-    samples = samples_of(trained, tune)
-    placed = correction.place_samples(som, samples, trained.training().bright_land, fine_tuning.COPY_FACTORS)
+    samples = samples_of(som, tune)
+    placed = correction.place_samples(som, samples, training.bright_land, fine_tuning.COPY_FACTORS)
     own, copies = placed.counts(len(som.labels.cloud))
     pixels = np.bincount(search(som.scaled(tune.spectra.copy())).index, minlength=len(som.labels.cloud))
     cloud = som.labels.cloud == CLOUD
