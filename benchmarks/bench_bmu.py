@@ -84,23 +84,22 @@ PROCESSORS = processors()
 
 @dataclass(frozen=True)
 class Method:
-    name: str
     run: Callable[[Spectra, NDArray[np.float64]], NDArray[Any]]
     rows: int | None = None  # how many it gets, if not all
 
 
-METHODS = [
-    Method("ours", lambda x, w: BMUSearch(w)(x).index),
-    Method("ours, 1 thread", lambda x, w: BMUSearch(w)(x, threads=1).index),
-    Method("ours, with distances", lambda x, w: BMUSearch(w)(x, distance=True).index),
-    Method("ours, with second BMUs", lambda x, w: BMUSearch(w)(x, second=True).index),
-    Method("faiss IndexFlatL2", lambda x, w: _faiss(x, w, PROCESSORS)),
-    Method("faiss, 1 thread", lambda x, w: _faiss(x, w, 1)),
-    Method("BLAS, 256 rows a time", _blas),
-    Method("MiniSom's matrix, 1000 rows", _minisom_matrix, rows=200_000),
-    Method("MiniSom.winner", _minisom_winner, rows=10_000),
-    Method("susi", _susi, rows=5_000),
-]
+METHODS = {
+    "ours": Method(lambda x, w: BMUSearch(w)(x).index),
+    "ours, 1 thread": Method(lambda x, w: BMUSearch(w)(x, threads=1).index),
+    "ours, with distances": Method(lambda x, w: BMUSearch(w)(x, distance=True).index),
+    "ours, with second BMUs": Method(lambda x, w: BMUSearch(w)(x, second=True).index),
+    "faiss IndexFlatL2": Method(lambda x, w: _faiss(x, w, PROCESSORS)),
+    "faiss, 1 thread": Method(lambda x, w: _faiss(x, w, 1)),
+    "BLAS, 256 rows a time": Method(_blas),
+    "MiniSom's matrix, 1000 rows": Method(_minisom_matrix, rows=200_000),
+    "MiniSom.winner": Method(_minisom_winner, rows=10_000),
+    "susi": Method(_susi, rows=5_000),
+}
 
 
 # --- measuring --------------------------------------------------------------------------------------------------------
@@ -114,7 +113,7 @@ class Result(NamedTuple):
 
 def measure(name: str, spectra: Path, weights: Path) -> Result:
     """Run one method in this process, which runs nothing else."""
-    method = next(method for method in METHODS if method.name == name)
+    method = METHODS[name]
     x, w = np.load(spectra)[: method.rows], np.load(weights)
     method.run(x[:5000], w)  # imports, compiled code, threads
     index, cost = measured(lambda: method.run(x, w), RUNS if method.rows is None else 1)
@@ -136,8 +135,8 @@ def compare(title: str, spectra: Path, weights: Path) -> None:
     """Print a table of all methods."""
     print(f"\n{title}\n  {'':28}M rows/s  x ours  CPU ns a row  peak MB  wrong a million", flush=True)
     ours: Result | None = None
-    for method in METHODS:
-        result = in_its_own_process(method.name, spectra, weights)
+    for name in METHODS:
+        result = in_its_own_process(name, spectra, weights)
         if result is None:
             continue
         ours = ours or result
@@ -145,7 +144,7 @@ def compare(title: str, spectra: Path, weights: Path) -> None:
         cost = result.cost
         speed, cpu = result.rows / cost.seconds, 1e9 * cost.cpu / result.rows
         slower = speed / (ours.rows / ours.cost.seconds)
-        print(f"  {method.name:28}{speed / 1e6:8.2f} {slower:7.3f} {cpu:13.0f} {cost.peak / 1e6:8.0f} {wrong:11.1f}",
+        print(f"  {name:28}{speed / 1e6:8.2f} {slower:7.3f} {cpu:13.0f} {cost.peak / 1e6:8.0f} {wrong:11.1f}",
               flush=True)  # fmt: skip
     assert ours is not None
     x, w = np.load(spectra, mmap_mode="r"), np.load(weights)

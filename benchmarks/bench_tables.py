@@ -59,10 +59,10 @@ def make_values(rows: int, scenes: Sequence[Path]) -> Values:
 Run = Callable[[Path, Values], Any]
 
 
-def _frame(v: Values) -> Any:
+def _frame(matrix: NDArray[Any]) -> Any:
     import pandas as pd
 
-    return pd.DataFrame(v.spectra, columns=list(BANDS)).assign(label=v.labels)
+    return pd.DataFrame(matrix, columns=list(BANDS))
 
 
 def _arrow(matrix: NDArray[Any], labels: NDArray[Any] | None = None) -> Any:
@@ -70,13 +70,6 @@ def _arrow(matrix: NDArray[Any], labels: NDArray[Any] | None = None) -> Any:
 
     columns = dict(zip(BANDS, matrix.T, strict=True))
     return pa.table(columns if labels is None else columns | {"label": labels})
-
-
-def _pandas_pixels(path: Path, v: Values) -> None:
-    import pandas as pd
-
-    frame = pd.DataFrame(v.reflectance, columns=list(BANDS))
-    frame.to_csv(path, index=False, float_format="%10.4f")
 
 
 def _arrow_write(path: Path, table: Any) -> None:
@@ -144,7 +137,7 @@ CASES: dict[tuple[str, str], dict[str, Run]] = {
         "np.savetxt": _savetxt_pixels,
         "ours": _write_pixels,
         "ours, 1 thread": _on_one_thread(_write_pixels),
-        "pandas": _pandas_pixels,
+        "pandas": lambda p, v: _frame(v.reflectance).to_csv(p, index=False, float_format="%10.4f"),
         "pyarrow (shortest)": lambda p, v: _arrow_write(p, _arrow(v.reflectance)),
         "polars (4 decimals)": lambda p, v: _polars_write(p, _arrow(v.reflectance), 4),
     },
@@ -158,7 +151,7 @@ CASES: dict[tuple[str, str], dict[str, Run]] = {
     },
     ("write", "spectra"): {
         "ours": lambda p, v: csv_tables.write_spectra(p, [(v.spectra, v.labels)]),
-        "pandas": lambda p, v: _frame(v).to_csv(p, index=False),
+        "pandas": lambda p, v: _frame(v.spectra).assign(label=v.labels).to_csv(p, index=False),
         "pyarrow": lambda p, v: _arrow_write(p, _arrow(v.spectra, v.labels)),
         "polars": lambda p, v: _polars_write(p, _arrow(v.spectra, v.labels), None),
     },
