@@ -35,6 +35,7 @@ from benchmarks.samples import KIT, Scene, read_scene
 from cloudsom.bands import CLOUD, CLOUD_CLASSES
 from cloudsom.brightness import brightness, is_bright
 from cloudsom.images.filters import final_mask
+from cloudsom.som import neurons
 from cloudsom.som.bmu import BMUSearch
 from cloudsom.som.labelled_map import LabelledMap
 from cloudsom.som.labels import hit_maps, majority_vote
@@ -98,8 +99,8 @@ def train(spectra: Spectra, n_iter: int, seed: int) -> Trained:
     votes = hit_maps(bmus, spectra.labels, rows * columns)
     labels = majority_vote(votes, weights, tuple(labeling.TIE_ORDER), labeling.UNHIT_NEURONS)
 
-    def on(neurons: Sequence[int]) -> dict[int, correction.Labelled]:
-        return {n: (spectra.reflectance[bmus == n], spectra.labels[bmus == n]) for n in neurons}
+    def on(some: Sequence[int]) -> dict[int, correction.Labelled]:
+        return {n: (spectra.reflectance[bmus == n], spectra.labels[bmus == n]) for n in some}
 
     land = correction.bright_land_of([(spectra.reflectance, spectra.labels)], *astuple(fine_tuning.land_rules()))
     return LabelledMap(weights, scaler.scale_, scaler.min_, labels, votes), correction.Training(on, land)
@@ -282,8 +283,8 @@ def named_in_advance(trained: Trained, land: Floats, tune: Scene) -> dict[str, R
         "samples and copies": np.flatnonzero((copies >= fine_tuning.MIN_SAMPLES) & cloud),
     }
     for label, scene in (("without scenes", None), (f"with {tune.name}", pixels)):
-        table = suggestions.rank_neurons(som, scene)
-        order = (table["row"] * som.labels.columns + table["column"]).to_numpy()
+        names = suggestions.rank_neurons(som, scene)["neuron"]
+        order = np.array(neurons.parse("neuron", names, som.labels.rows, som.labels.columns))
         named |= {f"first {n} suggested {label}": order[:n] for n in (5, 10, 20)}
     return {
         name: {"false alarms named": float(np.isin(alarms, chosen).mean()) if len(alarms) else 0.0,
