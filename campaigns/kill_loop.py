@@ -36,10 +36,9 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "demo")]
@@ -47,7 +46,7 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "demo")]
 from servers.bucket import BucketServer  # noqa: E402
 from servers.zenodo import ZenodoServer  # noqa: E402
 
-SIGNALS = {"KILL": signal.SIGKILL, "TERM": signal.SIGTERM, "INT": signal.SIGINT}
+SIGNALS = ("KILL", "TERM", "INT")
 ARCHIVE = "masks.tgz"
 LONGEST = 300.0  # seconds; a script that takes longer hangs
 
@@ -270,7 +269,6 @@ class Trial:
 class Count:
     """What came of a script's stops by one signal; `under_way` and `writing` of them hit it at work, and in a write."""
 
-    times: int = 0
     under_way: int = 0
     writing: int = 0
     faults: list[str] = field(default_factory=list)
@@ -326,7 +324,6 @@ def stop_once(trial: Trial, signum: int, whole_group: bool, luck: random.Random,
         (os.killpg if whole_group else os.kill)(run.pid, signum)
     status = run.wait()
     stopped = status != 0
-    count.times += 1
     count.under_way += stopped
     count.writing += stopped and writing
     faults = left_alive(run) + faults_left(trial, folder, signum, status, run.said.read_text(errors="replace"))
@@ -395,57 +392,54 @@ def make_scenes(folder: Path) -> Path:
     return folder
 
 
-@contextmanager
-def trials(work: Path, scenes: Path, wanted: Sequence[str], fresh: bool) -> Iterator[Iterator[Trial]]:
+def trials(work: Path, scenes: Path, wanted: Sequence[str], fresh: bool) -> Iterator[Trial]:
     """Run the scripts in order in `work`, and yield the trials of those wanted (none named: of all)."""
     data = work / "data"
     data.mkdir(parents=True)
     shutil.copy(scenes / "spectra.h5", data / "spectra.h5")
-    with ExitStack() as stack:
-        words = stack.enter_context(servers(scenes))
+    with servers(scenes) as words:
         chain = stages(words)
         unknown = set(wanted) - {stage.script for stage in chain}
         if unknown:
             raise SystemExit(f"{unknown.pop()} is none of {', '.join(stage.script for stage in chain)}")
         last = max(i for i, stage in enumerate(chain) if not wanted or stage.script in wanted)
-        done = (undisturbed(stage, data, work / "inputs", fresh) for stage in chain[: last + 1])
-        yield (trial for trial in done if not wanted or trial.stage.script in wanted)
+        for stage in chain[: last + 1]:
+            trial = undisturbed(stage, data, work / "inputs", fresh)
+            if not wanted or stage.script in wanted:
+                yield trial
 
 
-def try_script(trial: Trial, signals: Sequence[str], times: int, luck: random.Random, fresh: bool) -> dict[str, Count]:
-    """Stop a script `times` times by each signal; what came of it, by signal."""
-    counts = {name: Count() for name in signals}
-    for name, count in counts.items():
-        for i in range(times):
-            stop_once(trial, SIGNALS[name], i % 2 == 0, luck, fresh, count)
-    return counts
+def try_script(trial: Trial, name: str, times: int, luck: random.Random, fresh: bool) -> Count:
+    """Stop a script `times` times by a signal, and print what came of it."""
+    count = Count()
+    for i in range(times):
+        stop_once(trial, signal.Signals[f"SIG{name}"], i % 2 == 0, luck, fresh, count)
+    numbers = f"{times:>5} {count.under_way:>9} {count.writing:>10} {len(count.faults):>6}"
+    print(f"{trial.stage.label:<45} {name:<6} {numbers}", flush=True)
+    print("".join(f"    {fault}\n" for fault in count.faults), end="", file=sys.stderr, flush=True)
+    return count
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m campaigns.kill_loop", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--script", nargs="*", default=[], help="scripts to stop; none: all")
-    parser.add_argument("--signal", nargs="*", default=list(SIGNALS), choices=list(SIGNALS))
+    parser.add_argument("--signal", nargs="*", default=SIGNALS, choices=SIGNALS)
     parser.add_argument("--times", type=int, default=10, help="stops of each script by each signal")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--data", type=Path, help="scenes as demo/make_sample_data.py leaves them; none: made-up ones")
     parser.add_argument("--fresh", action="store_true", help="start a new interpreter every time")
-    given: Any = parser.parse_args(words)
-    faults = 0
+    given = parser.parse_args()
+    faults: list[str] = []
     print(f"{'script':<45} {'signal':<6} {'times':>5} {'under way':>9} {'in a write':>10} {'faults':>6}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         scenes = given.data or make_scenes(work / "scenes")
-        with trials(work, scenes, given.script, given.fresh) as found:
-            for trial in found:
-                luck = random.Random(f"{given.seed} {trial.stage.script} {trial.stage.words}")
-                label = trial.stage.label
-                for name, count in try_script(trial, given.signal, given.times, luck, given.fresh).items():
-                    numbers = f"{count.times:>5} {count.under_way:>9} {count.writing:>10} {len(count.faults):>6}"
-                    print(f"{label:<45} {name:<6} {numbers}", flush=True)
-                    print("".join(f"    {fault}\n" for fault in count.faults), end="", file=sys.stderr, flush=True)
-                    faults += len(count.faults)
-    return 1 if faults else 0
+        for trial in trials(work, scenes, given.script, given.fresh):
+            luck = random.Random(f"{given.seed} {trial.stage.script} {trial.stage.words}")
+            for name in given.signal:
+                faults += try_script(trial, name, given.times, luck, given.fresh).faults
+    raise SystemExit(bool(faults))
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

@@ -130,14 +130,14 @@ def try_script(stage: Stage, inputs: Path, written: set[str], given: Any, work: 
     return len(faults)
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m campaigns.settings", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--script", nargs="*", default=[], help="scripts to run; none: all")
     parser.add_argument("--times", type=int, default=20, help="runs of each script")
     parser.add_argument("--seed", type=int, default=0, help="of the settings")
     parser.add_argument("--first", type=int, default=0, help="number of the first run")
     parser.add_argument("--inputs", type=Path, help="a data folder that all scripts take their inputs from")
-    given: Any = parser.parse_args(words)
+    given: Any = parser.parse_args()
     os.environ["PYTHONPATH"] = ""
     print(f"{'script':<45} {'times':>5} {'faults':>6}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -146,8 +146,8 @@ def main(words: Sequence[str] | None = None) -> int:
             chosen = [stage for stage in stages([]) if stage.script in given.script]
             known = given.inputs.resolve()
             return int(sum(try_script(s, known, written_in(known, s), given, work) for s in chosen) > 0)
-        with trials(work, make_scenes(work / "scenes"), given.script, False) as found:
-            return int(sum(try_script(t.stage, t.inputs, t.made, given, work) for t in found) > 0)
+        found = trials(work, make_scenes(work / "scenes"), given.script, False)
+        return int(sum(try_script(t.stage, t.inputs, t.made, given, work) for t in found) > 0)
 
 
 if __name__ == "__main__":

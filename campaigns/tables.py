@@ -159,12 +159,12 @@ def campaign(seed: int, first: int, inputs: int, tell: Callable[[str], None]) ->
     return counts
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m campaigns.tables", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--inputs", type=int, default=1000, help="tables of each kind")
     parser.add_argument("--seed", type=int, default=0, help="of the dialects")
     parser.add_argument("--first", type=int, default=0, help="number of the first table")
-    given: Any = parser.parse_args(words)
+    given: Any = parser.parse_args()
     counts = campaign(given.seed, given.first, given.inputs, print)
     print(f"{counts.total():,} tables: {counts['right']:,} read as what they are or refused, {counts['wrong']:,} wrong")
     return int(counts["wrong"] > 0)
