@@ -162,19 +162,9 @@ def tarred(files: dict[str, bytes], kind: int) -> bytes:
 
 
 NAMES = (
-    "../x",
-    "/etc/x",
-    "a/../../x",
-    "C:\\x",
-    "\x1b[2J",
-    "",
-    "x" * 300,
-    ".",
-    "a\0b",
-    "\u4e91",
-    "MTD_MSIL1C.xml",
-    "GRANULE/",
-)
+    "../x", "/etc/x", "a/../../x", "C:\\x", "\x1b[2J", "", "x" * 300, ".", "a\0b", "\u4e91",
+    "MTD_MSIL1C.xml", "GRANULE/",
+)  # fmt: skip
 
 
 def build_archive(draw: random.Random, good: Seeds) -> Case:
