@@ -28,8 +28,9 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def ours(product: Path, folder: Path) -> float:
     return float((codes == 255).sum() / (codes != MASK_NODATA).sum())
 
 
-def decoding(product: Path, in_full: bool) -> float:
+def decoding(in_full: bool, product: Path, folder: Path) -> float:
     """Decode all images, as RESAMPLING fast does or in full; nothing is called cloud."""
     from osgeo import gdal
 
@@ -86,17 +87,13 @@ def decoding(product: Path, in_full: bool) -> float:
     return float("nan")
 
 
-def by_s2cloudless(product: Path) -> float:
-    image, with_data = bands_of(product, S2CLOUDLESS, 60)
-    return float(s2cloudless(image, 4, 2)[with_data].mean())
+def by_peer(bands: Sequence[str], metres: int, peer: Callable[[Array], Array], product: Path, folder: Path) -> float:
+    """The share that a peer calls cloud in the bands that it needs."""
+    image, with_data = bands_of(product, bands, metres)
+    return float(peer(image)[with_data].mean())
 
 
-def by_ukis(product: Path) -> float:
-    image, with_data = bands_of(product, tuple(UKIS), 30)
-    return float(ukis(image)[with_data].mean())
-
-
-def s2cloudless(image: Array, average_over: int | None, dilation_size: int | None) -> Array:
+def s2cloudless(image: Array, average_over: int | None = 4, dilation_size: int | None = 2) -> Array:
     """What s2cloudless calls cloud in (rows, columns, 10) reflectance."""
     from s2cloudless import S2PixelCloudDetector
 
@@ -111,7 +108,7 @@ def ukis(image: Array) -> Array:
     return np.asarray(CSmask(image, list(UKIS.values()), providers=["CPUExecutionProvider"]).csm[..., 0] == 1)
 
 
-def bands_of(product: Path, bands: tuple[str, ...], metres: int) -> tuple[Array, NDArray[np.bool_]]:
+def bands_of(product: Path, bands: Sequence[str], metres: int) -> tuple[Array, NDArray[np.bool_]]:
     """Reflectance (rows, columns, bands) float32 of a product, and where it has data; GeoTIFFs in their own pixels."""
     from osgeo import gdal
 
@@ -139,11 +136,11 @@ def bands_of(product: Path, bands: tuple[str, ...], metres: int) -> tuple[Array,
 
 
 WAYS: dict[str, Callable[[Path, Path], float]] = {
-    "decoding, as for fast": lambda product, folder: decoding(product, False),
-    "decoding in full": lambda product, folder: decoding(product, True),
+    "decoding, as for fast": partial(decoding, False),
+    "decoding in full": partial(decoding, True),
     "mask_products.py": ours,
-    "s2cloudless": lambda product, folder: by_s2cloudless(product),
-    "ukis-csmask": lambda product, folder: by_ukis(product),
+    "s2cloudless": partial(by_peer, S2CLOUDLESS, 60, s2cloudless),
+    "ukis-csmask": partial(by_peer, tuple(UKIS), 30, ukis),
 }
 
 
@@ -162,7 +159,7 @@ def votes(spectra: list[Array]) -> tuple[list[Array], float]:
     return called, (time.process_time() - began) / sum(scene.size // 13 for scene in spectra) / n_maps
 
 
-def of_bands(names: tuple[str, ...], function: Callable[[Array], Array]) -> Callable[[list[Array]], Any]:
+def of_bands(names: Sequence[str], function: Callable[[Array], Array]) -> Callable[[list[Array]], Any]:
     """A peer on scenes (rows, columns, 13), of which it takes some bands."""
     indices = [SAFE_BANDS.index(band) for band in names]
     return lambda spectra: ([function(scene[..., indices].astype(np.float32)) for scene in spectra], None)
@@ -171,7 +168,7 @@ def of_bands(names: tuple[str, ...], function: Callable[[Array], Array]) -> Call
 LABELLED: dict[str, Callable[[list[Array]], tuple[list[Array], float | None]]] = {
     "ready-made maps": votes,
     "s2cloudless": of_bands(S2CLOUDLESS, lambda image: s2cloudless(image, None, None)),
-    "s2cloudless, its filters": of_bands(S2CLOUDLESS, lambda image: s2cloudless(image, 4, 2)),
+    "s2cloudless, its filters": of_bands(S2CLOUDLESS, s2cloudless),
     "ukis-csmask": of_bands(tuple(UKIS), ukis),
 }
 
@@ -204,7 +201,6 @@ def spent(way: str, product: Path, folder: Path) -> tuple[float, float, int]:
 
 
 def compare(product: Path, runs: int, wanted: list[str]) -> None:
-    """Print a product's table."""
     ways = [w for w in wanted if installed(w) and not (product.suffix == ".tif" and w.startswith("decoding"))]
     costs, share = defaultdict(list), {}
     for _ in range(runs):
