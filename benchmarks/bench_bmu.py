@@ -132,7 +132,6 @@ def in_its_own_process(name: str, spectra: Path, weights: Path) -> Result | None
 
 
 def compare(title: str, spectra: Path, weights: Path) -> None:
-    """Print a table of all methods."""
     print(f"\n{title}\n  {'':28}M rows/s  x ours  CPU ns a row  peak MB  wrong a million", flush=True)
     ours: Result | None = None
     for name in METHODS:

@@ -152,7 +152,6 @@ def published_commands(folder: Path, target: Path, cost: Cost, options: Sequence
 
 
 def step_7(folder: Path, target: Path, cost: Cost, resampling: str) -> None:
-    """bash gdal_commands.sh."""
     words = ["--DATA_DIR", str(folder), "--TIFF_DIR", str(target.parent / "step7"), "--RESAMPLING", resampling]
     spend(cost, ["bash", str(ROOT / "gdal_commands.sh"), *words, "--WORKERS", str(PROCESSORS), "--OVERWRITE"])
     next((target.parent / "step7").glob("*.tif")).replace(target)

@@ -34,8 +34,6 @@ COLUMNS = [*BANDS, "label"]
 
 
 class Values(NamedTuple):
-    """What the tables hold."""
-
     reflectance: NDArray[np.float64]  # (rows, 13)
     spectra: NDArray[np.float32]  # (rows, 13), the same as float32
     labels: NDArray[np.int64]  # (rows,)
@@ -123,8 +121,6 @@ def _count_pixels(path: Path, v: Values) -> int:
 
 
 def _on_one_thread(run: Run) -> Run:
-    """The same on one thread."""
-
     def on_one(path: Path, values: Values) -> Any:
         with share(1):
             return run(path, values)

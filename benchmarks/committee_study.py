@@ -73,7 +73,6 @@ def false_alarms(scene: Scene, cloud: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 def head() -> None:
-    """The head of the table."""
     print(" " * 28 + " ".join(f"{name:>7}" for name in SURFACES.values()), flush=True)
 
 

@@ -107,7 +107,6 @@ def train(spectra: Spectra, n_iter: int, seed: int) -> Trained:
 
 
 def called_cloud(tuned: LabelledMap, spectra: Floats) -> Flags:
-    """Which spectra a map calls cloud."""
     scaled = spectra * tuned.scale + tuned.shift
     return tuned.cloud(scaled, BMUSearch(tuned.weights)(scaled).index) == CLOUD
 
@@ -143,7 +142,6 @@ def all_maps(trained: Trained, scene: Scene) -> dict[str, LabelledMap]:
 
 
 def shares(tuned: LabelledMap, grounds: Grounds) -> Row:
-    """Share of each ground that is called cloud."""
     return {name: float(called_cloud(tuned, spectra).mean()) for name, spectra in grounds.items()}
 
 

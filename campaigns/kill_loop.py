@@ -153,7 +153,6 @@ class Run:
 
 
 def start(stage: Stage, folder: Path, workers: int, fresh: bool) -> Run:
-    """Start a script on a folder."""
     words = ["--DATA_DIR", str(folder), *stage.words] + ["--WORKERS", str(workers)] * stage.pooled
     said = folder.with_name(f"{folder.name}.said")
     if fresh or stage.script.endswith(".sh") or stage.resumes:
@@ -228,7 +227,6 @@ class Trial:
 
     @property
     def made(self) -> set[str]:
-        """The files the script writes."""
         return {name for name, found in self.after.items() if self.before.get(name) != found}
 
 

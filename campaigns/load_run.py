@@ -69,7 +69,6 @@ class Run:
 
 
 def read_images(model: Path) -> list[Image]:
-    """The images in tiff/ that have a reference."""
     images = []
     for name, reference_file in find_references(model / "reference").items():
         tiff = model / "tiff" / f"{name}.tif"

@@ -28,11 +28,8 @@ from typing import Any
 from campaigns.kill_loop import ROOT, Stage, Tree, copied, make_scenes, stages, start, tree, trials
 from cloudsom.running.settings import Constant, read_constants
 
-#: Seconds a run with nonsense may take.
-LONGEST = 60.0
-
-#: Constants that stay as they are: one asks a server of the wide world, the other starts as many processes.
-LEFT_ALONE = ("DOWNLOAD", "WORKERS")
+LONGEST = 60.0  # seconds a run with nonsense may take
+LEFT_ALONE = ("DOWNLOAD", "WORKERS")  # constants; one asks a server of the wide world, one starts as many processes
 
 NUMBERS = ["0", "-1", "1e300", "-1e300", "1e-300", "999", "1e12", "nan", "inf", "1_000", "0x10", "", "seven", "1,5"]
 TEXTS = ["", " ", "-", "--help", "None", "nonsense", "ünï codé.csv", "a\nb", "\x1b[2Jx", "x" * 300, "%s{0}", "0,0"]
@@ -68,7 +65,6 @@ def written_in(inputs: Path, stage: Stage) -> set[str]:
 
 
 def words_of(stage: Stage, seed: int, number: int, files: Sequence[str]) -> list[str]:
-    """The settings of the run `number` of a script."""
     draw, constants = random.Random(f"{seed}/{stage.label}/{number}"), constants_of(stage)
     chosen = draw.sample(constants, draw.choice([1, 1, 2, 3]))
     return [word for constant in chosen for word in nonsense(draw, constant, files)]

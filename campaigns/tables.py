@@ -115,7 +115,6 @@ def written(draw: random.Random, cells: Cells) -> bytes:
 
 
 def table(kind: str, good: bytes, seed: int, number: int) -> bytes:
-    """The table number `number` of a kind."""
     draw = random.Random(f"{seed}/{kind}/{number}")
     cells = [line.split(",") for line in good.decode().splitlines()]
     for change in draw.sample(CHANGES, draw.choice([0, 0, 1, 1, 2])):
@@ -124,7 +123,6 @@ def table(kind: str, good: bytes, seed: int, number: int) -> bytes:
 
 
 def same(one: Sequence[Any], other: Sequence[Any]) -> bool:
-    """Whether two results hold the same values."""
     pairs = zip(one, other, strict=True)
     return all(a.shape == b.shape and np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in pairs)
 

@@ -26,23 +26,12 @@ from cloudsom.errors import UserError
 
 RESULT, CLEAR_ERROR, FAILURE = "result", "clear error", "failure"
 
-#: What a worker says when its seeds are made and read.
-READY = "ready"
-
-#: The file a worker keeps its present input in.
-LEFT_BEHIND = "present"
-
-#: Failures that a worker does not survive.
-ENDED = ("crash", "explosion", "hang")
-
-#: A worker may take this long to import, make its seeds and compile, in seconds.
-START_SECONDS = 180.0
-
-#: Inputs that are kept of one kind of failure.
-KEPT_OF_EACH = 3
-
-#: How long to try to make a failing input smaller.
-MINIMISING_SECONDS = 4.0
+READY = "ready"  # what a worker says when its seeds are made and read
+LEFT_BEHIND = "present"  # the file a worker keeps its present input in
+ENDED = ("crash", "explosion", "hang")  # failures that a worker does not survive
+START_SECONDS = 180.0  # a worker may take to import, make its seeds and compile
+KEPT_OF_EACH = 3  # inputs that are kept of one kind of failure
+MINIMISING_SECONDS = 4.0  # how long to try to make a failing input smaller
 
 
 class Case(NamedTuple):

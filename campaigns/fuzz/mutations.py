@@ -4,11 +4,8 @@ import random
 import re
 from collections.abc import Callable, Sequence
 
-#: An input is cut at this length, so that repeated doubling stays a small file.
-MAX_BYTES = 400_000
-
-#: Where half of all changes go: headers stand at the beginning of most formats, and at the end of some.
-HEADER_BYTES = 1024
+MAX_BYTES = 400_000  # where an input is cut, so that repeated doubling stays a small file
+HEADER_BYTES = 1024  # at either end, where half of all changes go: headers begin most formats, and end some
 
 NUMBERS = (
     b"0", b"1", b"-1", b"2", b"-0.0", b"0.5", b"255", b"256", b"65535", b"65536", b"2147483647", b"2147483648",

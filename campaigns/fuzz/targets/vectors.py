@@ -87,17 +87,16 @@ def build(draw: random.Random, good: Seeds) -> Case:
     return Case("geojson", json.dumps(content).encode())
 
 
+def system(kind: str, **properties: object) -> dict[str, object]:
+    return {"type": kind, "properties": properties}
+
+
 SYSTEMS: tuple[Any, ...] = (
-    None, {}, 3, "EPSG:4326", {"type": "name", "properties": {"name": "EPSG:32631"}}, {"type": "name",
-    "properties": {}},
-    {"type": "link", "properties": {"href": "http://127.0.0.1:9/", "type": "proj4"}}, {"type": "EPSG",
-    "properties": {"code": 1}},
-    {"type": "name", "properties": {"name": "/etc/hostname"}}, {"type": "url",
-    "properties": {"url": "http://127.0.0.1:9/"}},
-    {"type": "name", "properties": {"name": "IAU:1000"}}, {"type": "name",
-    "properties": {"name": "+proj=geos +h=1 +lon_0=0"}},
-    {"type": "name", "properties": {"name": "EPSG:4978"}}, {"type": "name",
-    "properties": {"name": "+proj=pipeline +step"}},
+    None, {}, 3, "EPSG:4326", system("name", name="EPSG:32631"), system("name"),
+    system("link", href="http://127.0.0.1:9/", type="proj4"), system("EPSG", code=1),
+    system("name", name="/etc/hostname"), system("url", url="http://127.0.0.1:9/"), system("name", name="IAU:1000"),
+    system("name", name="+proj=geos +h=1 +lon_0=0"), system("name", name="EPSG:4978"),
+    system("name", name="+proj=pipeline +step"),
 )  # fmt: skip
 
 GEOMETRIES: tuple[Any, ...] = (
