@@ -70,8 +70,7 @@ def build(draw: random.Random, good: Seeds) -> Case:
 
 
 def _other_type(draw: random.Random, handle: Any, name: str, values: Any) -> None:
-    kinds = ("f2", "f4", "f8", "i1", "i8", "u1", "u8", ">f4", "c8", "S5", "?")
-    kind = draw.choice(kinds)
+    kind = draw.choice(("f2", "f4", "f8", "i1", "i8", "u1", "u8", ">f4", "c8", "S5", "?"))
     plain = values if values.dtype.kind != "S" else np.arange(len(values))
     handle[name] = plain.astype(kind)
 

@@ -128,7 +128,7 @@ def members(folder: Path) -> dict[str, bytes]:
     return {name: real if real and name.endswith("MTD_MSIL1C.xml") else content for name, content in files.items()}
 
 
-def zipped(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+def zipped(files: dict[str, bytes], method: int) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         for name, content in files.items():

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from osgeo import gdal
+from osgeo import gdal, gdal_array
 
 from campaigns.fuzz import kit
 from campaigns.fuzz.engine import Case, Seeds, Target
@@ -92,23 +92,23 @@ def tiff(
     dn: NDArray[Any],
     options: list[str],
     names: tuple[str, ...] = SAFE_BANDS,
-    tags: dict[str, str] | None = None,
+    tags: dict[str, str] = TAGS,
     kind: int | None = None,
     nodata: float | None = 0,
 ) -> bytes:
     """A GeoTIFF made with GDAL's own options, (height, width, bands)."""
-    codes = {"uint8": gdal.GDT_Byte, "uint16": gdal.GDT_UInt16}
-    place, kind = "/vsimem/fuzz.tif", codes.get(str(dn.dtype)) if kind is None else kind
+    place = "/vsimem/fuzz.tif"
+    kind = gdal_array.NumericTypeCodeToGDALTypeCode(dn.dtype) if kind is None else kind
     file = gdal.GetDriverByName("GTiff").Create(place, dn.shape[1], dn.shape[0], dn.shape[2], kind, options)
     file.SetGeoTransform(TRANSFORM)
     file.SetProjection(grid(1, 1).projection)
-    file.SetMetadata(TAGS if tags is None else tags)
+    file.SetMetadata(tags)
     for i in range(dn.shape[2]):
         band = file.GetRasterBand(i + 1)
         if nodata is not None:
             band.SetNoDataValue(nodata)
         band.SetDescription(names[i] if i < len(names) else "")
-        band.WriteArray(np.real(dn[..., i]))
+        band.WriteArray(dn[..., i])
     file = band = None
     return _taken(place)
 
@@ -143,7 +143,7 @@ def build(draw: random.Random, good: Seeds) -> Case:
         case 1:
             tags.pop(draw.choice(sorted(tags)))
         case 2:
-            numbers = [n.decode("latin1") for n in NUMBERS if b"\0" not in n]
+            numbers = [n.decode("latin1") for n in NUMBERS]
             tags[draw.choice(sorted(tags))] = draw.choice((",".join(draw.choices(numbers, k=13)), draw.choice(numbers)))
         case 3:
             nodata = draw.choice((None, np.nan, -1, 65536, 1e300, 0.5, 65535))

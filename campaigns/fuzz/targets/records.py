@@ -71,7 +71,7 @@ def seeds(folder: Path) -> Seeds:
 
 
 ODD: tuple[Any, ...] = (
-    None, True, 0, -1, 1e308, 10**30, 10**5000, "", "x", "\x1b[2J", "a\nb", [], {}, [[]], [None], {"sha256": 3},
+    None, True, 0, -1, 1e308, 10**30, 10**300, "", "x", "\x1b[2J", "a\nb", [], {}, [[]], [None], {"sha256": 3},
     {"": {}},
     "../../etc/passwd", "/dev/zero", "a\0b",
 )  # fmt: skip
@@ -104,8 +104,7 @@ def _change(draw: random.Random, content: Any) -> None:
         case 1:
             content[draw.choice(("", "../x", "/dev/zero", "a\0b", "other", "\ud800"))] = content.pop(key, None)
         case _:
-            odd = copy.deepcopy(draw.choice(ODD))
-            content[key] = odd if not isinstance(odd, int) or abs(odd) < 10**4000 else 10**300
+            content[key] = copy.deepcopy(draw.choice(ODD))
 
 
 JSON = Target(
