@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from osgeo import gdal, ogr, osr
+from osgeo import gdal
 
 from campaigns.fuzz.engine import Case, Seeds, Target
 from campaigns.fuzz.mutations import NUMBERS
@@ -15,8 +15,9 @@ from cloudsom.images.vectors import features_in, pixels_marked
 DRIVERS = {"geojson": "GeoJSON", "gpkg": "GPKG", "fgb": "FlatGeobuf", "kml": "KML"}
 SHAPEFILE = ("shp", "shx", "dbf", "prj")
 
-SQUARE = "POLYGON ((600060 4899960, 600300 4899960, 600300 4899600, 600060 4899600, 600060 4899960))"
-POINTS = "MULTIPOINT (600400 4899800, 600500 4899900)"
+CORNERS = [[600060, 4899960], [600300, 4899960], [600300, 4899600], [600060, 4899600], [600060, 4899960]]
+SQUARE = {"type": "Polygon", "coordinates": [CORNERS]}
+POINTS = {"type": "MultiPoint", "coordinates": [[600400, 4899800], [600500, 4899900]]}
 
 _shapefile: dict[str, bytes] = {}  # by suffix
 
@@ -45,25 +46,14 @@ def seeds(folder: Path) -> Seeds:
     return found
 
 
-def written(path: Path, driver: str, system: int) -> None:
-    """A layer of two features, one of them tied to a product."""
-    reference, utm = osr.SpatialReference(), osr.SpatialReference()
-    for where, code in ((reference, system), (utm, 32631)):
-        where.ImportFromEPSG(code)
-        where.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)
+def written(path: Path, driver: str, code: int) -> None:
+    """A layer of features tied to a product: a square and two points, or the square alone where types do not mix."""
+    shapes = (SQUARE,) if driver == "ESRI Shapefile" else (SQUARE, POINTS)
+    features = [{"type": "Feature", "properties": {"product": "S2A_X.SAFE"}, "geometry": shape} for shape in shapes]
+    utm = system("name", name="EPSG:32631")
+    source = {"type": "FeatureCollection", "name": "sand", "crs": utm, "features": features}
     gdal.SetConfigOption("OGR_CURRENT_DATE", "2020-01-01T00:00:00Z")
-    source = ogr.GetDriverByName(driver).CreateDataSource(str(path))
-    layer = source.CreateLayer("sand", reference)
-    layer.CreateField(ogr.FieldDefn("product", ogr.OFTString))
-    for shape in (SQUARE,) if driver == "ESRI Shapefile" else (SQUARE, POINTS):
-        geometry = ogr.CreateGeometryFromWkt(shape)
-        if system != 32631:
-            geometry.Transform(osr.CoordinateTransformation(utm, reference))
-        feature = ogr.Feature(layer.GetLayerDefn())
-        feature.SetGeometry(geometry)
-        feature.SetField("product", "S2A_X.SAFE")
-        layer.CreateFeature(feature)
-    layer = source = None
+    gdal.VectorTranslate(str(path), json.dumps(source), format=driver, dstSRS=f"EPSG:{code}", reproject=True)
 
 
 def build(draw: random.Random, good: Seeds) -> Case:
