@@ -8,7 +8,7 @@ with bright land and snow of the other places that it calls cloud, by the rules 
 without filters. Printed are per cent of each surface called cloud, mean over scenes with 50 pixels of it or more, and
 the worst scenes; at the end place by place, single maps by their mean. The maps' training spectra are of other places,
 but for the upper half of the Madagascar scene. A few minutes; needs the kit of real data beside the checkout (`KIT` of
-tests/conftest.py).
+samples.py).
 """
 
 import sys
