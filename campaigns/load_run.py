@@ -86,19 +86,19 @@ def write_scene(folder: Path, number: int, images: Sequence[Image], side: int) -
     name = f"load_{number:05d}"
     draw = np.random.default_rng(number)
     image = images[number % len(images)]  # offset and quantification are one image's
-    dn = np.empty((side, side, len(SAFE_BANDS)), np.uint16)
-    reference = np.empty((side, side), np.uint8)
     height, width = image.reference.shape
     piece = min(PIECE, height, width)
+    dn = np.empty((side + piece, side + piece, len(SAFE_BANDS)), np.uint16)  # pieces stand out beyond two edges
+    reference = np.empty(dn.shape[:2], np.uint8)
     for row in range(0, side, piece):
         for column in range(0, side, piece):
             top, left = draw.integers(0, height - piece + 1), draw.integers(0, width - piece + 1)
             turns, light = int(draw.integers(0, 4)), draw.uniform(0.97, 1.03)
             source = (slice(top, top + piece), slice(left, left + piece))
-            target = (slice(row, min(row + piece, side)), slice(column, min(column + piece, side)))
-            part = (slice(target[0].stop - row), slice(target[1].stop - column))
-            dn[target] = np.rint(np.rot90(image.dn[source], turns)[part] * light)
-            reference[target] = np.rot90(image.reference[source], turns)[part]
+            target = (slice(row, row + piece), slice(column, column + piece))
+            dn[target] = np.rint(np.rot90(image.dn[source], turns) * light)
+            reference[target] = np.rot90(image.reference[source], turns)
+    dn, reference = dn[:side, :side], reference[:side, :side]
     grid = Grid(side, side, (600_000.0, 60.0, 0.0, 4_900_020.0, 0.0, -60.0), image.grid.projection)
     place = folder / "reference" / name / "Classification"
     for needed in (folder / "tiff", place):
