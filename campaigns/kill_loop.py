@@ -317,16 +317,16 @@ def faults_left(trial: Trial, folder: Path, signum: int, status: int, said: str)
     for name, found in now.items():
         if not is_hidden(name) and found not in (trial.before.get(name), trial.after.get(name)):
             faults.append(f"{name} is not whole" if name in trial.after else f"{name} has no business there")
-    for name in trial.made & now.keys():
-        record = f"{name}.json"
-        recorded = record not in trial.made or now.get(record) == trial.after[record]
-        if now[name] == trial.after[name] and not recorded and not trial.stage.resumes:  # an archive not unpacked yet
+    finished = {name for name in trial.made if now.get(name) == trial.after[name]}
+    unfinished = trial.made - finished
+    for name in finished:
+        if f"{name}.json" in unfinished and not trial.stage.resumes:  # an archive not unpacked yet
             faults.append(f"{name} has no settings file")
         product = name.removesuffix(".json")
-        if name.endswith(".json") and now[name] == trial.after[name] and product in trial.made:
+        if product in unfinished:
             here, beginning = os.path.dirname(product), f".{os.path.basename(product)}."
             waiting = (n for n in now if os.path.dirname(n) == here and os.path.basename(n).startswith(beginning))
-            if trial.after[product] not in (now.get(product), *(now[n] for n in waiting)):
+            if trial.after[product] not in (now[n] for n in waiting):
                 faults.append(f"{name} stands alone")
     if signum == signal.SIGKILL or status == 0:
         return faults
