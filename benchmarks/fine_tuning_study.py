@@ -20,7 +20,7 @@ spectrum above dark ground is multiplied: made up of real spectra, in place of b
 
 import argparse
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,7 @@ def train(spectra: Spectra, n_iter: int, seed: int) -> Trained:
     def on(some: Sequence[int]) -> dict[int, correction.Labelled]:
         return {n: (spectra.reflectance[bmus == n], spectra.labels[bmus == n]) for n in some}
 
-    land = correction.bright_land_of([(spectra.reflectance, spectra.labels)], *astuple(fine_tuning.land_rules()))
+    land = correction.bright_land_of([(spectra.reflectance, spectra.labels)], fine_tuning.rules())
     return LabelledMap(weights, scaler.scale_, scaler.min_, labels, votes), correction.Training(on, land)
 
 
