@@ -5,6 +5,7 @@ it is a list of polygons, MSK_CLOUDS_B00.gml, of the types OPAQUE and CIRRUS. Bo
 where the product has no data.
 """
 
+import re
 from xml.etree.ElementTree import Element
 
 from osgeo import ogr, osr
@@ -56,9 +57,9 @@ def _system(shown: str, names: set[str]) -> str:
     """The one coordinate system of a file as WKT, of names such as urn:ogc:def:crs:EPSG:8.7:32632."""
     codes = {name.rpartition(":")[2] for name in names}
     code = codes.pop() if len(codes) == 1 else ""
-    if not (code.isdecimal() and len(code) == 5 and code.startswith(("326", "327"))):
+    if not re.fullmatch(r"32[67](0[1-9]|[1-5]\d|60)", code):
         raise UserError(f"{shown}: names no UTM zone for its polygons (srsName ...:EPSG::326xx); get the product again")
-    return str(osr.GetUserInputAsWKT(f"EPSG:{int(code)}"))
+    return str(osr.GetUserInputAsWKT(f"EPSG:{code}"))
 
 
 def _wkb(shown: str, polygon: Element) -> bytes:

@@ -350,10 +350,13 @@ class RasterWriter:
         self._path, self._dataset = path, dataset
         self._next_row, self._filled = 0, 0
 
-    def write_band(self, index: int, layer: NDArray[Any], row: int = 0) -> None:
-        """Write one band, whole or from `row` on: (rows, width)."""
+    def write_band(self, index: int, layer: NDArray[Any]) -> None:
+        """Write one band, whole: (height, width)."""
         with _write_errors(self._path):
-            self._dataset.GetRasterBand(index + 1).WriteArray(layer, 0, row)
+            band = self._dataset.GetRasterBand(index + 1)
+            for row in range(0, len(layer), TILE):
+                band.WriteArray(layer[row : row + TILE], 0, row)
+                band.FlushCache()  # else the order of the tiles depends on what other threads read meanwhile
 
     def append(self, pixels: NDArray[Any]) -> None:
         """Write pixels (n, count) in row-major order, any number at a time; a row of tiles is kept until it is full."""
@@ -368,8 +371,10 @@ class RasterWriter:
             self._strip[self._filled : self._filled + n] = pixels[:n]
             self._filled, pixels = self._filled + n, pixels[n:]
             if self._filled == len(self._strip):
-                for i in range(count):
-                    self.write_band(i, self._strip[:, i].reshape(rows, width), self._next_row)
+                with _write_errors(self._path):
+                    for i in range(count):
+                        strip = self._strip[:, i].reshape(rows, width)
+                        self._dataset.GetRasterBand(i + 1).WriteArray(strip, 0, self._next_row)
                 self._next_row, self._filled = self._next_row + rows, 0
 
 
@@ -454,6 +459,8 @@ def write_layer(
 ) -> None:
     """Write an array (height, width) or (height, width, n) of uint8, uint16 or float32 as a GeoTIFF."""
     layers = array[..., None] if array.ndim == 2 else array
+    if layers.shape[:2] != (grid.height, grid.width):
+        raise ValueError(f"a layer of {array.shape} for {grid.height} rows of {grid.width} pixels")
     settings: dict[str, Any] = {"nodata": nodata, "descriptions": descriptions, "tags": tags, "colours": colours}
     with raster_writer(path, grid, array.dtype, layers.shape[2], **settings) as writer:
         for i in range(layers.shape[2]):

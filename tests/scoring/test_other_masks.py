@@ -295,6 +295,7 @@ def test_polygons_of_old_products(tmp_path: Path) -> None:
     [
         (32632, "OPAQUE", box(1, 1, 2, 2), "another coordinate system than the reference"),
         (4326, "OPAQUE", box(1, 1, 2, 2), "names no UTM zone"),
+        (32699, "OPAQUE", box(1, 1, 2, 2), "names no UTM zone"),
         (32631, "SNOW", box(1, 1, 2, 2), "a polygon of type 'SNOW'"),
         (32631, "OPAQUE", "1 2 3", "no list of coordinates"),
         (32631, "OPAQUE", "nan 2 3 4", "no list of coordinates"),
