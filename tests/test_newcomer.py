@@ -73,7 +73,7 @@ def test_without_its_packages_a_script_says_in_one_line_what_to_type(
         (tmp_path / ".venv").symlink_to(bare.parent)
     done = in_a_fresh_shell("cd visualization; python3 report.py", tmp_path, bare)
     assert done.returncode == 1 and done.stderr.startswith("report.py: error: "), done.stderr
-    assert done.stderr.endswith("has no package numpy; set up what it needs, once: bash ../setup_environment.sh\n")
+    assert done.stderr.endswith("has no package pandas; set up what it needs, once: bash ../setup_environment.sh\n")
 
 
 def test_another_mistake_keeps_its_traceback(tmp_path: Path, bare: Path) -> None:
