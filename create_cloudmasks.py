@@ -7,7 +7,7 @@ is the pixel's: cloud or clear (paper, section 2.2, stage 2: the masks called SO
     python create_cloudmasks.py --CLASS_MAPS --CONFIDENCE
     python create_cloudmasks.py --MODEL_NPZ SOM_model.npz                 one plain file, from whomever, for the three
     python create_cloudmasks.py --MODEL_NPZ neuron_labels_finetuned.npz   a fine-tuned map on new scenes, unfiltered
-    python create_cloudmasks.py --MODEL_NPZ committee.npz --PROBABILITY   several maps that vote (train_committee.py)
+    python create_cloudmasks.py --MODEL_NPZ committee.npz --PROBABILITY   several maps that vote (train_committee.sh)
 
 reads   CSV_DIR/NAME_converted.csv     step 8's tables (or, with PIXELS = "tiff", the images themselves)
         TIFF_DIR/NAME.tif              step 7's images, for size and georeference
@@ -58,7 +58,7 @@ SOM_FILE = "SOM_trained.p"  # step 3's map
 NEURON_LABELS_CSV = "neuron_labels.csv"  # step 5's labels
 HIT_MAPS_CSV = "hit_maps.csv"  # step 5's votes; read for CONFIDENCE only
 MODEL_NPZ: list[str] = []  # plain files instead of these three: step 5's, fine_tuning.py's with its sub-maps, or
-# train_committee.py's; all the maps in them vote
+# train_committee.sh's; all the maps in them vote
 PRODUCTS: list[str] = []  # names of the products to mask; none named: all in CSV_DIR (or TIFF_DIR)
 
 # outputs (relative to DATA_DIR)
@@ -107,7 +107,7 @@ def main() -> None:
 def check_layers(maps: list[LabelledMap]) -> None:
     """UserError for a layer that these maps do not give."""
     if PROBABILITY and len(maps) == 1:
-        raise UserError("PROBABILITY: one map says only yes or no; give several in MODEL_NPZ (train_committee.py)")
+        raise UserError("PROBABILITY: one map says only yes or no; give several in MODEL_NPZ (train_committee.sh)")
     if CONFIDENCE and len(maps) > 1:
         raise UserError(f"CONFIDENCE: is of one map, there are {len(maps)}; take --PROBABILITY instead")
     if CONFIDENCE and maps[0].votes is None:
