@@ -21,7 +21,6 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import extending, njit
 from numba.core import types
 from numba.core.datamodel import models
-from numpy.typing import NDArray
 
 from cloudsom.running.compiling import compiled
 
@@ -246,15 +245,6 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 
 #: A function that becomes part of the kernel that calls it, so that lanes stay in registers.
 inline = njit(forceinline=True, error_model="numpy")
-
-
-def aligned(array: NDArray[Any]) -> NDArray[Any]:
-    """A copy that starts on a cache line: lanes that cross two lines load at half the speed."""
-    raw = np.empty(array.nbytes + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    copy = raw[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-    copy[:] = array
-    return copy
 
 
 @inline

@@ -22,7 +22,6 @@ from cloudsom.som.lanes import (
     Four32,
     Sixteen32,
     address,
-    aligned,
     count_bits,
     eight_load,
     eight_spread,
@@ -113,12 +112,12 @@ def make_plan(weights: NDArray[np.float64]) -> Plan:
     with np.errstate(over="ignore"):
         rounded[:n_neurons] = weights
         longest = 1.01 * np.sqrt((weights**2).sum(axis=1).max()) + np.sqrt(n_bands) * 2.0**-100
-    blocks = aligned(rounded.reshape(-1, 16, n_bands).transpose(0, 2, 1))
+    blocks = np.ascontiguousarray(rounded.reshape(-1, 16, n_bands).transpose(0, 2, 1))
     u = 2.0**-24
     gamma, tiny = (n_bands + 8) * u, n_bands * 2.0**-120
     relative = (1 + 2.0**-15) * (1 + 16 * u) * (1 + gamma) / (1 - gamma)
     absolute = 2.0**15 * 18 * (u * longest) * (u * longest) + 4 * tiny
-    apart = aligned(np.zeros((n_neurons if n_neurons <= LARGE else 0, len(rounded)), np.float32))
+    apart = np.zeros((n_neurons if n_neurons <= LARGE else 0, len(rounded)), np.float32)
     plan = Plan(weights, rounded, blocks, *_grid(weights), apart, relative, absolute, 1 + 8 * gamma, tiny)
     _measure_neurons_apart(plan)
     return plan

@@ -16,11 +16,9 @@ from cloudsom.som.lanes import (
     f64_load,
     f64_spread,
     f64_spread_from,
-    first_bit,
     inline,
     kernel,
     largest,
-    not_above,
     smallest,
     store,
     where_less,
@@ -105,16 +103,11 @@ def _first_minimum(squares: Floats, least: float) -> np.intp | int:
     """numpy's argmin of the roots of `squares`, whose least value is given: the first least one, or the first NaN."""
     if np.isnan(least):
         return np.argmax(np.isnan(squares))
-    nearly = f64_spread(least * (1 + 2.0**-50))  # whatever is above has a larger root too
-    at = address(squares)
-    for j in range(0, len(squares), 8):
-        bits = not_above(f64_load(at + 8 * j), nearly)
-        while bits:
-            k = j + first_bit(bits)
-            if np.sqrt(squares[k]) == np.sqrt(least):
-                return k
-            bits &= bits - np.uint32(1)
-    return 0
+    nearly, root = least * (1 + 2.0**-50), np.sqrt(least)  # whatever is above has a larger root too
+    k = 0
+    while squares[k] > nearly or np.sqrt(squares[k]) != root:
+        k += 1
+    return k
 
 
 @kernel
