@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -245,3 +246,14 @@ def test_a_ball_of_alike_spectra_leaves_few_candidates() -> None:
     np.testing.assert_allclose(scratch.mean, spectra.mean(axis=0), rtol=1e-6)
     count, nearest = _candidates(plan, scratch, -1)
     assert nearest == 7 and 7 in scratch.candidates[:count] and count <= 16
+
+
+def test_the_bounds_are_at_least_those_of_the_proof() -> None:
+    """In the docstring of `Plan`: a little less shows in no spectrum that one would think of, and is no proof."""
+    plan = make_plan(np.full((4, 13), 0.5))
+    u, t = Fraction(1, 2**24), Fraction(1, 2**15)
+    gamma = (13 + 8) * u
+    least = (1 + t) * (1 + 7 * u) * (1 + gamma) / (1 - gamma)
+    assert least <= Fraction(plan.relative) < least + 16 * u
+    assert Fraction(plan.absolute) >= 2**15 * 17 * u**2 * Fraction(13, 4)
+    assert Fraction(plan.slack) >= 1 + gamma

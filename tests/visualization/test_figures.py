@@ -19,7 +19,6 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from minisom import MiniSom
 from osgeo import gdal
 from PIL import Image, ImageGrab
 from runs import call, fine_tune, grid_of, made_submap, make_run, split_neurons, tuned_map
@@ -231,31 +230,6 @@ def test_one_full_neuron_does_not_darken_the_others() -> None:
 
 
 # --- U-matrix ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("shape", [(20, 15), (6, 5), (1, 7), (7, 1), (2, 2)])
-def test_u_matrix_equals_minisoms(shape: tuple[int, int]) -> None:
-    som = MiniSom(*shape, 13)
-    som._weights = np.random.default_rng(3).random((*shape, 13))
-    ours = U_matrix_creation.u_matrix(som._weights)
-    np.testing.assert_allclose(ours / ours.max(), som.distance_map(scaling="mean"), rtol=1e-12)
-
-
-def test_u_matrix_by_hand_is_not_divided_by_its_maximum() -> None:
-    weights = np.zeros((1, 3, 13))
-    weights[0, 1, :2] = (3, 4)  # 5 from its left neighbour, which is at 0
-    weights[0, 2] = weights[0, 1]
-    assert U_matrix_creation.u_matrix(weights).tolist() == [[5.0, 2.5, 0.0]]
-
-
-def test_u_matrix_equals_susis_between_two_neurons() -> None:
-    import susi
-
-    weights = np.random.default_rng(4).random((1, 2, 13))
-    clusterer = susi.SOMClustering(n_rows=1, n_columns=2)
-    clusterer.unsuper_som_ = weights
-    between = clusterer.get_u_matrix()[0, 1, 0]
-    np.testing.assert_allclose(U_matrix_creation.u_matrix(weights), between, rtol=1e-12)
 
 
 def test_u_matrix_of_equal_neurons_has_no_logarithm_and_is_grey() -> None:
