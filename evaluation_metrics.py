@@ -49,7 +49,7 @@ from cloudsom.running.job import Job, Outcome
 from cloudsom.running.pool import Engine, choose_products, one_each, raise_if_any_failed, results_or_errors, run_jobs
 from cloudsom.running.settings import run, snapshot
 from cloudsom.scoring import comparison, metrics, other_masks
-from cloudsom.scoring.comparison import SOM1, SOM2, ComparedScene, Rules
+from cloudsom.scoring.comparison import SOM1, SOM2, ComparedScene, ScoringRules
 from cloudsom.scoring.other_masks import OtherMask
 
 # --- constants: edit here, or set on the command line (--NAME value) --------------------------------------------------
@@ -98,7 +98,7 @@ def main() -> None:
     others, missing = find_others(references)
     scenes = find_scenes(masks, others, references)
     check_cloud_codes(CLOUD_CODES, [scene.reference for scene in scenes])
-    rules = Rules(tuple(CLOUD_CODES), tuple(LEFT_OUT_CODES), LEAST_BRIGHTNESS, CLOUD_SHARE)
+    rules = ScoringRules(tuple(CLOUD_CODES), tuple(LEFT_OUT_CODES), LEAST_BRIGHTNESS, CLOUD_SHARE)
     scored = score_masks([scene for scene in scenes if scene.ours], rules)
     failed = {outcome.name for outcome in scored if outcome.error}
     compared = compare_masks([scene for scene in scenes if scene.name not in failed], rules)
@@ -176,7 +176,7 @@ def find_scenes(
 # --- scoring ----------------------------------------------------------------------------------------------------------
 
 
-def score_masks(scenes: list[ComparedScene], rules: Rules) -> list[Outcome]:
+def score_masks(scenes: list[ComparedScene], rules: ScoringRules) -> list[Outcome]:
     """Score our masks: the first two tables. What became of each product; none where the tables are up to date."""
     if not scenes:
         return []
@@ -205,7 +205,7 @@ def score_masks(scenes: list[ComparedScene], rules: Rules) -> list[Outcome]:
     return outcomes
 
 
-def compare_masks(scenes: list[ComparedScene], rules: Rules) -> list[Outcome]:
+def compare_masks(scenes: list[ComparedScene], rules: ScoringRules) -> list[Outcome]:
     """Set the masks of all processors side by side: the other tables. Returns as `score_masks`."""
     results_dir = under(DATA_DIR, RESULTS_DIR)
     made_by = stores.recipe(snapshot(globals()), {k: v for scene in scenes for k, v in scene.inputs().items()})

@@ -105,22 +105,22 @@ METHODS = {
 # --- measuring --------------------------------------------------------------------------------------------------------
 
 
-class Result(NamedTuple):
+class SearchResult(NamedTuple):
     rows: int
     cost: Cost
     bmus: NDArray[np.int32]
 
 
-def measure(name: str, spectra: Path, weights: Path) -> Result:
+def measure(name: str, spectra: Path, weights: Path) -> SearchResult:
     """Run one method in this process, which runs nothing else."""
     method = METHODS[name]
     x, w = np.load(spectra)[: method.rows], np.load(weights)
     method.run(x[:5000], w)  # imports, compiled code, threads
     index, cost = measured(lambda: method.run(x, w), RUNS if method.rows is None else 1)
-    return Result(len(x), cost, index.astype(np.int32))
+    return SearchResult(len(x), cost, index.astype(np.int32))
 
 
-def in_its_own_process(name: str, spectra: Path, weights: Path) -> Result | None:
+def in_its_own_process(name: str, spectra: Path, weights: Path) -> SearchResult | None:
     """`measure` there; None where the method's package is not installed, which is said."""
     if name.startswith("BLAS"):
         os.environ["OPENBLAS_NUM_THREADS"] = "1"  # more do not help matrices this thin
@@ -133,7 +133,7 @@ def in_its_own_process(name: str, spectra: Path, weights: Path) -> Result | None
 
 def compare(title: str, spectra: Path, weights: Path) -> None:
     print(f"\n{title}\n  {'':28}M rows/s  x ours  CPU ns a row  peak MB  wrong a million", flush=True)
-    ours: Result | None = None
+    ours: SearchResult | None = None
     for name in METHODS:
         result = in_its_own_process(name, spectra, weights)
         if result is None:

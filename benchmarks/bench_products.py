@@ -42,7 +42,7 @@ Array = NDArray[Any]
 
 
 @dataclass
-class Cost:
+class Spent:
     """What the processes of one way of converting took: seconds, seconds of all processors, bytes."""
 
     cpu: float = 0.0
@@ -50,7 +50,7 @@ class Cost:
     wall: float = field(default_factory=lambda: -time.perf_counter())
 
 
-def spend(cost: Cost, command: list[str]) -> None:
+def spend(cost: Spent, command: list[str]) -> None:
     """Run a command and add what it took."""
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         _, status, usage = os.wait4(process.pid, 0)
@@ -133,7 +133,7 @@ def largest_rectangle(inside: NDArray[np.bool_]) -> tuple[int, int, int, int]:
 # --- the ways ---------------------------------------------------------------------------------------------------------
 
 
-def published_commands(folder: Path, target: Path, cost: Cost, options: Sequence[str] = ()) -> None:
+def published_commands(folder: Path, target: Path, cost: Spent, options: Sequence[str] = ()) -> None:
     """gdal_translate for each band, then gdal_merge.py -separate: as the paper's code does it."""
     (granule,) = granules_at(folder / "products")
     images = granule.files.on_disk(list(granule.images.values()))
@@ -151,13 +151,13 @@ def published_commands(folder: Path, target: Path, cost: Cost, options: Sequence
     shutil.rmtree(scratch)
 
 
-def step_7(folder: Path, target: Path, cost: Cost, resampling: str) -> None:
+def step_7(folder: Path, target: Path, cost: Spent, resampling: str) -> None:
     words = ["--DATA_DIR", str(folder), "--TIFF_DIR", str(target.parent / "step7"), "--RESAMPLING", resampling]
     spend(cost, ["bash", str(ROOT / "gdal_commands.sh"), *words, "--WORKERS", str(PROCESSORS), "--OVERWRITE"])
     next((target.parent / "step7").glob("*.tif")).replace(target)
 
 
-WAYS: dict[str, Callable[[Path, Path, Cost], None]] = {
+WAYS: dict[str, Callable[[Path, Path, Spent], None]] = {
     "published commands": published_commands,
     "-ovr NONE -r average": partial(published_commands, options=("-ovr", "NONE", "-r", "average")),
     "step 7, published": partial(step_7, resampling="published"),
@@ -198,7 +198,7 @@ def main() -> None:
     alone(make_product, folder, words.texture)
     costs = {}
     for way in words.ways:
-        costs[way] = Cost()
+        costs[way] = Spent()
         WAYS[way](folder, folder / f"{way}.tif", costs[way])
         costs[way].wall += time.perf_counter()
         print(f"done: {way}", flush=True)

@@ -164,7 +164,7 @@ CASES: dict[tuple[str, str], dict[str, Run]] = {
 # --- measuring --------------------------------------------------------------------------------------------------------
 
 
-class Result(NamedTuple):
+class CaseResult(NamedTuple):
     """What one case took, the bytes of the table, and whether the answer is right."""
 
     cost: Cost
@@ -172,7 +172,7 @@ class Result(NamedTuple):
     answer: str
 
 
-def measure(action: str, table: str, name: str, path: Path, rows: int, scenes: Sequence[Path]) -> Result:
+def measure(action: str, table: str, name: str, path: Path, rows: int, scenes: Sequence[Path]) -> CaseResult:
     """Run one case in this process, which runs nothing else."""
     run, small = CASES[action, table][name], make_values(100, scenes)
     warm = path.with_suffix(".warm")
@@ -185,7 +185,7 @@ def measure(action: str, table: str, name: str, path: Path, rows: int, scenes: S
     prepare = (lambda: path.unlink(missing_ok=True)) if writes else None
     answer, cost = measured(lambda: run(path, values), 5, SECONDS_A_CASE, prepare)
     check = check_written(table, name, path, values) if writes else check_read(answer, values)
-    return Result(cost, path.stat().st_size, check)
+    return CaseResult(cost, path.stat().st_size, check)
 
 
 def check_written(table: str, name: str, path: Path, values: Values) -> str:
@@ -224,7 +224,7 @@ def bench(rows: int, scenes: Sequence[Path], folder: Path) -> None:
     del values
     for (action, table), cases in CASES.items():
         print(f"\n{action} {table}, {rows:,} rows", flush=True)
-        results: dict[str, Result] = {}
+        results: dict[str, CaseResult] = {}
         for name in cases:
             path = folder / "written.csv" if action == "write" else paths[table]
             try:
@@ -236,7 +236,7 @@ def bench(rows: int, scenes: Sequence[Path], folder: Path) -> None:
         print_results(results)
 
 
-def print_results(results: dict[str, Result]) -> None:
+def print_results(results: dict[str, CaseResult]) -> None:
     """One line a case: seconds, times ours, CPU seconds, MB of file a second, memory, answer."""
     ours = next(result.cost.seconds for name, result in results.items() if name.startswith("ours"))
     print(f"  {'':20}        s    best  x ours   CPU s   MB/s  peak MB  answer")

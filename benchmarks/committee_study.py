@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fine_tuning
-from benchmarks.samples import KIT, Scene, read_scene
+from benchmarks.samples import KIT, LabelledScene, read_scene
 from cloudsom.brightness import is_bright
 from cloudsom.som import labelled_map
 from cloudsom.som.bmu import BMUSearch
@@ -40,7 +40,7 @@ Called = list[NDArray[np.bool_]]
 Shares = Sequence[NDArray[np.floating]]  # of several maps, between 0 and 1
 
 
-def masks_by_one_map(folder: Path, data_dir: Path, scenes: Sequence[Scene]) -> tuple[Called, Called]:
+def masks_by_one_map(folder: Path, data_dir: Path, scenes: Sequence[LabelledScene]) -> tuple[Called, Called]:
     """What one map calls cloud in each scene: as step 5 labels it, and corrected on the places of the other parts."""
     files = (data_dir / "scaler.p", folder / "SOM_trained.p", folder / "neuron_labels.csv", folder / "hit_maps.csv")
     som = labelled_map.from_steps(dict(zip(labelled_map.STEP_FILES, files, strict=True)))
@@ -63,7 +63,7 @@ def masks_by_one_map(folder: Path, data_dir: Path, scenes: Sequence[Scene]) -> t
     return first, tuned
 
 
-def false_alarms(scene: Scene, cloud: NDArray[np.bool_]) -> NDArray[np.float64]:
+def false_alarms(scene: LabelledScene, cloud: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Spectra of bright land and of snow that a map calls cloud, at most SAMPLES_A_SCENE."""
     land = (scene.labels == 10) & is_bright(scene.spectra, fine_tuning.LEAST_BRIGHTNESS, fine_tuning.MOST_CIRRUS)
     found = scene.spectra[cloud & (land | (scene.labels == 60))]
@@ -76,7 +76,7 @@ def head() -> None:
     print(" " * 28 + " ".join(f"{name:>7}" for name in SURFACES.values()), flush=True)
 
 
-def show(name: str, called: Called | Shares, scenes: Sequence[Scene], place: str = "") -> None:
+def show(name: str, called: Called | Shares, scenes: Sequence[LabelledScene], place: str = "") -> None:
     """One line of the table, of all scenes or those of one place."""
     shares: dict[int, list[tuple[float, str]]] = {code: [] for code in SURFACES}
     for cloud, scene in zip(called, scenes, strict=True):

@@ -31,7 +31,7 @@ from sklearn.preprocessing import MinMaxScaler
 
 import fine_tuning
 import labeling
-from benchmarks.samples import KIT, Scene, read_scene
+from benchmarks.samples import KIT, LabelledScene, read_scene
 from cloudsom.bands import CLOUD, CLOUD_CLASSES
 from cloudsom.brightness import brightness, is_bright
 from cloudsom.images.filters import final_mask
@@ -111,7 +111,7 @@ def called_cloud(tuned: LabelledMap, spectra: Floats) -> Flags:
     return tuned.cloud(scaled, BMUSearch(tuned.weights)(scaled).index) == CLOUD
 
 
-def samples_of(som: LabelledMap, scene: Scene) -> Floats:
+def samples_of(som: LabelledMap, scene: LabelledScene) -> Floats:
     """The bright false alarms of a scene, as fine_tuning.py takes them from a reference."""
     alarms = scene.spectra[scene.clear & called_cloud(som, scene.spectra)]
     return alarms[is_bright(alarms, fine_tuning.LEAST_BRIGHTNESS, fine_tuning.MOST_CIRRUS)]
@@ -130,7 +130,7 @@ def methods(som: LabelledMap) -> dict[str, correction.Rules]:
     }
 
 
-def all_maps(trained: Trained, scene: Scene) -> dict[str, LabelledMap]:
+def all_maps(trained: Trained, scene: LabelledScene) -> dict[str, LabelledMap]:
     """SOM1, and the map corrected in each way by the bright false alarms of a scene."""
     som, training = trained
     samples = samples_of(som, scene)
@@ -145,7 +145,7 @@ def shares(tuned: LabelledMap, grounds: Grounds) -> Row:
     return {name: float(called_cloud(tuned, spectra).mean()) for name, spectra in grounds.items()}
 
 
-def filtered_shares(tuned: LabelledMap, scenes: Sequence[Scene]) -> Row:
+def filtered_shares(tuned: LabelledMap, scenes: Sequence[LabelledScene]) -> Row:
     """Share of each scene's clear pixels and of its clouds that is called cloud after the filters."""
     found: Row = {}
     for scene in scenes:
@@ -156,7 +156,7 @@ def filtered_shares(tuned: LabelledMap, scenes: Sequence[Scene]) -> Row:
     return found
 
 
-def parts_of(scene: Scene) -> dict[str, Flags]:
+def parts_of(scene: LabelledScene) -> dict[str, Flags]:
     """The pixels of a scene that its columns in the tables are about."""
     bright = scene.clear & (brightness(scene.spectra) >= fine_tuning.LEAST_BRIGHTNESS)
     return {
@@ -166,7 +166,7 @@ def parts_of(scene: Scene) -> dict[str, Flags]:
     }
 
 
-def grounds_of(scenes: Iterable[Scene]) -> dict[str, Floats]:
+def grounds_of(scenes: Iterable[LabelledScene]) -> dict[str, Floats]:
     """The clear pixels of each scene, the bright ones of them, and its clouds."""
     return {name: scene.spectra[here] for scene in scenes for name, here in parts_of(scene).items() if here.any()}
 
@@ -188,7 +188,9 @@ def show(title: str, seeds: Sequence[Mapping[str, Row]]) -> None:
         print(f"{name:{width}s}{text}", flush=True)
 
 
-def table_1(spectra: Spectra, tune: Scene, tests: Sequence[Scene], seeds: Sequence[int], n_iter: int) -> None:
+def table_1(
+    spectra: Spectra, tune: LabelledScene, tests: Sequence[LabelledScene], seeds: Sequence[int], n_iter: int
+) -> None:
     """All spectra train, `tune` tunes; every scene before and after."""
     scenes = [tune, *tests]
     grounds = grounds_of(scenes)
@@ -215,10 +217,10 @@ class Fold:
     title: str
     stay: Flags
     grounds: Grounds
-    tune: Scene
+    tune: LabelledScene
 
 
-def folds(spectra: Spectra, tune: Scene, tests: Sequence[Scene]) -> list[Fold]:
+def folds(spectra: Spectra, tune: LabelledScene, tests: Sequence[LabelledScene]) -> list[Fold]:
     """Without each product's bright land, without half its clouds, and without each product that has clouds."""
     found = []
     for product in np.unique(spectra.product):
@@ -244,7 +246,9 @@ def folds(spectra: Spectra, tune: Scene, tests: Sequence[Scene]) -> list[Fold]:
     return found
 
 
-def table_2(spectra: Spectra, tune: Scene, tests: Sequence[Scene], seeds: Sequence[int], n_iter: int) -> None:
+def table_2(
+    spectra: Spectra, tune: LabelledScene, tests: Sequence[LabelledScene], seeds: Sequence[int], n_iter: int
+) -> None:
     """What is unseen by the map and by the tuning."""
     for fold in folds(spectra, tune, tests):
         some = spectra.where(fold.stay)
@@ -253,7 +257,7 @@ def table_2(spectra: Spectra, tune: Scene, tests: Sequence[Scene], seeds: Sequen
         show(f"2. Trained {fold.title}. Called cloud (%), labels alone", rows)
 
 
-def table_3(spectra: Spectra, tune: Scene, seeds: Sequence[int], n_iter: int) -> None:
+def table_3(spectra: Spectra, tune: LabelledScene, seeds: Sequence[int], n_iter: int) -> None:
     """Of unseen bright land that falls on cloud neurons: the share on neurons that could be named in advance."""
     for product in np.unique(spectra.product):
         land = spectra.bright_land & (spectra.product == product)
@@ -265,7 +269,7 @@ def table_3(spectra: Spectra, tune: Scene, seeds: Sequence[int], n_iter: int) ->
         show(title, rows)
 
 
-def named_in_advance(trained: Trained, land: Floats, tune: Scene) -> dict[str, Row]:
+def named_in_advance(trained: Trained, land: Floats, tune: LabelledScene) -> dict[str, Row]:
     """Share of the false alarms over `land` on neurons named in each of several ways, and of neurons named."""
     som, training = trained
     search = BMUSearch(som.weights)

@@ -47,7 +47,7 @@ def reflectance(files: Sequence[Path], rows: int) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True)
-class Scene:
+class LabelledScene:
     """A labelled scene, row by row: reflectance (n, 13), labels (n,) 10..60 (0 unknown), what peers call cloud."""
 
     name: str
@@ -66,7 +66,7 @@ class Scene:
         return (self.labels > 0) & ~self.cloud
 
 
-def read_scene(file: Path) -> Scene:
+def read_scene(file: Path) -> LabelledScene:
     """A scene of the kit: npz with `dn` (rows, columns, 13; reflectance x 10000) and `labels`, else all of it land."""
     arrays = np.load(file)
     name = file.stem.removeprefix("scene_")
@@ -76,7 +76,7 @@ def read_scene(file: Path) -> Scene:
     dn = arrays["dn"]
     rows, columns, _ = dn.shape
     labels = arrays["labels"] if "labels" in arrays else np.full((rows, columns), 10, np.uint8)
-    return Scene(name, place, (rows, columns), dn.reshape(-1, N_BANDS) / 10_000, labels.ravel(), peers)
+    return LabelledScene(name, place, (rows, columns), dn.reshape(-1, N_BANDS) / 10_000, labels.ravel(), peers)
 
 
 # --- time and memory --------------------------------------------------------------------------------------------------

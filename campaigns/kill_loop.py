@@ -115,7 +115,7 @@ def bare_masks(folder: Path) -> None:
 
 
 @dataclass
-class Run:
+class ScriptRun:
     """A script at work in a session of its own, all it says going to a file."""
 
     pid: int
@@ -152,7 +152,7 @@ class Run:
         return found
 
 
-def start(stage: Stage, folder: Path, workers: int, fresh: bool) -> Run:
+def start(stage: Stage, folder: Path, workers: int, fresh: bool) -> ScriptRun:
     words = ["--DATA_DIR", str(folder), *stage.words] + ["--WORKERS", str(workers)] * stage.pooled
     said = folder.with_name(f"{folder.name}.said")
     if fresh or stage.script.endswith(".sh") or stage.resumes:
@@ -162,13 +162,13 @@ def start(stage: Stage, folder: Path, workers: int, fresh: bool) -> Run:
             process = subprocess.Popen(
                 [*command, str(ROOT / stage.script), *words], stdout=out, stderr=out, env=env, start_new_session=True
             )
-        process.returncode = 0  # waited for by Run
-        return Run(process.pid, said)
+        process.returncode = 0  # waited for by ScriptRun
+        return ScriptRun(process.pid, said)
     importlib.import_module("preloaded")  # here, for the forks to have it
     process_here = multiprocessing.get_context("fork").Process(target=become, args=(stage.script, words, said))
     process_here.start()
     assert process_here.pid is not None
-    return Run(process_here.pid, said)
+    return ScriptRun(process_here.pid, said)
 
 
 def become(script: str, words: list[str], said: Path) -> None:
@@ -246,7 +246,7 @@ def copied(source: Path, target: Path) -> Path:
     return target
 
 
-def watched(run: Run, folder: Path, lock: str, moment: Callable[[float, int], bool]) -> tuple[float, int]:
+def watched(run: ScriptRun, folder: Path, lock: str, moment: Callable[[float, int], bool]) -> tuple[float, int]:
     """Watch a run until it ends or `moment(seconds since its lock, changes of the folder since)` has come."""
     while not is_locked(folder, lock) and run.poll() is None:
         time.sleep(0.001)
@@ -300,7 +300,7 @@ def stop_once(trial: Trial, signum: int, whole_group: bool, luck: random.Random,
     count.faults += [f"{stage.script} {signal.Signals(signum).name} ({how}): {fault}" for fault in faults]
 
 
-def left_alive(run: Run) -> list[str]:
+def left_alive(run: ScriptRun) -> list[str]:
     """A fault if processes of a run are still there when it has ended; they get a moment, as the system is busy."""
     end = time.monotonic() + 10
     while run.members() and time.monotonic() < end:

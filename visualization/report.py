@@ -118,7 +118,7 @@ class Picture:
 
 
 @dataclass
-class Scene:
+class ReportedScene:
     """One scene, or a summary line of step 10.
 
     numbers   by kind of masks: cloud share, measures and pixel counts by name, as far as they are known
@@ -280,9 +280,9 @@ def recipe_of(
 # --- scenes and their scores ------------------------------------------------------------------------------------------
 
 
-def read_scene(name: str, files: dict[str, Path]) -> Scene:
+def read_scene(name: str, files: dict[str, Path]) -> ReportedScene:
     """One scene: its cloud shares and pictures."""
-    scene = Scene(name)
+    scene = ReportedScene(name)
     for kind in STAGES:
         if kind in files:
             mask, _ = read_mask(files[kind])
@@ -295,14 +295,14 @@ def read_scene(name: str, files: dict[str, Path]) -> Scene:
     return scene
 
 
-def add_scores(scenes: list[Scene], tables: dict[str, Path]) -> list[Scene]:
+def add_scores(scenes: list[ReportedScene], tables: dict[str, Path]) -> list[ReportedScene]:
     """Give the scenes their measures and counts, from processors.csv where it is there; the summary lines."""
-    known, totals = {scene.name: scene for scene in scenes}, dict[str, Scene]()
+    known, totals = {scene.name: scene for scene in scenes}, dict[str, ReportedScene]()
     for row in score_rows(tables):
         name, role = str(row["product"]), row.get("role")
         if name in ("mean", "pooled"):
             line = f"{name} ({role})" if role in (HELD_OUT, TUNED_ON) else name
-            scene = totals.setdefault(line, Scene(line))
+            scene = totals.setdefault(line, ReportedScene(line))
         elif name in known:
             scene = known[name]
             scene.tuned_on = role == TUNED_ON
@@ -377,7 +377,7 @@ def read_picture(place: Path, jpeg: bool = False, width: int | None = None) -> P
 def render(
     run_files: dict[str, Path],
     figures: dict[str, Path],
-    scenes: list[Scene],
+    scenes: list[ReportedScene],
     tables: dict[str, Path],
     missing: list[str],
 ) -> str:
@@ -410,7 +410,9 @@ def render(
     )
 
 
-def facts(files: dict[str, Path], scenes: list[Scene], totals: list[Scene]) -> list[tuple[str, str, str]]:
+def facts(
+    files: dict[str, Path], scenes: list[ReportedScene], totals: list[ReportedScene]
+) -> list[tuple[str, str, str]]:
     """The run's main figures: what each is, its value, and a note."""
     found: list[tuple[str, str, str]] = []
     record = (stores.read_record(files["SOM_FILE"]) if "SOM_FILE" in files else None) or {}
@@ -429,7 +431,7 @@ def facts(files: dict[str, Path], scenes: list[Scene], totals: list[Scene]) -> l
     found += [(name.replace("_", " "), f"{results[name]:.4f}", what) for name, what in known.items()]
     if scenes:
         found.append(("scenes", str(len(scenes)), ""))
-    pooled = next((scene for scene in totals if scene.name.startswith("pooled")), Scene("pooled"))
+    pooled = next((scene for scene in totals if scene.name.startswith("pooled")), ReportedScene("pooled"))
     for measure in ("accuracy", "f_score"):
         first, last = (pooled.number(kind, measure) for kind in (SOM1, SOM2))
         if last is not None and first is not None:

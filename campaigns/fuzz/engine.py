@@ -63,7 +63,7 @@ class Target:
     names: Sequence[str] = ()
 
 
-class Outcome(NamedTuple):
+class Verdict(NamedTuple):
     """What became of an input: RESULT, CLEAR_ERROR or FAILURE; which failure, in short and at length; what to keep."""
 
     what: str
@@ -89,7 +89,7 @@ def case_of(target: Target, seeds: Seeds, seed: int, index: int) -> Case:
     return Case(case.kind, mutate(draw, case.content, other, target.tokens))
 
 
-def attempt(target: Target, case: Case, folder: Path) -> Outcome:
+def attempt(target: Target, case: Case, folder: Path) -> Verdict:
     """Read one input in an empty folder of its own under `folder`."""
     place = folder / "case"
     shutil.rmtree(place, ignore_errors=True)
@@ -105,11 +105,11 @@ def attempt(target: Target, case: Case, folder: Path) -> Outcome:
     except UserError as problem:
         return _judge(str(problem), [f"{case.kind}-input", *target.names])
     except Exception as problem:
-        return Outcome(FAILURE, _signature(problem), "".join(traceback.format_exception(problem)))
-    return Outcome(RESULT)
+        return Verdict(FAILURE, _signature(problem), "".join(traceback.format_exception(problem)))
+    return Verdict(RESULT)
 
 
-def _judge(message: str, names: Sequence[str]) -> Outcome:
+def _judge(message: str, names: Sequence[str]) -> Verdict:
     """A clear error is one printable line of a length that can be read, and names the file."""
     faults = [
         (not message.isprintable(), "not one printable line"),
@@ -118,9 +118,9 @@ def _judge(message: str, names: Sequence[str]) -> Outcome:
     ]
     wrong = [fault for is_so, fault in faults if is_so]
     if not wrong:
-        return Outcome(CLEAR_ERROR)
+        return Verdict(CLEAR_ERROR)
     kind = re.sub(r"'.*|\d+", "", message.rpartition(": ")[2])[:40]
-    return Outcome(FAILURE, f"message {wrong[0]} ({kind!r})", repr(message))
+    return Verdict(FAILURE, f"message {wrong[0]} ({kind!r})", repr(message))
 
 
 def _signature(problem: BaseException) -> str:
@@ -158,9 +158,9 @@ def _work(pipe: Connection, target: Target, seed: int, first: int, stop: int, fo
         for content in seeds[kind]:
             outcome = attempt(target, Case(kind, content), folder)
             if outcome.what != RESULT:
-                pipe.send(Outcome(FAILURE, f"the unharmed {kind} is not read: {outcome.signature}", outcome.detail))
+                pipe.send(Verdict(FAILURE, f"the unharmed {kind} is not read: {outcome.signature}", outcome.detail))
                 return
-    pipe.send(Outcome(READY))
+    pipe.send(Verdict(READY))
     known: Counter[str] = Counter()
     for index in range(first, stop):
         case = case_of(target, seeds, seed, index)
@@ -170,7 +170,7 @@ def _work(pipe: Connection, target: Target, seed: int, first: int, stop: int, fo
         outcome = attempt(target, case, folder)
         grown = memory("VmHWM") - before
         if grown > growth:
-            outcome = Outcome(FAILURE, "memory", f"grew by {grown / 1e6:.0f} MB")
+            outcome = Verdict(FAILURE, "memory", f"grew by {grown / 1e6:.0f} MB")
         known[outcome.signature] += 1
         if outcome.what == FAILURE and known[outcome.signature] <= KEPT_OF_EACH:
             small = case if outcome.signature == "memory" else minimised(target, case, outcome.signature, folder)
@@ -234,21 +234,21 @@ class Campaign:
             worker.join()
             ours.close()
 
-    def _answer(self, pipe: Connection, pid: int | None, seconds: float, more: float = 0) -> Outcome:
+    def _answer(self, pipe: Connection, pid: int | None, seconds: float, more: float = 0) -> Verdict:
         """The worker's next message, or the failure that keeps it from sending one: it may grow by `more` bytes."""
         until = time.monotonic() + seconds
         allowed = memory("VmRSS", str(pid)) + 2 * self.growth + more
         while time.monotonic() < until:
             try:
                 if pipe.poll(0.1):
-                    return Outcome(*pipe.recv())
+                    return Verdict(*pipe.recv())
             except EOFError:
-                return Outcome(FAILURE, "crash", "the process died")
+                return Verdict(FAILURE, "crash", "the process died")
             if memory("VmRSS", str(pid)) > allowed:
-                return Outcome(FAILURE, "explosion", f"grew beyond {allowed / 1e6:.0f} MB")
-        return Outcome(FAILURE, "hang", f"no answer in {seconds:g} s")
+                return Verdict(FAILURE, "explosion", f"grew beyond {allowed / 1e6:.0f} MB")
+        return Verdict(FAILURE, "hang", f"no answer in {seconds:g} s")
 
-    def _count(self, outcome: Outcome, index: int, scratch: Path) -> None:
+    def _count(self, outcome: Verdict, index: int, scratch: Path) -> None:
         self.counts[outcome.what] += 1
         if outcome.what != FAILURE:
             return

@@ -9,7 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import Future, wait
+from concurrent import futures
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -175,7 +175,7 @@ class _Session(requests.Session):
         return None
 
 
-def settle(future: Future[T], action: Callable[[], T]) -> None:
+def settle(future: futures.Future[T], action: Callable[[], T]) -> None:
     """Do for another thread what `future` is to hold: what `action` returns or raises."""
     try:
         future.set_result(action())
@@ -296,11 +296,11 @@ class Client:
             verify=self.verify,
             **body,
         )
-        future: Future[requests.Response] = Future()
+        future: futures.Future[requests.Response] = futures.Future()
         threading.Thread(target=settle, args=(future, request), daemon=True).start()
         end = time.monotonic() + limits.connect_timeout + limits.read_timeout
         with network_faults(urlsplit(url).hostname or ""):
-            while not wait([future], timeout=0.2).done:
+            while not futures.wait([future], timeout=0.2).done:
                 if self.stop.is_set():
                     raise Stopped
                 if time.monotonic() > end:

@@ -32,11 +32,11 @@ def names(path: Path) -> list[str]:
         return [member.filename.removesuffix(".npy") for member in archive.infolist()]
 
 
-def read(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
-    """The arrays of an .npz that holds exactly those of `names`; Damaged for any other file."""
+def read(path: Path, wanted: Collection[str]) -> dict[str, NDArray[Any]]:
+    """The arrays of an .npz that holds exactly the `wanted` ones; Damaged for any other file."""
     with _opened(path) as archive:
         members = archive.infolist()
-        _check(members, names)
+        _check(members, wanted)
         return {member.filename.removesuffix(".npy"): _array(archive, member) for member in members}
 
 
@@ -55,13 +55,13 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
         raise Damaged(" ".join(str(problem).split())[:100] or type(problem).__name__) from None
 
 
-def _check(members: list[zipfile.ZipInfo], names: Collection[str]) -> None:
+def _check(members: list[zipfile.ZipInfo], wanted: Collection[str]) -> None:
     """Damaged unless the members are the arrays wanted, each once, and small as a whole when unpacked."""
     found = [member.filename.removesuffix(".npy") for member in members]
-    missing, unknown = sorted(set(names) - set(found)), sorted(set(found) - set(names))
+    missing, unknown = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
     if missing:
         raise Damaged(f"{missing[0]} is missing")
-    if unknown or len(found) != len(names):
+    if unknown or len(found) != len(wanted):
         raise Damaged(f"it holds {ascii(unknown[0])[:60]} too" if unknown else "it holds an array twice")
     if sum(member.file_size for member in members) > MAX_BYTES:
         raise Damaged("its arrays are too large")

@@ -105,7 +105,7 @@ def both_ways(down: sparse.csr_matrix, across: sparse.csr_matrix, image: NDArray
 
 
 @dataclass(frozen=True)
-class Estimate:
+class BandEstimate:
     """A band's block means as estimated from its low-pass samples.
 
     `mean` (h, w); `coarse` (about h / 2, w / 2) are its details one octave coarser, which all bands know. Guides also
@@ -117,13 +117,13 @@ class Estimate:
     lost: Mapping[int, Float] = field(default_factory=dict)
 
 
-def estimate(samples: NDArray[np.uint16], shape: tuple[int, int], factor: int, octaves: int) -> Estimate:
+def estimate(samples: NDArray[np.uint16], shape: tuple[int, int], factor: int, octaves: int) -> BandEstimate:
     """Block means (h, w) = `shape` of factor x factor native pixels from samples `octaves` (1 or 2) halvings down."""
     mean = _line_means(samples, shape, factor, 2**octaves)
-    return Estimate(mean - np.float32(ROUNDING_BIAS * octaves), _coarse_details(samples))
+    return BandEstimate(mean - np.float32(ROUNDING_BIAS * octaves), _coarse_details(samples))
 
 
-def estimate_guide(samples: NDArray[np.uint16], shape: tuple[int, int]) -> Estimate:
+def estimate_guide(samples: NDArray[np.uint16], shape: tuple[int, int]) -> BandEstimate:
     """As `estimate` for a 10 m band one halving down, with all that can be carried to other bands."""
     mean = _line_means(samples, shape, 6, 2)
     rows, columns = (low_pass(3 * n) for n in shape)
@@ -131,7 +131,7 @@ def estimate_guide(samples: NDArray[np.uint16], shape: tuple[int, int]) -> Estim
     to_20m = [line_mean(3 * n, 2, 2) for n in shape]
     as_20m = both_ways(rows @ to_20m[0], columns @ to_20m[1], samples)
     lost = {6: mean - _line_means(at_quarter, shape, 6, 4), 3: mean - _line_means(as_20m, shape, 3, 2)}
-    return Estimate(mean - np.float32(ROUNDING_BIAS), _coarse_details(as_20m), lost)
+    return BandEstimate(mean - np.float32(ROUNDING_BIAS), _coarse_details(as_20m), lost)
 
 
 def _line_means(samples: NDArray[np.generic], shape: tuple[int, int], factor: int, step: int) -> Float:
@@ -146,7 +146,7 @@ def _coarse_details(samples: NDArray[np.generic]) -> Float:
     return _line_means(pixels, (height, width), 3, 1) - _line_means(at_half, (height, width), 3, 2)
 
 
-def carry_details(band: Estimate, factor: int, guides: Sequence[Estimate], clean: NDArray[np.bool_]) -> Float:
+def carry_details(band: BandEstimate, factor: int, guides: Sequence[BandEstimate], clean: NDArray[np.bool_]) -> Float:
     """A band's mean (h, w) with the guides' details added, each with its gain; `factor` is the band's 6 or 3.
 
     `clean` (h, w) are blocks far enough from missing pixels for their details to be true; the gains are fitted there.

@@ -36,7 +36,7 @@ from cloudsom.files.stores import Snapshot
 from cloudsom.images.checksums import compare
 from cloudsom.images.products import Granule, find_products
 from cloudsom.images.rasters import Grid, Metadata, deciding_bands, gdal_errors, grid_of, raster_writer
-from cloudsom.images.resampling import Estimate, block_mean, carry_details, estimate, estimate_guide, replicate
+from cloudsom.images.resampling import BandEstimate, block_mean, carry_details, estimate, estimate_guide, replicate
 from cloudsom.processors import in_order, processors
 from cloudsom.running.job import Job, Outcome
 from cloudsom.running.pool import Engine, choose_products, raise_if_any_failed, results_or_errors, run_jobs
@@ -325,7 +325,7 @@ class Reduced:
     """
 
     factor: int
-    estimate: Estimate
+    estimate: BandEstimate
     empty: NDArray[np.bool_]
     mixed: NDArray[np.bool_]
 

@@ -64,7 +64,7 @@ class ComparedScene:
 
 
 @dataclass(frozen=True)
-class Rules:
+class ScoringRules:
     """How masks are scored; see the constants of step 10."""
 
     cloud_codes: tuple[int, ...]
@@ -113,7 +113,7 @@ def read_masks(
     return reference, grid, masks
 
 
-def compare(scene: ComparedScene, rules: Rules) -> Compared:
+def compare(scene: ComparedScene, rules: ScoringRules) -> Compared:
     """Count one product's pixels for every processor. Raises UserError, as `read_masks`."""
     reference, grid, masks = read_masks(scene, rules.cloud_share)
     left_out = np.isin(reference, rules.left_out_codes)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from cloudsom.images.rasters import read_mask
 from cloudsom.images.references import read_reference
-from cloudsom.scoring.comparison import HELD_OUT, SOM1, SOM2, ComparedScene, Rules
+from cloudsom.scoring.comparison import HELD_OUT, SOM1, SOM2, ComparedScene, ScoringRules
 from cloudsom.scoring.scores import COUNTS, MEASURES, count, measures
 
 
@@ -24,7 +24,7 @@ class Scored:
     counts: dict[str, NDArray[np.int64]]
 
 
-def score(scene: ComparedScene, rules: Rules) -> Scored:
+def score(scene: ComparedScene, rules: ScoringRules) -> Scored:
     """Count one product's pixels; UserError if the files do not cover the same pixels or hold unknown codes."""
     counts = {}
     for kind in (kind for kind in (SOM1, SOM2) if kind in scene.ours):

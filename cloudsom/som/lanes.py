@@ -81,8 +81,8 @@ def _spread(builder: Any, value: Any, vector: Any) -> Any:
     return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(INT32, vector.count), None))
 
 
-def _at(builder: Any, address: Any, kind: Any) -> Any:
-    return builder.inttoptr(address, kind.as_pointer())
+def _at(builder: Any, place: Any, kind: Any) -> Any:
+    return builder.inttoptr(place, kind.as_pointer())
 
 
 def _makers(lanes: Lanes) -> tuple[Callable[..., Any], ...]:
@@ -91,11 +91,11 @@ def _makers(lanes: Lanes) -> tuple[Callable[..., Any], ...]:
     vector, align = lanes.vector, lanes.element.bitwidth // 8
 
     @intrinsic
-    def load(_: Any, address: Any) -> Any:
+    def load(_: Any, place: Any) -> Any:
         return lanes(types.intp), _emitting(lambda builder, at: builder.load(_at(builder, at, vector), align=align))
 
     @intrinsic
-    def spread_from(_: Any, address: Any) -> Any:
+    def spread_from(_: Any, place: Any) -> Any:
         return lanes(types.intp), _emitting(
             lambda builder, at: _spread(builder, builder.load(_at(builder, at, vector.element)), vector)
         )
@@ -135,7 +135,7 @@ _arithmetic(operator.mul, "fmul", "mul")
 
 
 @intrinsic
-def store(_: Any, address: Any, value: Any) -> Any:
+def store(_: Any, place: Any, value: Any) -> Any:
     """Write lanes to memory."""
     align = value.element.bitwidth // 8
     return types.void(types.intp, value), _emitting(
@@ -219,7 +219,7 @@ def first_bit(_: Any, bits: Any) -> Any:
 
 
 @intrinsic
-def prefetch(_: Any, address: Any) -> Any:
+def prefetch(_: Any, place: Any) -> Any:
     """Ask for a cache line before it is needed."""
     how = INT32(0), INT32(3), INT32(1)  # to read, to be kept, data
     return types.void(types.intp), _emitting(

@@ -189,7 +189,7 @@ def train_submaps(
 
 
 def training_spectra_on(
-    training_csv: Path, bmus_csv: Path, shape: tuple[int, ...], neurons: Sequence[int]
+    training_csv: Path, bmus_csv: Path, shape: tuple[int, ...], wanted: Sequence[int]
 ) -> dict[int, Labelled]:
     """Training spectra (n, 13) in reflectance and labels (n,) on each of some neurons; the table is streamed."""
     index = model.read_bmus(bmus_csv, shape[0], shape[1])
@@ -199,13 +199,13 @@ def training_spectra_on(
         bmus = index[start : start + len(labels)]
         if len(bmus) < len(labels):
             break
-        here = np.isin(bmus, neurons)
+        here = np.isin(bmus, wanted)
         found.append((spectra[here], labels[here], bmus[here]))
         start += len(labels)
     if start != len(index):
         raise UserError(f"{bmus_csv}: does not have one BMU a spectrum of {training_csv}; run step 4 again")
     spectra, labels, bmus = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return {neuron: (spectra[bmus == neuron], labels[bmus == neuron]) for neuron in neurons}
+    return {neuron: (spectra[bmus == neuron], labels[bmus == neuron]) for neuron in wanted}
 
 
 def bright_land_of(blocks: Iterable[Labelled], rules: Rules) -> Floats:

@@ -11,7 +11,7 @@ from osgeo import gdal
 from safe_maker import PIXEL_M, textured_bands, write_jp2
 
 from cloudsom.images.resampling import (
-    Estimate,
+    BandEstimate,
     block_mean,
     both_ways,
     carry_details,
@@ -158,8 +158,8 @@ def test_gains_are_fitted_on_clean_blocks_only() -> None:
 def test_without_enough_clean_blocks_nothing_is_carried_over() -> None:
     flat = np.ones((10, 10), np.float32)
     assert detail_gains(flat, [flat], np.ones((20, 20), bool)).tolist() == [0]
-    band = Estimate(np.full((20, 20), 7, np.float32), flat)
-    guide = Estimate(band.mean, flat, {3: np.full((20, 20), 100, np.float32)})
+    band = BandEstimate(np.full((20, 20), 7, np.float32), flat)
+    guide = BandEstimate(band.mean, flat, {3: np.full((20, 20), 100, np.float32)})
     assert (carry_details(band, 3, [guide], np.ones((20, 20), bool)) == 7).all()
 
 

@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT
 from servers import drive
 
-from campaigns.kill_loop import Run
+from campaigns.kill_loop import ScriptRun
 from cloudsom.errors import UserError
 from cloudsom.running.job import Job, Outcome
 from cloudsom.running.pool import Engine, choose_products, one_each, raise_if_any_failed, results_or_errors, run_jobs
@@ -118,7 +118,7 @@ def test_no_worker_outlives_its_parent(tmp_path: Path, signum: int, whole_group:
     drive.wait_for(lambda: len(list(tmp_path.glob("mark*"))) == 2, 60)
     (os.killpg if whole_group else os.kill)(process.pid, signum)
     _, said = process.communicate(timeout=60)  # ends when the last one that could write to stderr has ended
-    drive.wait_for(lambda: not Run(process.pid, script).members(), 10)
+    drive.wait_for(lambda: not ScriptRun(process.pid, script).members(), 10)
     if signum == signal.SIGINT:
         assert said.count("Traceback") == 1, "the script's own, for want of settings.run; none of a worker"
         assert not list(tmp_path.glob("mark*")), "a stopped job clears up, and no other is begun"
