@@ -62,6 +62,17 @@ def test_every_script_starts_itself_and_takes_its_folder_from_the_environment() 
         assert read_constants(script.read_text(encoding="utf-8"))[0].name == "DATA_DIR", script
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("script", [file for file in SCRIPTS if "cloudsom.downloads" not in file.read_text()])
+def test_a_script_without_words_does_what_its_constants_say(
+    script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    done = run_script(str(script.relative_to(ROOT)), cwd=tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr  # there is nothing in the folder
+    assert done.stderr.splitlines()[-1].startswith(f"{script.name}: error: "), done.stderr
+
+
 @pytest.mark.parametrize("environment", ["none", "without packages"])
 def test_without_its_packages_a_script_says_in_one_line_what_to_type(
     tmp_path: Path, bare: Path, environment: str

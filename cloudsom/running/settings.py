@@ -43,6 +43,7 @@ import tokenize
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -261,7 +262,7 @@ def nearest(name: str, known: Sequence[str]) -> str:
 def _separate_switches(words: list[str], switches: set[str]) -> list[str]:
     """`words` in which no switch (`--OVERWRITE`) takes the word behind it for its value, unless it is True or False."""
     separated = []
-    for word, following in zip(words, [*words[1:], "--"], strict=True):
+    for word, following in pairwise([*words, "--"]):
         try:
             _parse_bool(following)
         except argparse.ArgumentTypeError:

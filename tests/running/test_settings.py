@@ -94,6 +94,11 @@ def test_words_without_a_name_are_products_where_there_are_any(words: str, produ
         parse_command_line("script.py", "", read_constants(source), ["a.zip", "--N_ITERS", "5"])
 
 
+def test_a_script_that_takes_products_may_be_given_no_word_at_all() -> None:
+    source = SCRIPT.replace("NAMES", "PRODUCTS: list[str] = []\nNAMES")
+    assert parse_command_line("script.py", "", read_constants(source), []) == {}
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
