@@ -12,7 +12,6 @@ from cloudsom.images.stripes import stripes
 #: The measures in the order of metrics.csv.
 MEASURES = ("accuracy", "precision", "recall", "f_score", "balanced_accuracy", "iou")
 
-
 #: What is counted: pixels that reference and mask call cloud, the reference alone, the mask alone, none of both.
 COUNTS = ("TP", "FN", "FP", "TN")
 

@@ -1,15 +1,20 @@
 """Counts and measures against hand-made masks, and against scikit-learn."""
 
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import write_scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
 from cloudsom.bands import MASK_NODATA
+from cloudsom.images.rasters import open_scene
 from cloudsom.scoring import comparison
+from cloudsom.scoring import metrics as tables
 from cloudsom.scoring.classes import classes_table, confusion
 from cloudsom.scoring.scores import MEASURES, count, measures, surfaces
 
@@ -139,3 +144,24 @@ def test_blocks_cover_every_pixel_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert counts[-1].tolist() == [1, 0, 0, 1, 1, 0] and counts.sum(axis=0).tolist() == [1, 0, 0, 55, 55, 0]
     ones[:3, :3] = False
     assert len(comparison.count_blocks(cloud, cloud, ones, ~cloud)) == 8
+
+
+def test_bright_pixels_are_those_of_the_visible_bands_from_the_least_on(tmp_path: Path) -> None:
+    dn = np.full((2, 3, 13), 9000, np.uint16)
+    dn[..., 1:4] = 1000  # B02, B03, B04 alone decide
+    dn[0, 1, 1:4] = (1000, 2000, 3000)  # 0.2 in the mean
+    dn[1, 2, 1:4] = (1000, 2000, 2900)
+    tiff = write_scene(tmp_path / "A.tif", dn)
+    with open_scene(tiff) as scene:
+        grid = scene.grid
+    bright = comparison.bright_pixels(tiff, grid, 0.2)
+    assert bright is not None and bright.tolist() == [[False, True, False], [False] * 3]
+    assert comparison.bright_pixels(tiff, replace(grid, width=4), 0.2) is None
+
+
+def test_the_summary_names_the_pooled_measures_of_all_products() -> None:
+    counts = {name: np.array([tp, 1, 1, 7, 0]) for name, tp in (("A", 1), ("B", 1), ("C", 4))}
+    table = tables.metrics_table([tables.Scored(name, "", {"SOM1": found}) for name, found in counts.items()])
+    said = tables.summary(table)
+    assert said.startswith("3 products scored; SOM1, pooled: ")
+    assert "accuracy 0.8182" in said  # TP 6 and TN 21 of 33
