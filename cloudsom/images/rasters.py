@@ -181,7 +181,7 @@ def as_text(value: str | bytes) -> str:
 # --- 13-band scenes ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass
 class Scene:
     """A 13-band GeoTIFF being read. Made by `open_scene`."""
 
@@ -224,7 +224,11 @@ def open_scene(path: Path) -> Iterator[Scene]:
     )
     if info.quantification <= 0:
         raise UserError(f"{path}: QUANTIFICATION_VALUE is {info.quantification:g}, it must be positive; {_REMAKE}")
-    yield Scene(path, dataset, grid, info)
+    scene = Scene(path, dataset, grid, info)
+    try:
+        yield scene
+    finally:
+        del scene.dataset  # with the last reference GDAL closes the file
 
 
 _REMAKE = "make the file again with gdal_commands.sh"

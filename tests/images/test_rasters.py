@@ -69,6 +69,8 @@ def test_a_scene_is_read_back_block_by_block(tmp_path: Path) -> None:
         assert scene.info.quantification == 10000
         assert (scene.info.nodata, scene.info.saturated) == (0, 65535)
         assert scene.grid == Grid(3, len(dn), GRID.transform, WKT)
+    with pytest.raises(AttributeError, match="dataset"):  # the file is closed
+        scene.read(0, 1)
 
 
 def test_an_offset_for_each_band(tmp_path: Path) -> None:
